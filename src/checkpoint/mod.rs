@@ -1,0 +1,3 @@
+//! Files of named tensors.
+
+pub mod safetensors;

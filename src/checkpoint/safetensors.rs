@@ -1,0 +1,74 @@
+//! safetensors files: named tensors, and a card of text beside them in the header.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::Path,
+};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use tch::{Kind, Tensor};
+
+use crate::{Error, images::write_whole};
+
+/// Named tensors, in the order of their names.
+pub type Tensors = BTreeMap<String, Tensor>;
+
+/// The header's free text, by key.
+pub type Metadata = HashMap<String, String>;
+
+/// Tensors and metadata of the file at `path`.
+pub fn read(path: &Path) -> Result<(Tensors, Metadata), Error> {
+    let bytes = fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    parse(&bytes, path)
+}
+
+/// Tensors and metadata of a file already in memory; `path` is for messages.
+pub fn parse(bytes: &[u8], path: &Path) -> Result<(Tensors, Metadata), Error> {
+    let broken = |e| Error::file(path, format!("not a whole safetensors file ({e}): fetch it again"));
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+    let file = SafeTensors::deserialize(bytes).map_err(broken)?;
+    let tensors = file.iter().map(|(name, view)| Ok((name.to_owned(), tensor(name, &view, path)?)));
+    Ok((tensors.collect::<Result<_, Error>>()?, header.metadata().clone().unwrap_or_default()))
+}
+
+fn tensor(name: &str, view: &TensorView, path: &Path) -> Result<Tensor, Error> {
+    let kind = match view.dtype() {
+        Dtype::F64 => Kind::Double,
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::BOOL => Kind::Bool,
+        other => return Err(Error::file(path, format!("tensor {name} is {other:?}: convert it to f32"))),
+    };
+    let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+    Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
+}
+
+/// Writes tensors (f16, f32 or f64) and metadata, whole or not at all.
+pub fn write(path: &Path, tensors: &Tensors, metadata: &Metadata) -> Result<(), Error> {
+    let raw: Vec<_> = tensors.iter().map(|(name, tensor)| Ok((name, raw(tensor)?))).collect::<Result<_, Error>>()?;
+    let views = raw.iter().map(|(name, (dtype, shape, bytes))| {
+        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
+    });
+    let failed = |e: safetensors::SafeTensorError| Error::file(path, format!("cannot be written: {e}"));
+    let views = views.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let bytes = safetensors::serialize(views, Some(metadata.clone())).map_err(failed)?;
+    write_whole(path, &bytes)
+}
+
+fn raw(tensor: &Tensor) -> Result<(Dtype, Vec<usize>, Vec<u8>), Error> {
+    let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
+    let dtype = match tensor.kind() {
+        Kind::Double => Dtype::F64,
+        Kind::Half => Dtype::F16,
+        Kind::Int64 => Dtype::I64,
+        _ => Dtype::F32,
+    };
+    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+    Ok((dtype, tensor.size().iter().map(|&n| n as usize).collect(), bytes))
+}

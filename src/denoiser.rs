@@ -1,0 +1,67 @@
+//! Denoisers, and the scores that Tweedie's formula makes of them.
+
+use tch::{Kind, Tensor};
+
+use crate::{
+    Error,
+    networks::Network,
+    precondition::{Precondition, Scaling},
+};
+
+/// s(x, σ) ≈ ∇ₓ log f_σ(x): all that a walk needs to know about the images.
+pub trait Score {
+    /// `x` is `[batch, channels, height, width]`; one σ, in data units, serves the whole batch.
+    fn score(&self, x: &Tensor, sigma: f64) -> Tensor;
+
+    /// The largest τ for which a step along this score does not overshoot, in squared data units.
+    fn step_limit(&self) -> f64 {
+        f64::INFINITY
+    }
+}
+
+/// D(x, σ) ≈ E[clean | clean + σ n = x], the minimum mean-squared-error denoiser.
+pub trait Denoiser {
+    /// The mean of the clean images that may hide behind `x`, `[batch, channels, height, width]`.
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor;
+
+    /// D(x, σ) − x. Denoisers override it where the difference would lose digits at small σ.
+    fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.denoise(x, sigma) - x
+    }
+}
+
+/// Tweedie's formula [RW, Eq. 8]: s(x, σ) = (D(x, σ) − x) / σ².
+impl<D: Denoiser + ?Sized> Score for D {
+    fn score(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.residual(x, sigma) / (sigma * sigma)
+    }
+}
+
+/// A network with its preconditioning: D(x, σ) = skip · x + out · F(input · x, label).
+#[derive(Debug)]
+pub struct Pretrained {
+    /// F.
+    pub network: Box<dyn Network>,
+    /// Its conventions.
+    pub precondition: Box<dyn Precondition>,
+}
+
+impl Pretrained {
+    /// out · F(input · x, label).
+    fn output(&self, x: &Tensor, Scaling { out, input, label, .. }: Scaling) -> Tensor {
+        let label = Tensor::full([x.size()[0]], label, (Kind::Float, x.device()));
+        self.network.forward(&(x * input), &label) * out
+    }
+}
+
+impl Denoiser for Pretrained {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        let scaling = self.precondition.at(sigma);
+        x * (1.0 + scaling.skip_minus_one) + self.output(x, scaling)
+    }
+
+    fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
+        let scaling = self.precondition.at(sigma);
+        self.output(x, scaling) + x * scaling.skip_minus_one
+    }
+}

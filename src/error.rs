@@ -1,0 +1,81 @@
+//! What can go wrong.
+
+use std::path::{Path, PathBuf};
+
+/// The crate's one error: a sentence that names the place and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Noise levels out of order.
+    #[error("noise levels must be finite, positive and strictly decreasing, but level {index} is {value}")]
+    Levels {
+        /// The first offending position.
+        index: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// A number outside its range.
+    #[error("{name} must be {want}, but is {value}")]
+    Parameter {
+        /// Whose.
+        name: &'static str,
+        /// What it should be.
+        want: &'static str,
+        /// What it is.
+        value: String,
+    },
+    /// A file that cannot be read, or does not hold what it should.
+    #[error("{}: {cause}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why, and what to do.
+        cause: String,
+    },
+    /// Tensors that a file lacks, has too many of, or has in another shape.
+    #[error("the weights do not fit the network: {}", .0.join("; "))]
+    Keys(Vec<String>),
+    /// Tensors whose shapes do not go together.
+    #[error("{what} has shape {got:?}, but {want} is wanted")]
+    Shape {
+        /// Which tensor.
+        what: &'static str,
+        /// Its shape.
+        got: Vec<i64>,
+        /// The shape that would do.
+        want: String,
+    },
+    /// A network returned NaN or infinity.
+    #[error("the score is not finite from evaluation {evaluation} on (σ = {sigma:.6}) for seed {}: try --precision f32, or shorter steps", list(seeds))]
+    NotFinite {
+        /// The first offending evaluation of the score, counted from 0.
+        evaluation: usize,
+        /// The noise level asked for there.
+        sigma: f64,
+        /// The seeds of the images that were lost.
+        seeds: Vec<u64>,
+    },
+    /// A failure inside libtorch.
+    #[error("libtorch: {}", first_line(.0))]
+    Torch(#[from] tch::TchError),
+}
+
+impl Error {
+    /// An error about a file.
+    pub fn file(path: impl AsRef<Path>, cause: impl ToString) -> Self {
+        Self::File { path: path.as_ref().to_owned(), cause: cause.to_string() }
+    }
+
+    /// An error about a number: `name` must be `want`.
+    pub fn parameter(name: &'static str, want: &'static str, value: impl ToString) -> Self {
+        Self::Parameter { name, want, value: value.to_string() }
+    }
+}
+
+fn list(seeds: &[u64]) -> String {
+    seeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// libtorch appends its C++ stack to every message.
+fn first_line(error: &tch::TchError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,142 @@
+//! Named tensors on their way into a network, read from a file or drawn afresh.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fmt::{self, Display},
+    ops::Div,
+};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, noise::stream};
+
+/// How a fresh parameter is drawn.
+#[derive(Clone, Copy, Debug)]
+pub enum Init {
+    /// Uniform in ±1/√(fan in), as `torch.nn.Conv2d` and `torch.nn.Linear` do.
+    FanIn(i64),
+    /// One value.
+    Constant(f64),
+}
+
+/// The parameters of one network, by the names that its checkpoint gives them.
+///
+/// Networks ask for each tensor by name and shape. What a file lacks, or holds in another shape, is noted and
+/// replaced by zeros, so that [`Weights::finish`] can name everything that is wrong at once.
+pub struct Weights {
+    stored: Option<RefCell<BTreeMap<String, Tensor>>>,
+    seed: u64,
+    device: Device,
+    named: RefCell<Vec<(String, Tensor)>>,
+    problems: RefCell<Vec<String>>,
+}
+
+impl fmt::Debug for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Weights").field("named", &self.named.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+impl Weights {
+    /// Parameters drawn from `seed`, for training.
+    pub fn fresh(seed: u64, device: Device) -> Self {
+        Self {
+            stored: None,
+            seed,
+            device,
+            named: RefCell::default(),
+            problems: RefCell::default(),
+        }
+    }
+
+    /// Parameters read from a file; they become f32 on `device`.
+    pub fn stored(tensors: BTreeMap<String, Tensor>, device: Device) -> Self {
+        Self { stored: Some(RefCell::new(tensors)), ..Self::fresh(0, device) }
+    }
+
+    /// Where names begin.
+    pub fn root(&self) -> Path<'_> {
+        Path { weights: self, name: String::new() }
+    }
+
+    /// All parameters in the order in which the network asked for them, if the file held these and no others.
+    pub fn finish(self) -> Result<Vec<(String, Tensor)>, Error> {
+        let mut problems = self.problems.into_inner();
+        if let Some(left) = self.stored {
+            problems.extend(left.into_inner().into_keys().map(|name| format!("{name} is left over")));
+        }
+        if problems.is_empty() { Ok(self.named.into_inner()) } else { Err(Error::Keys(problems)) }
+    }
+
+    fn take(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        let tensor = match &self.stored {
+            None => self.draw(shape, init),
+            Some(stored) => match stored.borrow_mut().remove(name) {
+                Some(tensor) if tensor.size() == shape => tensor.to_kind(Kind::Float).to_device(self.device),
+                found => {
+                    self.problems.borrow_mut().push(match found {
+                        None => format!("{name} {shape:?} is missing"),
+                        Some(tensor) => format!("{name} is {:?}, not {shape:?}", tensor.size()),
+                    });
+                    Tensor::zeros(shape, (Kind::Float, self.device))
+                }
+            },
+        };
+        self.named.borrow_mut().push((name.to_owned(), tensor.shallow_clone()));
+        tensor
+    }
+
+    fn draw(&self, shape: &[i64], init: Init) -> Tensor {
+        let options = (Kind::Float, self.device);
+        match init {
+            Init::Constant(value) => Tensor::full(shape, value, options),
+            Init::FanIn(fan) => {
+                let bound = (fan as f64).sqrt().recip();
+                let count = shape.iter().product::<i64>() as usize;
+                let draw = self.named.borrow().len() as u64;
+                let values: Vec<f32> = stream::uniform(self.seed, 0, draw)
+                    .take(count)
+                    .map(|u| (bound * (2.0 * u - 1.0)) as f32)
+                    .collect();
+                Tensor::from_slice(&values).reshape(shape).to_device(self.device)
+            }
+        }
+    }
+}
+
+/// A place among the names; `&path / "conv1"` goes one dot down.
+#[derive(Clone, Debug)]
+pub struct Path<'a> {
+    weights: &'a Weights,
+    name: String,
+}
+
+impl<'a, T: Display> Div<T> for &Path<'a> {
+    type Output = Path<'a>;
+
+    fn div(self, part: T) -> Path<'a> {
+        let dot = if self.name.is_empty() { "" } else { "." };
+        Path { weights: self.weights, name: format!("{}{dot}{part}", self.name) }
+    }
+}
+
+impl<T: Display> Div<T> for Path<'_> {
+    type Output = Self;
+
+    fn div(self, part: T) -> Self {
+        &self / part
+    }
+}
+
+impl Path<'_> {
+    /// The tensor `name` below this place.
+    pub fn tensor(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        self.weights.take(&(self / name).name, shape, init)
+    }
+
+    /// Where the tensors lie.
+    pub fn device(&self) -> Device {
+        self.weights.device
+    }
+}

@@ -1,0 +1,84 @@
+//! Where the randomness comes from: numbers that are a pure function of (seed, step, draw).
+
+use rayon::prelude::*;
+use tch::{Kind, Tensor};
+
+/// Streams of numbers that are the same, bit for bit, on every machine.
+///
+/// The bits are ChaCha8's with the key (seed, step, draw); `libm` gives the logarithm and the sine, since the
+/// platforms' own differ in the last bit.
+pub mod stream {
+    use std::{f64::consts::TAU, iter};
+
+    use rand_chacha::{
+        ChaCha8Rng,
+        rand_core::{RngCore, SeedableRng},
+    };
+
+    fn bits(seed: u64, step: u64, draw: u64) -> ChaCha8Rng {
+        let mut key = [0; 32];
+        for (bytes, word) in key.chunks_exact_mut(8).zip([seed, step, draw]) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        ChaCha8Rng::from_seed(key)
+    }
+
+    /// Uniform on (0, 1], on a grid of 2⁻⁵³.
+    pub fn uniform(seed: u64, step: u64, draw: u64) -> impl Iterator<Item = f64> {
+        let mut bits = bits(seed, step, draw);
+        iter::repeat_with(move || ((bits.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64)
+    }
+
+    /// Standard normal, by Box and Muller's transform.
+    pub fn normal(seed: u64, step: u64, draw: u64) -> impl Iterator<Item = f64> {
+        let mut uniform = uniform(seed, step, draw);
+        let mut pair = move || {
+            let radius = (-2.0 * libm::log(uniform.next().unwrap_or(1.0))).sqrt();
+            let (sine, cosine) = libm::sincos(TAU * uniform.next().unwrap_or(1.0));
+            [radius * cosine, radius * sine]
+        };
+        iter::repeat_with(move || pair()).flatten()
+    }
+
+    /// Whole numbers below `count`, in random order, each once [Fisher & Yates].
+    pub fn permutation(count: usize, seed: u64, step: u64, draw: u64) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..count).collect();
+        for (i, u) in (1..count).rev().zip(uniform(seed, step, draw)) {
+            order.swap(i, ((u * (i + 1) as f64) as usize).min(i));
+        }
+        order
+    }
+}
+
+/// A source of N(0, I).
+pub trait Noise {
+    /// Noise shaped like `x`, `[batch, …]`: a pure function of (seed of each image, `step`, `draw`).
+    ///
+    /// Step 0 is the initial state; step k + 1 belongs to the k-th step of a walk. `draw` tells apart several
+    /// draws within one step.
+    fn like(&self, x: &Tensor, step: u64, draw: u64) -> Tensor;
+}
+
+/// Each image of the batch has its own seed, so that it does not depend on its neighbours.
+#[derive(Clone, Debug)]
+pub struct Seeded(pub Vec<u64>);
+
+impl Noise for Seeded {
+    fn like(&self, x: &Tensor, step: u64, draw: u64) -> Tensor {
+        let size = x.size();
+        let each = size[1..].iter().product::<i64>() as usize;
+        let values = match x.kind() {
+            Kind::Double => Tensor::from_slice(&self.draws(each, step, draw, |n| n)),
+            _ => Tensor::from_slice(&self.draws(each, step, draw, |n| n as f32)),
+        };
+        values.reshape(size.as_slice()).to_device(x.device())
+    }
+}
+
+impl Seeded {
+    fn draws<T: Send>(&self, each: usize, step: u64, draw: u64, round: fn(f64) -> T) -> Vec<T> {
+        let image = |&seed| stream::normal(seed, step, draw).take(each).map(round).collect();
+        let images: Vec<Vec<T>> = self.0.par_iter().map(image).collect();
+        images.into_iter().flatten().collect()
+    }
+}

@@ -1,0 +1,121 @@
+//! Noise levels in the variance-exploding frame x = clean + σ n, and their other names.
+//!
+//! ```text
+//! ᾱ = 1 / (1 + σ²),   σ = √((1 − ᾱ) / ᾱ),   SNR = 1 / σ² = ᾱ / (1 − ᾱ)     [RW, §1.5]
+//! ```
+
+use crate::Error;
+
+/// Noise levels σ₀ > σ₁ > … > σ_{K−1} > 0, in data units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sigmas(Vec<f64>);
+
+impl Sigmas {
+    /// Checks once that the levels are finite, positive and strictly decreasing, so that nobody else has to.
+    pub fn new(levels: Vec<f64>) -> Result<Self, Error> {
+        if levels.is_empty() {
+            return Err(Error::parameter("the number of noise levels", "at least 1", 0));
+        }
+        let mut above = f64::INFINITY;
+        for (index, &value) in levels.iter().enumerate() {
+            if !(0.0 < value && value < above) {
+                return Err(Error::Levels { index, value });
+            }
+            above = value;
+        }
+        Ok(Self(levels))
+    }
+
+    /// The first and largest level.
+    pub fn max(&self) -> f64 {
+        self.0[0]
+    }
+
+    /// The last and smallest level.
+    pub fn min(&self) -> f64 {
+        self.0[self.0.len() - 1]
+    }
+
+    /// Every level, largest first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = f64> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// Pairs (σ, σ′) of neighbours; the last pair ends at σ′ = 0.
+    pub fn pairs(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        self.iter().zip(self.iter().skip(1).chain([0.0]))
+    }
+}
+
+/// ᾱ = 1 / (1 + σ²), the squared scale of the variance-preserving frame √ᾱ x.
+pub fn alpha_bar(sigma: f64) -> f64 {
+    1.0 / (1.0 + sigma * sigma)
+}
+
+/// σ = √((1 − ᾱ) / ᾱ), the inverse of [`alpha_bar`].
+pub fn from_alpha_bar(alpha_bar: f64) -> f64 {
+    ((1.0 - alpha_bar) / alpha_bar).sqrt()
+}
+
+/// SNR = 1 / σ².
+pub fn snr(sigma: f64) -> f64 {
+    1.0 / (sigma * sigma)
+}
+
+/// σ = 1 / √SNR, the inverse of [`snr`].
+pub fn from_snr(snr: f64) -> f64 {
+    1.0 / snr.sqrt()
+}
+
+/// The levels σ₀ < σ₁ < … < σ_{N−1} of a chain that was trained in N discrete times, and the levels between.
+///
+/// Between whole times σ is linear in t, as in the code released with the paper [RW, Appendix].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Times(Vec<f64>);
+
+impl Times {
+    /// From the levels at t = 0, 1, …, which must increase.
+    pub fn new(mut ascending: Vec<f64>) -> Result<Self, Error> {
+        ascending.reverse();
+        let Sigmas(mut levels) = Sigmas::new(ascending)?;
+        levels.reverse();
+        Ok(Self(levels))
+    }
+
+    /// The last time, N − 1.
+    pub fn last(&self) -> f64 {
+        (self.0.len() - 1) as f64
+    }
+
+    /// σ at time t, which is held within 0 … N − 1.
+    pub fn sigma(&self, time: f64) -> f64 {
+        let time = time.clamp(0.0, self.last());
+        let below = time.floor() as usize;
+        let above = (below + 1).min(self.0.len() - 1);
+        let part = time - below as f64;
+        self.0[below] + part * (self.0[above] - self.0[below])
+    }
+
+    /// t at level σ, which is held within the chain's own levels.
+    pub fn time(&self, sigma: f64) -> f64 {
+        let above = self.0.partition_point(|level| *level < sigma);
+        if above == 0 {
+            return 0.0;
+        }
+        if above == self.0.len() {
+            return self.last();
+        }
+        let (low, high) = (self.0[above - 1], self.0[above]);
+        (above - 1) as f64 + (sigma - low) / (high - low)
+    }
+
+    /// The smallest and the largest level.
+    pub fn range(&self) -> (f64, f64) {
+        (self.0[0], self.0[self.0.len() - 1])
+    }
+
+    /// Every level, smallest first.
+    pub fn levels(&self) -> &[f64] {
+        &self.0
+    }
+}

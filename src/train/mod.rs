@@ -1,0 +1,182 @@
+//! The training template: L(θ) = E[w(σ) ‖X − D_θ(X + σN, σ)‖²], and the small classifier beside it.
+
+mod objective;
+mod optimizer;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+pub use objective::{
+    AnyObjective, Classify, Denoise, Lognormal, Loguniform, NoiseDistribution, Objective, Uniform, Weight,
+};
+pub use optimizer::{Optimizer, OptimizerConfig};
+
+use crate::{
+    Error,
+    checkpoint::safetensors::{self, Metadata, Tensors},
+    data::{AnyData, Images},
+    networks::weights::Weights,
+    noise::stream,
+};
+
+/// One training run, as a file states it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// What is learnt.
+    pub objective: AnyObjective,
+    /// The images.
+    pub data: AnyData,
+    /// Images in a step.
+    pub batch: usize,
+    /// Steps in all.
+    pub steps: u64,
+    /// The last steps, over which the learning rate falls to 0.
+    #[serde(default)]
+    pub cooldown: u64,
+    /// AdamW's numbers.
+    pub optimizer: OptimizerConfig,
+    /// Steps between checkpoints; a run that is killed loses no more than these.
+    pub checkpoint_every: u64,
+    /// Of the first weights, the order of the images and the noise.
+    #[serde(default)]
+    pub seed: u64,
+    /// The folder of checkpoints, curve and model.
+    pub out: PathBuf,
+}
+
+impl Training {
+    /// The settings that a resumed run may not change.
+    fn identity(&self) -> Self {
+        let free = (PathBuf::new(), 0, 0, 1);
+        let (out, steps, cooldown, checkpoint_every) = free;
+        Self { out, steps, cooldown, checkpoint_every, ..self.clone() }
+    }
+
+    /// The learning rate of step n: it rises over `warmup`, stays, and falls to 0 over the last `cooldown` steps.
+    fn rate(&self, step: u64) -> f64 {
+        let rise = (step + 1) as f64 / self.optimizer.warmup.max(1) as f64;
+        let fall = self.steps.saturating_sub(step) as f64 / self.cooldown.max(1) as f64;
+        self.optimizer.rate * rise.min(fall).min(1.0)
+    }
+
+    fn checkpoint(&self) -> PathBuf {
+        self.out.join("checkpoint.safetensors")
+    }
+}
+
+/// A training run in memory.
+#[derive(Debug)]
+pub struct Trainer {
+    config: Training,
+    images: Images,
+    objective: Box<dyn Objective>,
+    optimizer: Optimizer,
+    step: u64,
+    epoch: Option<(u64, Vec<usize>)>,
+}
+
+impl Trainer {
+    /// A run from the beginning.
+    pub fn new(config: Training, device: Device) -> Result<Self, Error> {
+        if config.batch == 0 || config.checkpoint_every == 0 {
+            return Err(Error::parameter("batch and checkpoint_every", "at least 1", 0));
+        }
+        let images = config.data.load()?;
+        if images.count() < config.batch {
+            return Err(Error::parameter("batch", "at most the number of images", config.batch));
+        }
+        let weights = Weights::fresh(config.seed, device);
+        let objective = config.objective.build(&weights)?;
+        let optimizer = Optimizer::new(config.optimizer.clone(), weights.finish()?);
+        Ok(Self { config, images, objective, optimizer, step: 0, epoch: None })
+    }
+
+    /// A run from its last checkpoint.
+    pub fn resume(config: Training, device: Device) -> Result<Self, Error> {
+        let path = config.checkpoint();
+        let (tensors, metadata) = safetensors::read(&path)?;
+        let mut trainer = Self::new(config, device)?;
+        let stored = metadata.get("training").map_or("", String::as_str);
+        let stored: Training =
+            serde_json::from_str(stored).map_err(|e| Error::file(&path, format!("holds no training run: {e}")))?;
+        if stored.identity() != trainer.config.identity() {
+            let cause = "belongs to a run with other settings: give this one another `out`";
+            return Err(Error::file(&path, cause));
+        }
+        let step = metadata.get("step").and_then(|step| step.parse().ok());
+        trainer.step = step.ok_or_else(|| Error::file(&path, "does not say at which step it was written"))?;
+        trainer.optimizer.load(tensors).map_err(|e| Error::file(&path, e))?;
+        Ok(trainer)
+    }
+
+    /// Steps done.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// The learning rate of the next step.
+    pub fn rate(&self) -> f64 {
+        self.config.rate(self.step)
+    }
+
+    /// What this run was told.
+    pub fn config(&self) -> &Training {
+        &self.config
+    }
+
+    /// One step; returns its loss, still on the device.
+    pub fn advance(&mut self) -> Result<Tensor, Error> {
+        let indices = self.indices();
+        let device = self.optimizer.device();
+        let x = self.images.batch(&indices).to_device(device);
+        let classes = self.images.classes(&indices).map(|classes| classes.to_device(device));
+        let loss = self.objective.loss(&x, classes.as_ref(), self.config.seed, self.step)?;
+        self.optimizer.step(&loss, self.config.rate(self.step))?;
+        self.step += 1;
+        Ok(loss.detach())
+    }
+
+    /// Every image once in each epoch, in an order that seed and epoch determine.
+    fn indices(&mut self) -> Vec<usize> {
+        let count = self.images.count();
+        let first = self.step * self.config.batch as u64;
+        (first..first + self.config.batch as u64)
+            .map(|i| {
+                let (epoch, place) = (i / count as u64, (i % count as u64) as usize);
+                if self.epoch.as_ref().is_none_or(|(current, _)| *current != epoch) {
+                    self.epoch = Some((epoch, stream::permutation(count, self.config.seed, epoch, ORDER)));
+                }
+                self.epoch.as_ref().map_or(0, |(_, order)| order[place])
+            })
+            .collect()
+    }
+
+    /// Writes what [`Trainer::resume`] reads.
+    pub fn save(&self) -> Result<(), Error> {
+        let path = self.config.checkpoint();
+        let training = serde_json::to_string(&self.config).map_err(|e| Error::file(&path, e))?;
+        let metadata =
+            Metadata::from([("training".to_owned(), training), ("step".to_owned(), self.step.to_string())]);
+        safetensors::write(&path, &self.optimizer.state(), &metadata)
+    }
+
+    /// The averaged (EMA) parameters, by name.
+    pub fn average(&self) -> Tensors {
+        self.optimizer.average().collect::<BTreeMap<_, _>>()
+    }
+
+    /// Writes the averaged parameters with `card` in the header: a model that loads by itself.
+    pub fn export(&self, path: &Path, card: &str) -> Result<(), Error> {
+        let metadata = Metadata::from([("card".to_owned(), card.to_owned())]);
+        safetensors::write(path, &self.average(), &metadata)
+    }
+}
+
+/// Draws of the training stream: the order of the images, the noise levels, the noise.
+const ORDER: u64 = 0;

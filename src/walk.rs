@@ -1,0 +1,114 @@
+//! The sampling template as data: a walk is a list of steps, and a step is three numbers.
+//!
+//! ```text
+//! x ← x + τ s(x, σ) + √(2 τ T) n,   n ~ N(0, I)       [RW, §1.3]
+//! ```
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// One step of the template.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Step {
+    /// σ, the noise level at which the score is asked for, in data units.
+    pub sigma: f64,
+    /// τ, the step size, in squared data units.
+    pub tau: f64,
+    /// T, the temperature; 1 for Langevin dynamics, 0 for none.
+    pub temperature: f64,
+}
+
+impl Step {
+    /// √(2 τ T), the standard deviation of the fresh noise.
+    pub fn noise(&self) -> f64 {
+        (2.0 * self.tau * self.temperature).sqrt()
+    }
+
+    /// The step that lands on the denoised image: τ = σ², T = 0.
+    pub fn denoise(sigma: f64) -> Self {
+        Self { sigma, tau: sigma * sigma, temperature: 0.0 }
+    }
+}
+
+/// A sequence of steps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Walk(pub Vec<Step>);
+
+impl Walk {
+    /// The same walk with every τ at most `limit`: the conditional rule τ = min(τ, limit) [RW, §1.9].
+    #[must_use]
+    pub fn capped(mut self, limit: f64) -> Self {
+        for step in &mut self.0 {
+            step.tau = step.tau.min(limit);
+        }
+        self
+    }
+
+    /// The exact mean and variance after each step, where the images are Gaussian.
+    ///
+    /// ```text
+    /// a = τ (1/(v + σ²) + h²/η²)
+    /// M ← M + τ ((m − M)/(v + σ²) + h (y − h M)/η²),   V ← (1 − a)² V + 2 τ T      [RW, §8]
+    /// ```
+    pub fn moments(&self, of: &Gaussian, start: Moments) -> impl Iterator<Item = Moments> {
+        self.0.iter().scan(start, move |state, step| {
+            let prior = step.tau / (of.variance + step.sigma * step.sigma);
+            let data = step.tau * of.gain * of.gain / (of.eta * of.eta);
+            let drift = of.gain * (of.measurement - of.gain * state.mean) / (of.eta * of.eta);
+            state.mean += prior * (of.mean - state.mean) + step.tau * drift;
+            state.variance = (1.0 - prior - data).powi(2) * state.variance + 2.0 * step.tau * step.temperature;
+            Some(*state)
+        })
+    }
+}
+
+/// A mean and a variance.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Moments {
+    /// M.
+    pub mean: f64,
+    /// V.
+    pub variance: f64,
+}
+
+/// One pixel X ~ N(m, v), and perhaps a measurement y = h X + η e of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gaussian {
+    /// m.
+    pub mean: f64,
+    /// v.
+    pub variance: f64,
+    /// h; 0 where nothing is measured.
+    pub gain: f64,
+    /// y.
+    pub measurement: f64,
+    /// η.
+    pub eta: f64,
+}
+
+impl Gaussian {
+    /// N(m, v), not measured.
+    pub fn prior(mean: f64, variance: f64) -> Self {
+        Self { mean, variance, gain: 0.0, measurement: 0.0, eta: 1.0 }
+    }
+
+    /// Mean and variance of X given y: 1/V = 1/v + h²/η².
+    pub fn posterior(&self) -> Moments {
+        let variance = 1.0 / (1.0 / self.variance + (self.gain / self.eta).powi(2));
+        let mean = variance * (self.mean / self.variance + self.gain * self.measurement / self.eta.powi(2));
+        Moments { mean, variance }
+    }
+}
+
+impl fmt::Display for Walk {
+    /// The paper's table: k, σ, τ, T and τ/σ².
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:>6} {:>14} {:>14} {:>9} {:>9}", "k", "σ", "τ", "T", "τ/σ²")?;
+        for (k, Step { sigma, tau, temperature }) in self.0.iter().enumerate() {
+            let relative = tau / (sigma * sigma);
+            writeln!(f, "{k:>6} {sigma:>14.7} {tau:>14.6e} {temperature:>9.6} {relative:>9.6}")?;
+        }
+        Ok(())
+    }
+}
