@@ -1,14 +1,46 @@
-//! Links against the libtorch that torch-sys found, and remembers where it lies.
+//! Links against the libtorch that torch-sys found, and packs `models/` into the program.
+
+use std::{env, fs, path::Path};
 
 fn main() {
     println!("cargo:rerun-if-changed=src/build.rs");
-    // torch-sys publishes it to the crates that depend on it directly.
-    let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") else {
-        panic!("torch-sys did not say where libtorch lies: run `make` once, which finds or installs it");
-    };
+    println!("cargo:rerun-if-changed=models");
+    link();
+    let list = Path::new(&variable("OUT_DIR")).join("models.rs");
+    if let Err(e) = fs::write(&list, models()) {
+        panic!("{}: cannot be written: {e}", list.display());
+    }
+}
+
+fn link() {
+    // torch-sys publishes this to the crates that depend on it directly.
+    let lib = variable("DEP_TCH_LIBTORCH_LIB");
     // RPATH, not RUNPATH: libtorch's own libraries must find their neighbours through it as well.
     println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../../.libtorch/torch/lib");
     println!("cargo:rustc-env=TWEEDIE_LIBTORCH={lib}");
+}
+
+/// `pub const MODELS`: name, card and weights of every card in `models/` that has weights beside it.
+fn models() -> String {
+    let folder = Path::new(&variable("CARGO_MANIFEST_DIR")).join("models");
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut cards: Vec<_> =
+        entries.map(|entry| entry.path()).filter(|path| path.extension() == Some("yaml".as_ref())).collect();
+    cards.sort();
+    let rows = cards.iter().filter(|card| card.with_extension("safetensors").exists()).map(|card| {
+        let name = card.file_stem().unwrap_or_default();
+        let weights = card.with_extension("safetensors");
+        format!("    ({name:?}, include_str!({card:?}), include_bytes!({weights:?})),\n")
+    });
+    let rows: String = rows.collect();
+    format!("pub const MODELS: &[(&str, &str, &[u8])] = &[\n{rows}];\n")
+}
+
+fn variable(name: &str) -> String {
+    match env::var(name) {
+        Ok(value) => value,
+        Err(_) => panic!("{name} is not set: run `make` once, which finds or installs libtorch"),
+    }
 }

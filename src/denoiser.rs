@@ -3,7 +3,6 @@
 use tch::{Kind, Tensor};
 
 use crate::{
-    Error,
     networks::Network,
     precondition::{Precondition, Scaling},
 };
@@ -27,6 +26,16 @@ pub trait Denoiser {
     /// D(x, σ) − x. Denoisers override it where the difference would lose digits at small σ.
     fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
         self.denoise(x, sigma) - x
+    }
+}
+
+impl<D: Denoiser + ?Sized> Denoiser for &D {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        (**self).denoise(x, sigma)
+    }
+
+    fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
+        (**self).residual(x, sigma)
     }
 }
 

@@ -45,7 +45,10 @@ pub enum Error {
         want: String,
     },
     /// A network returned NaN or infinity.
-    #[error("the score is not finite from evaluation {evaluation} on (σ = {sigma:.6}) for seed {}: try --precision f32, or shorter steps", list(seeds))]
+    #[error(
+        "the score is not finite from evaluation {evaluation} on (σ = {sigma:.6}) for seed {}: try --precision f32, or shorter steps",
+        list(seeds)
+    )]
     NotFinite {
         /// The first offending evaluation of the score, counted from 0.
         evaluation: usize,
@@ -54,6 +57,9 @@ pub enum Error {
         /// The seeds of the images that were lost.
         seeds: Vec<u64>,
     },
+    /// CUDA was asked for, and is not there.
+    #[error("--device cuda: {0}; --device cpu works everywhere")]
+    Cuda(String),
     /// A failure inside libtorch.
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] tch::TchError),

@@ -58,6 +58,12 @@ pub fn read(path: &Path, channels: i64) -> Result<Tensor, Error> {
     Ok(Tensor::f_from_data_size(&bytes, &shape, Kind::Uint8)?.permute([2, 0, 1]).contiguous())
 }
 
+/// The file's pixels, `[1 or 3, height, width]`, bytes: grey stays grey.
+pub fn read_as_is(path: &Path) -> Result<Tensor, Error> {
+    let image = image::open(path).map_err(|e| Error::file(path, format!("not a readable image: {e}")))?;
+    read(path, if image.color().has_color() { 3 } else { 1 })
+}
+
 /// Writes bytes `[channels, height, width]` (1 or 3 channels) as PNG, whole or not at all.
 pub fn write_png(path: &Path, pixels: &Tensor) -> Result<(), Error> {
     let size = pixels.size();
@@ -69,9 +75,7 @@ pub fn write_png(path: &Path, pixels: &Tensor) -> Result<(), Error> {
     };
     let image = image.ok_or_else(|| Error::Shape { what: "the image", got: size, want: "1 or 3 channels".into() })?;
     let mut file = Cursor::new(Vec::new());
-    image
-        .write_to(&mut file, ImageFormat::Png)
-        .map_err(|e| Error::file(path, format!("cannot be encoded: {e}")))?;
+    image.write_to(&mut file, ImageFormat::Png).map_err(|e| Error::file(path, format!("cannot be encoded: {e}")))?;
     write_whole(path, file.get_ref())
 }
 
@@ -97,4 +101,23 @@ pub fn write_whole(path: &Path, contents: &[u8]) -> Result<(), Error> {
     }
     file.persist(path).map_err(|e| failed(e.error))?;
     Ok(())
+}
+
+/// Writes a tensor as .npy (f32), whole or not at all.
+pub fn write_npy(path: &Path, x: &Tensor) -> Result<(), Error> {
+    write_whole(path, &npy(x)?)
+}
+
+/// A tensor as the bytes of a .npy file (f32).
+pub fn npy(x: &Tensor) -> Result<Vec<u8>, Error> {
+    let shape = x.size().iter().map(|n| format!("{n},")).collect::<String>();
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
+    // Magic, version and length take 10 bytes; the header ends in a newline and the data begin at a multiple of 64.
+    let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
+    let values = Vec::<f32>::try_from(x.to_kind(Kind::Float).to_device(Device::Cpu).contiguous().view([-1]))?;
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((length as u16).to_le_bytes());
+    file.extend(format!("{header:<width$}\n", width = length - 1).as_bytes());
+    file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    Ok(file)
 }

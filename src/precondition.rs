@@ -31,6 +31,11 @@ pub trait Precondition: fmt::Debug {
     /// The smallest and the largest σ that the network was trained for, in data units.
     fn range(&self) -> (f64, f64);
 
+    /// The standard deviation of x at a large σ, from which sampling starts: σ for images of no variance.
+    fn start(&self, sigma: f64) -> f64 {
+        sigma
+    }
+
     /// The trained level of each discrete time, if the network knows discrete times.
     fn times(&self) -> Option<&Times> {
         None
@@ -50,7 +55,7 @@ pub enum Prediction {
     Sample,
 }
 
-/// A chain of discrete times, called as F(√ᾱ x, t) with fractional t [DDPM; RW, §1.5].
+/// A chain of discrete times, called as F(√ᾱ x, t) with fractional t [DDPM; RW].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DdpmConfig {
@@ -66,6 +71,13 @@ pub struct DdpmConfig {
 pub struct Ddpm {
     times: Times,
     prediction: Prediction,
+}
+
+impl Ddpm {
+    /// For a network that was trained at these times.
+    pub fn new(times: Times, prediction: Prediction) -> Self {
+        Self { times, prediction }
+    }
 }
 
 impl Precondition for Ddpm {
@@ -84,6 +96,11 @@ impl Precondition for Ddpm {
 
     fn range(&self) -> (f64, f64) {
         self.times.range()
+    }
+
+    /// √(1 + σ²) = 1/√ᾱ: the chain itself starts from x_T ~ N(0, I).
+    fn start(&self, sigma: f64) -> f64 {
+        sigma.hypot(1.0)
     }
 
     fn times(&self) -> Option<&Times> {
@@ -105,7 +122,7 @@ impl AnyPrecondition {
         match self {
             Self::Ddpm(config) => {
                 let times = config.beta.get().times()?;
-                Ok(Box::new(Ddpm { times, prediction: config.prediction }))
+                Ok(Box::new(Ddpm::new(times, config.prediction)))
             }
         }
     }

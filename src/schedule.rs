@@ -1,11 +1,13 @@
 //! Where the noise levels come from.
 
+use std::f64::consts::FRAC_PI_2;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
     registry::one_of,
-    sigma::{Sigmas, Times, from_alpha_bar},
+    sigma::{Sigmas, Times, at_least_zero, positive},
 };
 
 /// A rule that lays out noise levels.
@@ -18,7 +20,43 @@ pub trait Schedule {
 
 /// `levels` levels from `max` to `min`, both exact, at u = 0 … 1 in equal steps.
 fn between(levels: usize, (min, max): (f64, f64), level: impl Fn(f64) -> f64) -> Result<Sigmas, Error> {
-    Sigmas::new(grid(levels).map(|u| if u == 0.0 { max } else if u == 1.0 { min } else { level(u) }).collect())
+    let level = |u| match u {
+        0.0 => max,
+        1.0 => min,
+        _ => level(u),
+    };
+    Sigmas::new(grid(count(LEVELS, levels)?).map(level).collect())
+}
+
+/// What a schedule's `levels` are called in errors.
+const LEVELS: &str = "the number of noise levels";
+
+/// `n` if it is at least 1, and not so large that a slip of the pen fills the memory.
+pub(crate) fn count(name: &'static str, n: usize) -> Result<usize, Error> {
+    match n {
+        0 => Err(Error::parameter(name, "at least 1", n)),
+        1..=10_000_000 => Ok(n),
+        _ => Err(Error::parameter(name, "at most 10000000", n)),
+    }
+}
+
+/// (`min`, `max`) if they are levels, and in this order.
+fn ordered(min: f64, max: f64) -> Result<(f64, f64), Error> {
+    if !min.is_finite() || min <= 0.0 {
+        return Err(Error::parameter("min", "positive and finite", min));
+    }
+    if !max.is_finite() || max <= min {
+        return Err(Error::parameter("max", "finite and larger than min", format!("{max} (min is {min})")));
+    }
+    Ok((min, max))
+}
+
+/// `value` if it can be a β.
+fn fraction(name: &'static str, value: f64) -> Result<f64, Error> {
+    if 0.0 < value && value < 1.0 {
+        return Ok(value);
+    }
+    Err(Error::parameter(name, "larger than 0 and smaller than 1", value))
 }
 
 /// 0, 1/(n−1), …, 1.
@@ -29,8 +67,8 @@ fn grid(n: usize) -> impl Iterator<Item = f64> {
 macro_rules! with_ends {
     ($name:ident) => {
         impl $name {
-            fn ends(&self, (min, max): (f64, f64)) -> (f64, f64) {
-                (self.min.unwrap_or(min), self.max.unwrap_or(max))
+            fn ends(&self, (min, max): (f64, f64)) -> Result<(f64, f64), Error> {
+                ordered(self.min.unwrap_or(min), self.max.unwrap_or(max))
             }
         }
     };
@@ -49,7 +87,7 @@ with_ends!(Geometric);
 
 impl Schedule for Geometric {
     fn sigmas(&self, levels: usize, range: (f64, f64)) -> Result<Sigmas, Error> {
-        let (min, max) = self.ends(range);
+        let (min, max) = self.ends(range)?;
         between(levels, (min, max), |u| max * (min / max).powf(u))
     }
 }
@@ -67,7 +105,7 @@ with_ends!(Linear);
 
 impl Schedule for Linear {
     fn sigmas(&self, levels: usize, range: (f64, f64)) -> Result<Sigmas, Error> {
-        let (min, max) = self.ends(range);
+        let (min, max) = self.ends(range)?;
         between(levels, (min, max), |u| max + u * (min - max))
     }
 }
@@ -76,7 +114,7 @@ impl Schedule for Linear {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Karras {
-    /// ρ; 7 unless said otherwise. 1 is linear, ∞ geometric.
+    /// ρ; 7 unless said otherwise. 1 is linear; the larger, the nearer to geometric.
     #[serde(default = "seven")]
     pub rho: f64,
     /// The largest level; the model's if left out.
@@ -92,18 +130,19 @@ fn seven() -> f64 {
 
 impl Schedule for Karras {
     fn sigmas(&self, levels: usize, range: (f64, f64)) -> Result<Sigmas, Error> {
-        if self.rho.is_nan() || self.rho <= 0.0 {
-            return Err(Error::parameter("rho", "positive", self.rho));
-        }
-        let (min, max) = self.ends(range);
-        let (low, high) = (min.powf(1.0 / self.rho), max.powf(1.0 / self.rho));
-        between(levels, (min, max), |u| (high + u * (low - high)).powf(self.rho))
+        let rho = positive("rho", self.rho)?;
+        let (min, max) = self.ends(range)?;
+        // max (1 + u ((min/max)^{1/ρ} − 1))^ρ: the same, in a form that keeps its digits as ρ grows.
+        let fall = ((min / max).ln() / rho).exp_m1();
+        between(levels, (min, max), |u| max * (rho * (u * fall).ln_1p()).exp())
     }
 }
 
-/// σ = min + g(u) (max − min), where g falls from 1 to 0 as a piece of the logistic curve [RW, §3; Chen 2023, Alg. 1].
+/// σ = min + g(u) (max − min), where g falls from 1 to 0 as a piece of the logistic curve [RW; Chen 2023, Alg. 1].
 ///
-/// g(u) = (S(end/τ) − S((u (end − start) + start)/τ)) / (S(end/τ) − S(start/τ)), held within 10⁻⁹ … 1.
+/// g(u) = (S(end/τ) − S((u (end − start) + start)/τ)) / (S(end/τ) − S(start/τ)), held within 10⁻⁹ … 1, so that the last
+/// level is min + 10⁻⁹ (max − min). The code released with the paper then moves each level to the nearest of a million
+/// points between the trained levels; here the levels stay as they are, and the network is told a fractional t.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sigmoid {
@@ -133,17 +172,21 @@ fn three_tenths() -> f64 {
 
 impl Schedule for Sigmoid {
     fn sigmas(&self, levels: usize, range: (f64, f64)) -> Result<Sigmas, Error> {
-        if self.tau.is_nan() || self.tau <= 0.0 {
-            return Err(Error::parameter("tau", "positive", self.tau));
+        let (start, end, tau) = (self.start, self.end, positive("tau", self.tau)?);
+        if !start.is_finite() || !end.is_finite() || start == end {
+            let value = format!("{end} (start is {start})");
+            return Err(Error::parameter("end", "finite and different from start", value));
         }
-        let (min, max) = self.ends(range);
-        let logistic = |t: f64| 1.0 / (1.0 + (-t / self.tau).exp());
-        let (from, to) = (logistic(self.start), logistic(self.end));
+        let (min, max) = self.ends(range)?;
+        let logistic = |t: f64| 1.0 / (1.0 + (-t / tau).exp());
+        let (from, to) = (logistic(start), logistic(end));
         let sigma = |u: f64| {
-            let g = (to - logistic(self.start + u * (self.end - self.start))) / (to - from);
-            min + g.clamp(1e-9, 1.0) * (max - min)
+            let g = ((to - logistic(start + u * (end - start))) / (to - from)).clamp(1e-9, 1.0);
+            g * max + (1.0 - g) * min
         };
-        Sigmas::new(grid(levels).map(sigma).collect())
+        // Where the curve is flat to the last digit, neighbours fall together.
+        let flat = |_| Error::parameter("tau", "large enough for all levels to differ (or take fewer steps)", tau);
+        Sigmas::new(grid(count(LEVELS, levels)?).map(sigma).collect()).map_err(flat)
     }
 }
 
@@ -159,7 +202,8 @@ impl Schedule for List {
     /// All of the list; `levels` must be its length.
     fn sigmas(&self, levels: usize, _: (f64, f64)) -> Result<Sigmas, Error> {
         if levels != self.sigmas.len() {
-            return Err(Error::parameter("steps", "the length of the list of levels", levels));
+            let value = format!("{levels} (the list has {})", self.sigmas.len());
+            return Err(Error::parameter("steps", "the length of the list of levels", value));
         }
         Sigmas::new(self.sigmas.clone())
     }
@@ -167,24 +211,29 @@ impl Schedule for List {
 
 /// A discrete chain x_t = √(1 − βₜ) x_{t−1} + √βₜ n [DDPM, Eq. 2].
 pub trait Chain {
-    /// βₜ for t = 0, 1, …
+    /// βₜ for t = 0, 1, …, each between 0 and 1.
     fn betas(&self) -> Result<Vec<f64>, Error>;
 
     /// σₜ = √((1 − ᾱₜ) / ᾱₜ) with ᾱₜ = Π (1 − β).
     fn times(&self) -> Result<Times, Error> {
-        let mut alpha_bar = 1.0;
-        let sigma = |beta: &f64| {
-            alpha_bar *= 1.0 - beta;
-            from_alpha_bar(alpha_bar)
+        // σₜ² = (σₜ₋₁² + βₜ)/(1 − βₜ) is the same, and loses no digits to 1 − ᾱ.
+        let grow = |square: &mut f64, beta: f64| {
+            *square = (*square + beta) / (1.0 - beta);
+            Some(square.sqrt())
         };
-        Times::new(self.betas()?.iter().map(sigma).collect())
+        Times::new(self.betas()?.into_iter().scan(0.0, grow).collect())
     }
 }
 
 /// The chain's levels at `levels` times from the last to 0 in equal steps, fractional where need be.
 fn along(chain: &dyn Chain, levels: usize) -> Result<Sigmas, Error> {
-    let times = chain.times()?;
-    Sigmas::new(grid(levels).map(|u| times.sigma(times.last() * (1.0 - u))).collect())
+    let (times, gaps) = (chain.times()?, count(LEVELS, levels)?.max(2) - 1);
+    let last = times.last();
+    if last == 0.0 && levels > 1 {
+        return Err(Error::parameter(LEVELS, "1 for a chain of a single time", levels));
+    }
+    // In this order of operations whole times come out whole.
+    Sigmas::new((0..levels).map(|k| times.sigma(last - last * k as f64 / gaps as f64)).collect())
 }
 
 fn thousand() -> usize {
@@ -222,7 +271,8 @@ impl Default for LinearBeta {
 
 impl Chain for LinearBeta {
     fn betas(&self) -> Result<Vec<f64>, Error> {
-        Ok(grid(self.times).map(|u| self.first + u * (self.last - self.first)).collect())
+        let (first, last) = (fraction("first", self.first)?, fraction("last", self.last)?);
+        Ok(grid(count("times", self.times)?).map(|u| first + u * (last - first)).collect())
     }
 }
 
@@ -257,8 +307,8 @@ fn last_scaled() -> f64 {
 
 impl Chain for ScaledLinear {
     fn betas(&self) -> Result<Vec<f64>, Error> {
-        let (first, last) = (self.first.sqrt(), self.last.sqrt());
-        Ok(grid(self.times).map(|u| (first + u * (last - first)).powi(2)).collect())
+        let (first, last) = (fraction("first", self.first)?.sqrt(), fraction("last", self.last)?.sqrt());
+        Ok(grid(count("times", self.times)?).map(|u| (first + u * (last - first)).powi(2)).collect())
     }
 }
 
@@ -293,11 +343,13 @@ fn cap() -> f64 {
 
 impl Chain for Cosine {
     fn betas(&self) -> Result<Vec<f64>, Error> {
-        let alpha_bar = |t: usize| {
-            let u = t as f64 / self.times as f64;
-            ((u + self.offset) / (1.0 + self.offset) * std::f64::consts::FRAC_PI_2).cos().powi(2)
-        };
-        Ok((0..self.times).map(|t| (1.0 - alpha_bar(t + 1) / alpha_bar(t)).min(self.cap)).collect())
+        let (offset, cap) = (at_least_zero("offset", self.offset)?, fraction("cap", self.cap)?);
+        let times = count("times", self.times)?;
+        let quarter = FRAC_PI_2 / (1.0 + offset);
+        let (angle, gap) = (|t: usize| (t as f64 / times as f64 + offset) * quarter, (quarter / times as f64).sin());
+        // 1 − cos² b / cos² a = sin(b − a) sin(b + a) / cos² a, which loses no digits where a and b are close.
+        let beta = |t: usize| gap * (angle(t + 1) + angle(t)).sin() / angle(t).cos().powi(2);
+        Ok((0..times).map(|t| beta(t).min(cap)).collect())
     }
 }
 

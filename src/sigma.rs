@@ -1,7 +1,7 @@
 //! Noise levels in the variance-exploding frame x = clean + σ n, and their other names.
 //!
 //! ```text
-//! ᾱ = 1 / (1 + σ²),   σ = √((1 − ᾱ) / ᾱ),   SNR = 1 / σ² = ᾱ / (1 − ᾱ)     [RW, §1.5]
+//! ᾱ = 1 / (1 + σ²),   σ = √((1 − ᾱ) / ᾱ),   SNR = 1 / σ² = ᾱ / (1 − ᾱ)     [RW]
 //! ```
 
 use crate::Error;
@@ -69,17 +69,25 @@ pub fn from_snr(snr: f64) -> f64 {
 
 /// The levels σ₀ < σ₁ < … < σ_{N−1} of a chain that was trained in N discrete times, and the levels between.
 ///
-/// Between whole times σ is linear in t, as in the code released with the paper [RW, Appendix].
+/// Between whole times σ is linear in t, as in the code released with the paper [RW].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Times(Vec<f64>);
 
 impl Times {
     /// From the levels at t = 0, 1, …, which must increase.
-    pub fn new(mut ascending: Vec<f64>) -> Result<Self, Error> {
-        ascending.reverse();
-        let Sigmas(mut levels) = Sigmas::new(ascending)?;
-        levels.reverse();
-        Ok(Self(levels))
+    pub fn new(ascending: Vec<f64>) -> Result<Self, Error> {
+        if ascending.is_empty() {
+            return Err(Error::parameter("the number of times", "at least 1", 0));
+        }
+        let mut below = 0.0;
+        for (time, &value) in ascending.iter().enumerate() {
+            if !(below < value && value < f64::INFINITY) {
+                let want = "positive, finite and growing with t";
+                return Err(Error::parameter("the σ of a chain", want, format!("{value} at t = {time}")));
+            }
+            below = value;
+        }
+        Ok(Self(ascending))
     }
 
     /// The last time, N − 1.
@@ -118,4 +126,20 @@ impl Times {
     pub fn levels(&self) -> &[f64] {
         &self.0
     }
+}
+
+/// `value` if it is finite and at least 0.
+pub(crate) fn at_least_zero(name: &'static str, value: f64) -> Result<f64, Error> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(value);
+    }
+    Err(Error::parameter(name, "finite and at least 0", value))
+}
+
+/// `value` if it is finite and positive.
+pub(crate) fn positive(name: &'static str, value: f64) -> Result<f64, Error> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(value);
+    }
+    Err(Error::parameter(name, "finite and positive", value))
 }

@@ -1,7 +1,7 @@
 //! The sampling template as data: a walk is a list of steps, and a step is three numbers.
 //!
 //! ```text
-//! x ← x + τ s(x, σ) + √(2 τ T) n,   n ~ N(0, I)       [RW, §1.3]
+//! x ← x + τ s(x, σ) + √(2 τ T) n,   n ~ N(0, I)       [RW]
 //! ```
 
 use std::fmt;
@@ -36,7 +36,7 @@ impl Step {
 pub struct Walk(pub Vec<Step>);
 
 impl Walk {
-    /// The same walk with every τ at most `limit`: the conditional rule τ = min(τ, limit) [RW, §1.9].
+    /// The same walk with every τ at most `limit`: the conditional rule τ = min(τ, limit) [RW].
     #[must_use]
     pub fn capped(mut self, limit: f64) -> Self {
         for step in &mut self.0 {
@@ -49,7 +49,7 @@ impl Walk {
     ///
     /// ```text
     /// a = τ (1/(v + σ²) + h²/η²)
-    /// M ← M + τ ((m − M)/(v + σ²) + h (y − h M)/η²),   V ← (1 − a)² V + 2 τ T      [RW, §8]
+    /// M ← M + τ ((m − M)/(v + σ²) + h (y − h M)/η²),   V ← (1 − a)² V + 2 τ T
     /// ```
     pub fn moments(&self, of: &Gaussian, start: Moments) -> impl Iterator<Item = Moments> {
         self.0.iter().scan(start, move |state, step| {
@@ -93,11 +93,12 @@ impl Gaussian {
         Self { mean, variance, gain: 0.0, measurement: 0.0, eta: 1.0 }
     }
 
-    /// Mean and variance of X given y: 1/V = 1/v + h²/η².
+    /// Mean and variance of X given y: M = m + v h (y − h m)/(h² v + η²), V = v η²/(h² v + η²).
     pub fn posterior(&self) -> Moments {
-        let variance = 1.0 / (1.0 / self.variance + (self.gain / self.eta).powi(2));
-        let mean = variance * (self.mean / self.variance + self.gain * self.measurement / self.eta.powi(2));
-        Moments { mean, variance }
+        let evidence = self.gain * self.gain * self.variance + self.eta * self.eta;
+        let surprise = self.measurement - self.gain * self.mean;
+        let mean = self.mean + self.variance * self.gain * surprise / evidence;
+        Moments { mean, variance: self.variance * self.eta * self.eta / evidence }
     }
 }
 

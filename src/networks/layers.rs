@@ -66,10 +66,7 @@ impl Linear {
     /// From `inputs` to `outputs` features.
     pub fn new(path: &Path, inputs: i64, outputs: i64) -> Self {
         let init = Init::FanIn(inputs);
-        Self {
-            weight: path.tensor("weight", &[outputs, inputs], init),
-            bias: path.tensor("bias", &[outputs], init),
-        }
+        Self { weight: path.tensor("weight", &[outputs, inputs], init), bias: path.tensor("bias", &[outputs], init) }
     }
 
     /// `[…, inputs]` to `[…, outputs]`.

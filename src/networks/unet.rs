@@ -1,7 +1,7 @@
 //! The U-Net of DDPM [DDPM, Appendix B], in the layout and with the names of diffusers' `UNet2DModel`.
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::{
     Network,
@@ -74,8 +74,7 @@ impl ResBlock {
             time: Linear::new(&(path / "time_emb_proj"), embedding, outputs),
             norm2: GroupNorm::new(&(path / "norm2"), groups, outputs, EPSILON),
             conv2: Conv::zero(&(path / "conv2"), outputs, outputs, 3),
-            shortcut: (inputs != outputs)
-                .then(|| Conv::new(&(path / "conv_shortcut"), inputs, outputs, 1)),
+            shortcut: (inputs != outputs).then(|| Conv::new(&(path / "conv_shortcut"), inputs, outputs, 1)),
         }
     }
 
@@ -142,6 +141,7 @@ struct Level {
 #[derive(Debug)]
 pub struct UNet {
     config: UNetConfig,
+    kind: Kind,
     sinusoidal: Sinusoidal,
     embed: [Linear; 2],
     conv_in: Conv,
@@ -175,6 +175,7 @@ impl UNet {
         let up = (0..widths.len()).rev().map(|level| Self::up(root, config, level, &mut skips)).collect();
         Ok(Self {
             config: config.clone(),
+            kind: root.kind(),
             sinusoidal: Sinusoidal::new(first, root.device()),
             embed,
             conv_in,
@@ -233,8 +234,9 @@ impl UNet {
 impl Network for UNet {
     fn forward(&self, x: &Tensor, label: &Tensor) -> Tensor {
         let [first, second] = &self.embed;
-        let embedding = second.forward(&first.forward(&self.sinusoidal.forward(label)).silu()).silu();
-        let mut h = self.conv_in.forward(&channels_last(x));
+        let embedding =
+            second.forward(&first.forward(&self.sinusoidal.forward(label).to_kind(self.kind)).silu()).silu();
+        let mut h = self.conv_in.forward(&channels_last(&x.to_kind(self.kind)));
         let mut skips = vec![h.shallow_clone()];
         for level in &self.down {
             for (block, attention) in &level.blocks {
@@ -264,14 +266,13 @@ impl Network for UNet {
                 h = double.forward(&h.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None));
             }
         }
-        self.conv_out.forward(&self.norm_out.forward(&h).silu()).contiguous()
+        self.conv_out.forward(&self.norm_out.forward(&h).silu()).to_kind(x.kind()).contiguous()
     }
 
     fn check(&self, shape: [i64; 3]) -> Result<(), Error> {
         let [channels, height, width] = shape;
         let stride = self.config.stride();
-        if channels == self.config.in_channels && height % stride == 0 && width % stride == 0 && height.min(width) > 0
-        {
+        if channels == self.config.in_channels && height % stride == 0 && width % stride == 0 && height.min(width) > 0 {
             return Ok(());
         }
         Err(Error::Shape {

@@ -28,6 +28,7 @@ pub struct Weights {
     stored: Option<RefCell<BTreeMap<String, Tensor>>>,
     seed: u64,
     device: Device,
+    kind: Kind,
     named: RefCell<Vec<(String, Tensor)>>,
     problems: RefCell<Vec<String>>,
 }
@@ -41,18 +42,12 @@ impl fmt::Debug for Weights {
 impl Weights {
     /// Parameters drawn from `seed`, for training.
     pub fn fresh(seed: u64, device: Device) -> Self {
-        Self {
-            stored: None,
-            seed,
-            device,
-            named: RefCell::default(),
-            problems: RefCell::default(),
-        }
+        Self { stored: None, seed, device, kind: Kind::Float, named: RefCell::default(), problems: RefCell::default() }
     }
 
-    /// Parameters read from a file; they become f32 on `device`.
-    pub fn stored(tensors: BTreeMap<String, Tensor>, device: Device) -> Self {
-        Self { stored: Some(RefCell::new(tensors)), ..Self::fresh(0, device) }
+    /// Parameters read from a file; they become `kind` on `device`.
+    pub fn stored(tensors: BTreeMap<String, Tensor>, device: Device, kind: Kind) -> Self {
+        Self { stored: Some(RefCell::new(tensors)), kind, ..Self::fresh(0, device) }
     }
 
     /// Where names begin.
@@ -73,13 +68,13 @@ impl Weights {
         let tensor = match &self.stored {
             None => self.draw(shape, init),
             Some(stored) => match stored.borrow_mut().remove(name) {
-                Some(tensor) if tensor.size() == shape => tensor.to_kind(Kind::Float).to_device(self.device),
+                Some(tensor) if tensor.size() == shape => tensor.to_device(self.device).to_kind(self.kind),
                 found => {
                     self.problems.borrow_mut().push(match found {
                         None => format!("{name} {shape:?} is missing"),
                         Some(tensor) => format!("{name} is {:?}, not {shape:?}", tensor.size()),
                     });
-                    Tensor::zeros(shape, (Kind::Float, self.device))
+                    Tensor::zeros(shape, (self.kind, self.device))
                 }
             },
         };
@@ -95,10 +90,8 @@ impl Weights {
                 let bound = (fan as f64).sqrt().recip();
                 let count = shape.iter().product::<i64>() as usize;
                 let draw = self.named.borrow().len() as u64;
-                let values: Vec<f32> = stream::uniform(self.seed, 0, draw)
-                    .take(count)
-                    .map(|u| (bound * (2.0 * u - 1.0)) as f32)
-                    .collect();
+                let values: Vec<f32> =
+                    stream::uniform(self.seed, 0, draw).take(count).map(|u| (bound * (2.0 * u - 1.0)) as f32).collect();
                 Tensor::from_slice(&values).reshape(shape).to_device(self.device)
             }
         }
@@ -133,6 +126,11 @@ impl Path<'_> {
     /// The tensor `name` below this place.
     pub fn tensor(&self, name: &str, shape: &[i64], init: Init) -> Tensor {
         self.weights.take(&(self / name).name, shape, init)
+    }
+
+    /// Of which kind the tensors are.
+    pub fn kind(&self) -> Kind {
+        self.weights.kind
     }
 
     /// Where the tensors lie.

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Sampler, at_least, rows};
+use super::{Sampler, rows};
 use crate::{
     Error,
-    sigma::Sigmas,
+    sigma::{Sigmas, at_least_zero},
     walk::{Step, Walk},
 };
 
@@ -22,17 +22,17 @@ pub struct Ddim {
 
 impl Sampler for Ddim {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
-        let eta = at_least("eta", self.eta, 0.0)?;
+        let eta = at_least_zero("eta", self.eta)?;
         if eta > 1.0 {
-            return Err(Error::parameter("eta", "0 … 1", eta));
+            return Err(Error::parameter("eta", "at most 1", eta));
         }
-        Ok(rows(sigmas, |sigma, next| {
-            let ratio = next / sigma;
-            // v / σ², and √(σ′² − v) / σ with the difference taken in closed form, so that η = 1 loses no digits.
-            let fresh = eta * eta * ratio * ratio * (1.0 - ratio * ratio);
-            let kept = ratio * (1.0 - eta * eta * (1.0 - ratio * ratio)).sqrt();
-            let tau = 1.0 - kept;
-            Step { sigma, tau: sigma * sigma * tau, temperature: fresh / (2.0 * tau) }
-        }))
+        // With e = η² σ′²/σ² and κ = √(σ′² − v)/σ the differences cancel: 1 − κ² = (1 + e)(σ² − σ′²)/σ².
+        rows(sigmas, |sigma, next| {
+            let (ratio, gap) = (next / sigma, (sigma - next) * (sigma + next));
+            let fresh = (eta * ratio).powi(2);
+            let kept = ratio * (1.0 - eta * eta * gap / (sigma * sigma)).sqrt();
+            let tau = gap * (1.0 + fresh) / (1.0 + kept);
+            Step { sigma, tau, temperature: fresh * (1.0 + kept) / (2.0 * (1.0 + fresh)) }
+        })
     }
 }

@@ -31,7 +31,7 @@ pub enum Variance {
 
 impl Sampler for Ddpm {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
-        Ok(rows(sigmas, |sigma, next| {
+        rows(sigmas, |sigma, next| {
             let (now, then) = (sigma * sigma, next * next);
             let temperature = match self.variance {
                 _ if next == 0.0 => 0.0,
@@ -39,7 +39,7 @@ impl Sampler for Ddpm {
                 Variance::Posterior => then / (2.0 * now),
             };
             Step { sigma, tau: (sigma - next) * (sigma + next), temperature }
-        }))
+        })
     }
 }
 

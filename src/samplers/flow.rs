@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Sampler, at_least, rows};
+use super::{Sampler, rows};
 use crate::{
     Error,
-    sigma::Sigmas,
+    sigma::{Sigmas, at_least_zero},
     walk::{Step, Walk},
 };
 
@@ -20,7 +20,7 @@ impl Sampler for ProbabilityFlow {
     }
 }
 
-/// τ = (1 + λ²)/2 · (σ² − σ′²), T = λ²/(1 + λ²) [RW, §1.7].
+/// τ = (1 + λ²)/2 · (σ² − σ′²), T = λ²/(1 + λ²).
 ///
 /// λ = 0 is the probability flow, 1 the reverse SDE, and large λ approaches Langevin dynamics. The last step goes no
 /// further than the denoised image, τ ≤ σ².
@@ -38,14 +38,14 @@ fn reverse_sde() -> f64 {
 
 impl Sampler for Churn {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
-        let square = at_least("lambda", self.lambda, 0.0)?.powi(2);
-        Ok(rows(sigmas, |sigma, next| {
+        let square = at_least_zero("lambda", self.lambda)?.powi(2);
+        rows(sigmas, |sigma, next| {
             let tau = (1.0 + square) / 2.0 * (sigma - next) * (sigma + next);
             if next > 0.0 {
                 Step { sigma, tau, temperature: square / (1.0 + square) }
             } else {
                 Step { sigma, tau: tau.min(sigma * sigma), temperature: 0.0 }
             }
-        }))
+        })
     }
 }

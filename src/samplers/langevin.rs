@@ -4,10 +4,11 @@ use std::iter;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Sampler, positive};
+use super::{Sampler, checked};
 use crate::{
     Error,
-    sigma::Sigmas,
+    schedule::count,
+    sigma::{Sigmas, positive},
     walk::{Step, Walk},
 };
 
@@ -24,7 +25,7 @@ pub struct AnnealedLangevin {
     /// σ_ref.
     #[serde(default)]
     pub reference: Reference,
-    /// Ends with a denoising step [NCSNv2, §3.5].
+    /// Ends with a denoising step, as the code released with NCSNv2 does.
     #[serde(default)]
     pub denoise: bool,
 }
@@ -51,16 +52,15 @@ pub enum Reference {
 impl Sampler for AnnealedLangevin {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
         let epsilon = positive("epsilon", self.epsilon)?;
-        if self.repeats == 0 {
-            return Err(Error::parameter("repeats", "at least 1", 0));
-        }
+        let repeats = count("repeats", self.repeats)?;
+        count("the number of steps", sigmas.iter().len().saturating_mul(repeats))?;
         let reference = match self.reference {
             Reference::Min => sigmas.min(),
             Reference::Max => sigmas.max(),
         };
         let step = |sigma: f64| Step { sigma, tau: epsilon / 2.0 * (sigma / reference).powi(2), temperature: 1.0 };
-        let langevin = sigmas.iter().flat_map(|sigma| iter::repeat_n(step(sigma), self.repeats));
+        let langevin = sigmas.iter().flat_map(|sigma| iter::repeat_n(step(sigma), repeats));
         let last = self.denoise.then(|| Step::denoise(sigmas.min()));
-        Ok(Walk(langevin.chain(last).collect()))
+        checked(langevin.chain(last))
     }
 }

@@ -1,11 +1,11 @@
 //! Ways of walking down the noise levels. Pure arithmetic: no sampler touches a tensor.
 //!
-//! Each is a row of the paper's table [RW, §1.4, §1.7]; σ is the level now, σ′ the next (0 after the last), r = σ′/σ.
-//! Where σ′ = 0 no fresh noise is added.
+//! Each is a row of the paper's table [RW, Table 1], or one that belongs there; σ is the level now, σ′ the next, which
+//! is 0 after the last. Where σ′ = 0 no fresh noise is added.
 //!
 //! Score SDE's *reverse-diffusion* predictor for the variance-preserving SDE, x ← (2 − √(1 − β)) x + β s + √β n, is not
-//! a row: brought to the σ frame, its coefficients of x and D do not sum to one, and it differs from
-//! [`VpAncestral`] at order β² (2.7 % in the worst step of DDPM's own chain).
+//! a row: brought to the σ frame, its coefficients of x and D sum to 1 − (1 − √(1 − β))², not to 1. Each step differs
+//! from [`VpAncestral`] at order β²; carried along DDPM's own chain this comes to about one per cent of x.
 
 mod ddim;
 mod ddpm;
@@ -34,20 +34,18 @@ pub trait Sampler {
 }
 
 /// One step for each pair (σ, σ′).
-fn rows(sigmas: &Sigmas, step: impl Fn(f64, f64) -> Step) -> Walk {
-    Walk(sigmas.pairs().map(|(sigma, next)| step(sigma, next)).collect())
+fn rows(sigmas: &Sigmas, step: impl Fn(f64, f64) -> Step) -> Result<Walk, Error> {
+    checked(sigmas.pairs().map(|(sigma, next)| step(sigma, next)))
 }
 
-/// `value` if it is a finite number of at least `least`.
-fn at_least(name: &'static str, value: f64, least: f64) -> Result<f64, Error> {
-    if value.is_finite() && value >= least {
-        return Ok(value);
-    }
-    let want = if least == 0.0 { "0 or more" } else { "finite and within its range" };
-    Err(Error::parameter(name, want, value))
-}
-
-/// `value` if it is a positive, finite number.
-fn positive(name: &'static str, value: f64) -> Result<f64, Error> {
-    if value.is_finite() && value > 0.0 { Ok(value) } else { Err(Error::parameter(name, "positive", value)) }
+/// The walk, if no parameter was so extreme that a step is zero, infinite or not a number.
+fn checked(steps: impl Iterator<Item = Step>) -> Result<Walk, Error> {
+    let usable = |step: Step| {
+        if step.tau > 0.0 && step.noise().is_finite() {
+            return Ok(step);
+        }
+        let value = format!("τ = {}, T = {} at σ = {}", step.tau, step.temperature, step.sigma);
+        Err(Error::parameter("every step", "positive and finite (choose milder parameters)", value))
+    };
+    Ok(Walk(steps.map(usable).collect::<Result<_, _>>()?))
 }

@@ -1,11 +1,11 @@
-//! The paper's own walks: schedule, step and temperature chosen freely [RW, §1.3, §1.8, §4].
+//! The paper's own walks: schedule, step and temperature chosen freely [RW].
 
 use serde::{Deserialize, Serialize};
 
-use super::{Sampler, at_least, positive};
+use super::{Sampler, checked};
 use crate::{
     Error,
-    sigma::Sigmas,
+    sigma::{Sigmas, at_least_zero, positive},
     walk::{Step, Walk},
 };
 
@@ -39,7 +39,7 @@ pub enum Ramp {
 impl Sampler for Simplified {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
         let c = positive("c", self.c)?;
-        let t0 = at_least("t0", self.t0, 0.0)?;
+        let t0 = at_least_zero("t0", self.t0)?;
         let last = sigmas.iter().len() - 1;
         let step = |(k, sigma): (usize, f64)| {
             let temperature = match self.ramp {
@@ -49,11 +49,11 @@ impl Sampler for Simplified {
             };
             Step { sigma, tau: c * sigma * sigma, temperature }
         };
-        Ok(Walk(sigmas.iter().enumerate().map(step).collect()))
+        checked(sigmas.iter().enumerate().map(step))
     }
 }
 
-/// τ = c σ² at the temperature that keeps Var x = v + σ² exactly, for images of variance v [RW, §1.8]:
+/// τ = c σ² at the temperature that keeps Var x = v + σ² exactly, for images of variance v:
 ///
 /// ```text
 /// T*(v) = 1 − (σ² − σ′²)/(2τ) − τ/(2(v + σ²))
@@ -78,7 +78,7 @@ impl Consistent {
 
 impl Sampler for Consistent {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
-        let (c, v) = (positive("c", self.c)?, at_least("v", self.v, 0.0)?);
+        let (c, v) = (positive("c", self.c)?, at_least_zero("v", self.v)?);
         let step = |(sigma, next): (f64, f64)| {
             let tau = c * sigma * sigma;
             if next == 0.0 {
@@ -86,11 +86,11 @@ impl Sampler for Consistent {
             }
             let temperature = Self::temperature(sigma, next, tau, v);
             if temperature < 0.0 {
-                let want = "such that T*(v) ≥ 0 at every level (more steps, or a c between that and 2)";
+                let want = "such that T*(v) ≥ 0 at every level (take more steps, or another c below 2)";
                 return Err(Error::parameter("c", want, format!("{c}: T* = {temperature:.3} at σ = {sigma:.4}")));
             }
             Ok(Step { sigma, tau, temperature })
         };
-        Ok(Walk(sigmas.pairs().map(step).collect::<Result<_, _>>()?))
+        checked(sigmas.pairs().map(step).collect::<Result<Vec<_>, _>>()?.into_iter())
     }
 }

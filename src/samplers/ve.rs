@@ -1,4 +1,4 @@
-//! The variance-exploding SDE, discretised three ways [Score SDE, Appendices E and F].
+//! The variance-exploding SDE, discretised three ways [Score SDE].
 
 use serde::{Deserialize, Serialize};
 
@@ -9,33 +9,33 @@ use crate::{
     walk::{Step, Walk},
 };
 
-/// τ = σ² − σ′², T = ½ [Score SDE, Eq. 47].
+/// τ = σ² − σ′², T = ½ [Score SDE, Appendix E].
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct VeReverseDiffusion {}
 
 impl Sampler for VeReverseDiffusion {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
-        Ok(rows(sigmas, |sigma, next| Step {
+        rows(sigmas, |sigma, next| Step {
             sigma,
             tau: (sigma - next) * (sigma + next),
             temperature: if next > 0.0 { 0.5 } else { 0.0 },
-        }))
+        })
     }
 }
 
-/// τ = σ² − σ′², T = σ′²/(2σ²) [Score SDE, Eq. 46].
+/// τ = σ² − σ′², T = σ′²/(2σ²) [Score SDE, Appendix F].
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct VeAncestral {}
 
 impl Sampler for VeAncestral {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
-        Ok(rows(sigmas, |sigma, next| Step {
+        rows(sigmas, |sigma, next| Step {
             sigma,
             tau: (sigma - next) * (sigma + next),
             temperature: next * next / (2.0 * sigma * sigma),
-        }))
+        })
     }
 }
 
@@ -46,11 +46,15 @@ pub struct VeEulerMaruyama {}
 
 impl Sampler for VeEulerMaruyama {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
-        let rate = 2.0 * (sigmas.max() / sigmas.min()).ln() / sigmas.iter().len() as f64;
-        Ok(rows(sigmas, |sigma, next| Step {
+        let levels = sigmas.iter().len();
+        if levels == 1 {
+            return Err(Error::parameter("steps", "at least 2 for a sampler that needs a range of levels", levels));
+        }
+        let rate = 2.0 * (sigmas.max() / sigmas.min()).ln() / levels as f64;
+        rows(sigmas, |sigma, next| Step {
             sigma,
             tau: rate * sigma * sigma,
             temperature: if next > 0.0 { 0.5 } else { 0.0 },
-        }))
+        })
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 pub use objective::{
-    AnyObjective, Classify, Denoise, Lognormal, Loguniform, NoiseDistribution, Objective, Uniform, Weight,
+    AnyObjective, Classify, Denoise, Discrete, Lognormal, Loguniform, NoiseDistribution, Objective, Uniform, Weight,
 };
 pub use optimizer::{Optimizer, OptimizerConfig};
 
@@ -161,8 +161,7 @@ impl Trainer {
     pub fn save(&self) -> Result<(), Error> {
         let path = self.config.checkpoint();
         let training = serde_json::to_string(&self.config).map_err(|e| Error::file(&path, e))?;
-        let metadata =
-            Metadata::from([("training".to_owned(), training), ("step".to_owned(), self.step.to_string())]);
+        let metadata = Metadata::from([("training".to_owned(), training), ("step".to_owned(), self.step.to_string())]);
         safetensors::write(&path, &self.optimizer.state(), &metadata)
     }
 

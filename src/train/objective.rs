@@ -216,7 +216,8 @@ struct Classifying {
 
 impl Objective for Classifying {
     fn loss(&self, x: &Tensor, classes: Option<&Tensor>, seed: u64, step: u64) -> Result<Tensor, Error> {
-        let classes = classes.ok_or_else(|| Error::parameter("data", "labelled, for a classifier", "without labels"))?;
+        let classes =
+            classes.ok_or_else(|| Error::parameter("data", "labelled, for a classifier", "without labels"))?;
         let x = if self.shift > 0 { moved(x, self.shift, seed, step) } else { x.shallow_clone() };
         let logits = self.network.logits(&self.network.features(&x));
         Ok(logits.cross_entropy_loss(classes, None::<&Tensor>, Reduction::Mean, -100, 0.0))
@@ -229,9 +230,8 @@ fn moved(x: &Tensor, most: i64, seed: u64, step: u64) -> Tensor {
     let padded = x.constant_pad_nd([most; 4]) + pad_value(x, most);
     let mut offsets = stream::uniform(seed, step, SHIFTS).map(|u| ((u * (2 * most + 1) as f64).ceil() as i64) - 1);
     let mut offset = || offsets.next().unwrap_or(most);
-    let images: Vec<Tensor> = (0..size[0])
-        .map(|i| padded.get(i).narrow(1, offset(), size[2]).narrow(2, offset(), size[3]))
-        .collect();
+    let images: Vec<Tensor> =
+        (0..size[0]).map(|i| padded.get(i).narrow(1, offset(), size[2]).narrow(2, offset(), size[3])).collect();
     Tensor::stack(&images, 0)
 }
 

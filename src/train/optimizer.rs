@@ -61,15 +61,7 @@ impl Optimizer {
         let (names, leaves): (Vec<_>, Vec<_>) = parameters.into_iter().unzip();
         let leaves: Vec<Tensor> = leaves.into_iter().map(|leaf| leaf.set_requires_grad(true)).collect();
         let average = flat(&leaves);
-        Self {
-            config,
-            names,
-            first: average.zeros_like(),
-            second: average.zeros_like(),
-            average,
-            leaves,
-            steps: 0.0,
-        }
+        Self { config, names, first: average.zeros_like(), second: average.zeros_like(), average, leaves, steps: 0.0 }
     }
 
     /// Where the parameters lie.

@@ -1,0 +1,60 @@
+# `make` lists the targets. Once one of them has run, plain cargo works as well: `cargo build --release`.
+
+MODEL   := fashion-mnist
+TWEEDIE := target/release/tweedie
+DEMO    := out/demo
+
+# A rustup that was installed in this very shell is not on the PATH yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# cargo sees one libtorch only, the link that .make/set-up makes and .cargo/config.toml names. Were these passed on,
+# torch-sys would be built again each time one of them comes or goes.
+unexport LIBTORCH LIBTORCH_LIB LIBTORCH_INCLUDE LIBTORCH_STATIC LIBTORCH_USE_PYTORCH LIBTORCH_CXX11_ABI
+SET_UP := LIBTORCH='$(LIBTORCH)' LIBTORCH_SET='$(LIBTORCH_SET)' .make/set-up
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check bench train data build clean distclean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: build ## new images, and damaged ones restored (the first time: libtorch, 0.6 GB, and a build of minutes)
+	$(TWEEDIE) sample $(MODEL) --seeds 0-63 --out $(DEMO)/samples
+	$(TWEEDIE) restore $(MODEL) --image experiments/demo --task inpaint-random --samples 8 --out $(DEMO)/inpainted
+	$(TWEEDIE) restore $(MODEL) --image experiments/demo --task deblur-gaussian --noise 0.05 --samples 8 --out $(DEMO)/deblurred
+	@echo
+	@echo "The pictures are in $(DEMO)/samples, $(DEMO)/inpainted and $(DEMO)/deblurred: look at grid.png first."
+
+test: ## the proofs
+	@$(SET_UP)
+	cargo test --release
+
+check: ## layers, formatting, lints, documentation
+	.make/layers
+	@$(SET_UP) fmt clippy
+	cargo fmt --check
+	cargo clippy --all-targets --release -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --release
+
+bench: SHELL := bash
+bench: build ## how long 64 images take
+	@rm -rf out/bench
+	time $(TWEEDIE) sample $(MODEL) --seeds 0-63 --out out/bench
+
+train: build data ## train the shipped networks again, or go on from the last checkpoints (hours)
+	$(TWEEDIE) train experiments/train-classifier.yaml --resume
+	$(TWEEDIE) train experiments/train-$(MODEL).yaml --resume
+
+data: ## Fashion-MNIST, into data/
+	@.make/data
+
+build: ## the program alone: target/release/tweedie
+	@$(SET_UP)
+	cargo build --release
+
+clean: ## remove what was built and drawn
+	rm -rf target out
+
+distclean: clean ## remove libtorch as well
+	rm -rf .libtorch

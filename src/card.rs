@@ -1,0 +1,168 @@
+//! Cards: what a checkpoint is, where it came from, and by which conventions it is used.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind};
+
+use crate::{
+    Error,
+    checkpoint::safetensors::{self, Metadata},
+    denoiser::Pretrained,
+    networks::{AnyNetwork, weights::Weights},
+    plan::Plan,
+    precondition::AnyPrecondition,
+};
+
+/// The cards and weights of `models/`, kept inside the program so that it works from anywhere.
+mod shipped {
+    include!(concat!(env!("OUT_DIR"), "/models.rs"));
+}
+
+/// A model, as a card file states it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// What the command line calls it.
+    pub name: String,
+    /// One line for `tweedie models`.
+    pub about: String,
+    /// Paper or place of origin.
+    #[serde(default)]
+    pub reference: String,
+    /// What it was trained on.
+    #[serde(default)]
+    pub data: String,
+    /// Of the weights.
+    #[serde(default)]
+    pub licence: String,
+    /// How it was trained: command, duration, loss, figures.
+    #[serde(default)]
+    pub training: String,
+    /// `[channels, height, width]`; pixels are −1 … 1.
+    pub image: [i64; 3],
+    /// F.
+    pub network: AnyNetwork,
+    /// How F becomes D.
+    pub precondition: AnyPrecondition,
+    /// The sampler that serves it best within 50 evaluations.
+    pub sample: Plan,
+    /// The walk for posterior sampling.
+    pub restore: Plan,
+}
+
+impl Card {
+    /// From the text of a card; `path` is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        crate::yaml::parse(text, path)
+    }
+
+    /// As text.
+    pub fn text(&self) -> Result<String, Error> {
+        serde_yaml::to_string(self).map_err(|e| Error::file("card", e))
+    }
+}
+
+/// A card with its weights.
+pub struct Model {
+    /// What is known of it.
+    pub card: Card,
+    /// Where the weights came from.
+    pub source: PathBuf,
+    /// SHA-256 of the file of weights, in hexadecimal.
+    pub sha256: String,
+    /// Parameters, by name and in the network's order.
+    pub parameters: Vec<(String, tch::Tensor)>,
+    /// D(x, σ).
+    pub denoiser: Pretrained,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model").field("card", &self.card).field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The names of the shipped cards.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    shipped::MODELS.iter().map(|(name, ..)| *name)
+}
+
+/// The shipped cards.
+pub fn cards() -> Result<Vec<Card>, Error> {
+    shipped::MODELS.iter().map(|(name, card, _)| Card::parse(card, Path::new(name))).collect()
+}
+
+/// The card, file and bytes that `model` stands for: a shipped name, a card file, or a safetensors file with a card
+/// inside.
+fn find(model: &str) -> Result<(Option<String>, PathBuf, Vec<u8>), Error> {
+    if let Some((name, card, weights)) = shipped::MODELS.iter().find(|(name, ..)| *name == model) {
+        return Ok((Some((*card).to_owned()), PathBuf::from(name), weights.to_vec()));
+    }
+    let path = Path::new(model);
+    let read = |path: &Path| std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")));
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("yaml" | "yml") => {
+            let card = String::from_utf8(read(path)?).map_err(|_| Error::file(path, "is not text"))?;
+            let weights = path.with_extension("safetensors");
+            let bytes = read(&weights)?;
+            Ok((Some(card), weights, bytes))
+        }
+        Some("safetensors") => Ok((None, path.to_owned(), read(path)?)),
+        _ if path.exists() => {
+            let cause = "is no model that can be opened: a card (.yaml) or a .safetensors file with a card is wanted";
+            Err(Error::file(path, cause))
+        }
+        _ => {
+            let known = names().collect::<Vec<_>>().join(", ");
+            Err(Error::file(path, format!("no such model or file; the models that ship are: {known}")))
+        }
+    }
+}
+
+impl Model {
+    /// Opens what the command line calls MODEL; its network computes in `kind`.
+    pub fn open(model: &str, device: Device, kind: Kind) -> Result<Self, Error> {
+        let (card, source, bytes) = find(model)?;
+        let (tensors, metadata) = safetensors::parse(&bytes, &source)?;
+        let card = match &card {
+            Some(card) => Card::parse(card, Path::new(model))?,
+            None => Self::inside(&metadata, &source)?,
+        };
+        Self::build(card, source, sha256(&bytes), Weights::stored(tensors, device, kind))
+    }
+
+    fn inside(metadata: &Metadata, source: &Path) -> Result<Card, Error> {
+        let card = metadata.get("card").ok_or_else(|| {
+            Error::file(source, "has no card inside: name a card file (.yaml) that lies beside it instead")
+        })?;
+        Card::parse(card, source)
+    }
+
+    fn build(card: Card, source: PathBuf, sha256: String, weights: Weights) -> Result<Self, Error> {
+        let network = card.network.build(&weights)?;
+        let parameters = weights.finish().map_err(|e| Error::file(&source, e))?;
+        network.check(card.image)?;
+        let precondition = card.precondition.build()?;
+        Ok(Self { card, source, sha256, parameters, denoiser: Pretrained { network, precondition } })
+    }
+
+    /// The σ for which it was trained: smallest and largest.
+    pub fn range(&self) -> (f64, f64) {
+        self.denoiser.precondition.range()
+    }
+
+    /// How many numbers its parameters hold.
+    pub fn count(&self) -> usize {
+        self.parameters.iter().map(|(_, tensor)| tensor.numel()).sum()
+    }
+}

@@ -1,0 +1,50 @@
+//! `tweedie doctor`: what works, what is missing, what to do.
+
+use std::{
+    io::{self, Write},
+    thread,
+};
+
+use anyhow::Result;
+use clap::Args;
+use tch::{Device, Kind, Tensor};
+use tweedie::{card, libtorch};
+
+use super::Common;
+
+/// Say what libtorch, devices and models were found
+#[derive(Args, Debug)]
+pub struct Doctor {
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Doctor {
+    pub fn run(&self) -> Result<()> {
+        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let folder = libtorch::folder();
+        let product = tch::no_grad(|| {
+            let ones = Tensor::ones([64, 64], (Kind::Float, Device::Cpu));
+            ones.matmul(&ones).double_value(&[0, 0])
+        });
+        let cuda = libtorch::cuda();
+        let models: Vec<&str> = card::names().collect();
+        if self.common.json {
+            return self.common.record(&serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"), "libtorch": folder, "cpu_works": product == 64.0,
+                "cores": cores, "cuda": cuda, "models": models,
+            }));
+        }
+        let mut out = io::stdout();
+        writeln!(out, "tweedie    {}", env!("CARGO_PKG_VERSION"))?;
+        writeln!(out, "libtorch   2.11.0 in {}", folder.display())?;
+        writeln!(out, "CPU        {} on {cores} cores", if product == 64.0 { "works" } else { "computes wrongly" })?;
+        match cuda {
+            Ok(count) => writeln!(out, "CUDA       works: {count} GPUs")?,
+            Err(why) => writeln!(out, "CUDA       no: {why}")?,
+        }
+        let none = "none ship with this build: make train".to_owned();
+        writeln!(out, "models     {}", if models.is_empty() { none } else { models.join(", ") })?;
+        Ok(())
+    }
+}

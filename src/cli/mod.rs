@@ -1,0 +1,248 @@
+//! One file for each subcommand; here is what they share.
+
+mod denoise;
+mod doctor;
+mod images;
+mod inspect;
+mod lists;
+mod restore;
+mod sample;
+mod train;
+mod walk;
+
+use std::{
+    io::{self, Write},
+    panic,
+    path::Path,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tch::{Device, Kind};
+use tweedie::{card::Model, libtorch, yaml};
+
+/// Sample from and restore images with any pretrained score network.
+///
+/// Every method is a walk x ← x + τ s(x, σ) + √(2τT) n, where s is the network's score.
+#[derive(Debug, Parser)]
+#[command(name = "tweedie", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "Examples:
+  tweedie sample fashion-mnist --seeds 0-63 --out out/samples
+  tweedie restore fashion-mnist --image photos/ --task inpaint-random --samples 8 --out out/restored
+  tweedie walk --sampler ddim --steps 10
+  tweedie doctor")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Sample(sample::Sample),
+    Restore(restore::Restore),
+    Denoise(denoise::Denoise),
+    Walk(walk::Walk),
+    Train(train::Train),
+    Inspect(inspect::Inspect),
+    Models(lists::Models),
+    Samplers(lists::Samplers),
+    Tasks(lists::Tasks),
+    Doctor(doctor::Doctor),
+}
+
+/// What every command takes.
+#[derive(Args, Debug)]
+pub struct Common {
+    /// auto (CUDA where it is), cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto", help_heading = "Everywhere")]
+    device: String,
+    /// How the network computes; the state of the walk is f32 always
+    #[arg(long, value_enum, default_value = "f32", help_heading = "Everywhere")]
+    precision: Precision,
+    /// Images computed together [default: 16, on CUDA 64]
+    #[arg(long, value_name = "N", help_heading = "Everywhere")]
+    batch: Option<u64>,
+    /// The same bits at any batch size: the network sees one image at a time
+    #[arg(long, help_heading = "Everywhere")]
+    deterministic: bool,
+    /// CPU threads of libtorch [default: all cores]
+    #[arg(long, value_name = "N", help_heading = "Everywhere")]
+    threads: Option<i32>,
+    /// Of all that is random besides the images' own seeds
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Everywhere")]
+    seed: u64,
+    /// No progress, no prose
+    #[arg(long, short, help_heading = "Everywhere")]
+    quiet: bool,
+    /// One JSON record on standard output instead of prose
+    #[arg(long, help_heading = "Everywhere")]
+    json: bool,
+}
+
+/// How the network computes.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Precision {
+    F32,
+    Tf32,
+    Bf16,
+}
+
+/// Set by Ctrl-C; loops look at it between two steps.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Stops a loop that Ctrl-C has interrupted.
+pub fn not_interrupted() -> Result<()> {
+    if INTERRUPTED.load(Ordering::Relaxed) {
+        bail!("interrupted; what was finished is kept, and the same command goes on from there");
+    }
+    Ok(())
+}
+
+/// Runs the command line; the exit code is 0, or 2 after an error told in one sentence.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    panic::set_hook(Box::new(|_| {}));
+    // A second Ctrl-C ends the program at once: only temporary files can be unfinished then.
+    let _ = ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(2);
+        }
+    });
+    let result = panic::catch_unwind(|| run(&cli.command)).unwrap_or_else(|cause| Err(anyhow::anyhow!(told(&*cause))));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) if broken_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            let _ = writeln!(io::stderr(), "error: {e:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Sample(command) => command.run(),
+        Command::Restore(command) => command.run(),
+        Command::Denoise(command) => command.run(),
+        Command::Walk(command) => command.run(),
+        Command::Train(command) => command.run(),
+        Command::Inspect(command) => command.run(),
+        Command::Models(command) => command.run(),
+        Command::Samplers(command) => command.run(),
+        Command::Tasks(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+    }
+}
+
+/// libtorch tells its failures (out of memory, say) by panics; their first line is what a user can use.
+fn told(cause: &(dyn std::any::Any + Send)) -> String {
+    let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
+    let line = text.and_then(|text| text.lines().next()).unwrap_or("an unknown failure");
+    let remedy = if line.contains("out of memory") || line.contains("not enough memory") {
+        ": try a smaller --batch"
+    } else {
+        ": please report it with the command that led here"
+    };
+    format!("inside the program: {line}{remedy}")
+}
+
+/// `tweedie walk | head` is no error.
+fn broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
+
+impl Common {
+    /// The device asked for; threads are set on the way.
+    fn device(&self) -> Result<Device> {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as i32);
+        let threads = self.threads.unwrap_or(cores);
+        if threads < 1 {
+            bail!("--threads must be at least 1, but is {threads}");
+        }
+        tch::set_num_threads(threads);
+        Ok(libtorch::device(&self.device)?)
+    }
+
+    /// The kind of the network's numbers.
+    fn kind(&self, device: Device) -> Result<Kind> {
+        match self.precision {
+            Precision::F32 => Ok(Kind::Float),
+            Precision::Bf16 => Ok(Kind::BFloat16),
+            Precision::Tf32 if device.is_cuda() => Ok(Kind::Float),
+            Precision::Tf32 => bail!("--precision tf32 is a CUDA mode: use f32 or bf16 on this device"),
+        }
+    }
+
+    /// Opens MODEL as the flags say.
+    fn open(&self, model: &str) -> Result<(Model, Device)> {
+        let device = self.device()?;
+        let model = Model::open(model, device, self.kind(device)?)?;
+        self.say(format_args!(
+            "{}: {} parameters on {}",
+            model.card.name,
+            thousands(model.count()),
+            if device.is_cuda() {
+                format!("{device:?}")
+            } else {
+                format!("the CPU, {} threads", tch::get_num_threads())
+            }
+        ));
+        Ok((model, device))
+    }
+
+    /// The size of a block of seeds.
+    fn batch(&self, device: Device, images: usize) -> Result<u64> {
+        let most = if device.is_cuda() { 64 } else { 16 };
+        match self.batch {
+            Some(0) => bail!("--batch must be at least 1, but is 0"),
+            Some(batch) => Ok(batch),
+            None => Ok((images as u64).next_power_of_two().min(most)),
+        }
+    }
+
+    /// Prose, unless silence or JSON was asked for.
+    fn say(&self, text: impl std::fmt::Display) {
+        if !self.quiet && !self.json {
+            let _ = writeln!(io::stdout(), "{text}");
+        }
+    }
+
+    /// The record, if JSON was asked for.
+    fn record(&self, record: &impl Serialize) -> Result<()> {
+        if self.json {
+            writeln!(io::stdout(), "{}", serde_json::to_string(record)?)?;
+        }
+        Ok(())
+    }
+
+    /// A bar on standard error, if that is a terminal.
+    fn bar(&self, length: u64, what: &str) -> ProgressBar {
+        let target = if self.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {per_sec:.dim} eta {eta} {msg}");
+        ProgressBar::with_draw_target(Some(length), target)
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_prefix(what.to_owned())
+    }
+}
+
+/// A choice given as a bare name, as YAML in braces, or as a YAML file.
+fn choice<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
+    let path = Path::new(text);
+    if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+        return Ok(yaml::read(path)?);
+    }
+    let yaml = if text.contains(['{', ':']) { text.to_owned() } else { format!("{{kind: {text}}}") };
+    yaml::parse(&yaml, Path::new(what)).with_context(|| format!("{what} {text}"))
+}
+
+/// 1234567 as 1,234,567.
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap_or("")).collect();
+    groups.join(",")
+}

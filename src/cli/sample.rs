@@ -1,0 +1,286 @@
+//! `tweedie sample`: images from noise.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use tch::{Kind, Tensor};
+use tweedie::{
+    Error,
+    blocks::{self, Block},
+    card::Model,
+    denoiser::Score,
+    images,
+    plan::{AnySampler, Plan},
+    schedule::AnySchedule,
+    sheet,
+};
+
+use super::{Common, choice, images::Loop};
+
+/// Most images on the contact sheet.
+const SHEET: usize = 100;
+
+/// Draw new images
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tweedie sample fashion-mnist
+  tweedie sample fashion-mnist --seeds 0-999 --sampler ddpm --steps 250 --out out/ddpm
+  tweedie sample fashion-mnist --sampler '{kind: ddim, eta: 0.5}' --schedule '{kind: karras, max: 40}'
+  tweedie sample fashion-mnist --sampler plan.yaml      # a file with schedule, steps and sampler")]
+pub struct Sample {
+    /// A card's name, a card (.yaml) or a .safetensors file with a card inside
+    model: String,
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// Which images: each seed is one image, the same whatever else is drawn
+    #[arg(long, default_value = "0-63", value_name = "SEEDS")]
+    seeds: String,
+    /// Initial states in the σ frame, [images, channels, height, width], in place of noise
+    #[arg(long, value_name = "FILE.npy")]
+    init: Option<PathBuf>,
+    /// Where the images go
+    #[arg(long, default_value = "out/samples", value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// How to walk; what is left out is the model's own choice.
+#[derive(Args, Debug)]
+pub struct PlanArgs {
+    /// A name that `tweedie samplers` lists, '{kind: NAME, …}', or a .yaml file with a whole plan
+    #[arg(long, value_name = "NAME|FILE.yaml")]
+    sampler: Option<String>,
+    /// The noise levels: geometric, karras, linear, linear-beta, sigmoid, cosine, …, or '{kind: NAME, …}'
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<String>,
+    /// How many noise levels
+    #[arg(long, value_name = "K")]
+    steps: Option<usize>,
+}
+
+impl PlanArgs {
+    /// The plan that the flags make of `default`.
+    pub fn over(&self, default: &Plan) -> Result<Plan> {
+        let mut plan = default.clone();
+        if let Some(sampler) = &self.sampler {
+            let path = Path::new(sampler);
+            if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+                plan = tweedie::yaml::read(path)?;
+            } else {
+                plan.sampler = choice::<AnySampler>(sampler, "--sampler")?;
+            }
+        }
+        if let Some(schedule) = &self.schedule {
+            plan.schedule = choice::<AnySchedule>(schedule, "--schedule")?;
+        }
+        plan.steps = self.steps.unwrap_or(plan.steps);
+        Ok(plan)
+    }
+}
+
+/// All that determines the bits of the images, besides the seeds.
+#[derive(Serialize)]
+pub struct Identity<'a> {
+    /// Of this program.
+    pub version: &'static str,
+    /// The card's name.
+    pub model: &'a str,
+    /// Of the weights.
+    pub sha256: &'a str,
+    /// Schedule, steps and sampler.
+    pub plan: &'a Plan,
+    /// Size of the blocks; irrelevant if deterministic.
+    pub batch: Option<u64>,
+    /// cpu or cuda.
+    pub device: &'static str,
+    /// f32, tf32 or bf16.
+    pub precision: String,
+    /// SHA-256 of the initial states, or of the measurement; empty without.
+    pub given: String,
+}
+
+impl Sample {
+    pub fn run(&self) -> Result<()> {
+        let seeds = blocks::parse(&self.seeds)?;
+        let (model, device) = self.common.open(&self.model)?;
+        let plan = self.plan.over(&model.card.sample)?;
+        let walk = plan.walk(model.range())?;
+        warn_outside(&self.common, &model, &plan)?;
+        let init = self.init.as_deref().map(|path| init(path, &model, &seeds)).transpose()?;
+        let batch = self.common.batch(device, seeds.len())?;
+        let identity = Identity {
+            version: env!("CARGO_PKG_VERSION"),
+            model: &model.card.name,
+            sha256: &model.sha256,
+            plan: &plan,
+            batch: (!self.common.deterministic).then_some(batch),
+            device: if device.is_cuda() { "cuda" } else { "cpu" },
+            precision: format!("{:?}", self.common.precision).to_lowercase(),
+            given: self.init.as_deref().map(digest).transpose()?.unwrap_or_default(),
+        };
+        claim(&self.out, &identity)?;
+        let missing: BTreeSet<u64> = seeds.iter().copied().filter(|&seed| !self.file(seed).exists()).collect();
+        let start = Instant::now();
+        let blocks = blocks::blocks(&missing, batch);
+        let evaluations = blocks.len() as u64 * batch * walk.0.len() as u64;
+        let bar = self.common.bar(evaluations, "sampling");
+        let sampling = Loop {
+            walk: &walk,
+            shape: model.card.image,
+            start: model.denoiser.precondition.start(walk.0[0].sigma),
+            device,
+            deterministic: self.common.deterministic,
+            bar: &bar,
+        };
+        self.write_all(&blocks, &sampling, init.as_ref(), &model)?;
+        bar.finish_and_clear();
+        let sheet = self.sheet(&seeds)?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.common.say(format_args!(
+            "{} images ({} new, {} evaluations each, {seconds:.1} s) in {}, all on one sheet in {}",
+            seeds.len(),
+            missing.len(),
+            walk.0.len(),
+            self.out.display(),
+            sheet.display(),
+        ));
+        self.common.record(&serde_json::json!({
+            "identity": identity, "images": seeds.len(), "new": missing.len(), "evaluations": walk.0.len(),
+            "seconds": seconds, "out": self.out, "grid": sheet,
+        }))
+    }
+
+    /// Computes block after block; while the next is computed, the images of the last are written.
+    fn write_all(&self, blocks: &[Block], sampling: &Loop, init: Option<&Tensor>, model: &Model) -> Result<()> {
+        let failure: Mutex<Option<Error>> = Mutex::new(None);
+        let failed = || failure.lock().ok().and_then(|mut failure| failure.take());
+        let score = |_: &[u64]| -> Result<Box<dyn Score + '_>> { Ok(Box::new(&model.denoiser)) };
+        rayon::in_place_scope(|scope| -> Result<()> {
+            for block in blocks {
+                if let Some(error) = failed() {
+                    return Err(error.into());
+                }
+                let init = init.map(|init| rows(init, block));
+                let x = sampling.images(&block.seeds, init.as_ref(), &score)?;
+                let pixels = images::to_bytes(&x);
+                let wanted: Vec<(PathBuf, Tensor)> =
+                    block.wanted.iter().map(|&i| (self.file(block.seeds[i]), pixels.get(i as i64))).collect();
+                let failure = &failure;
+                scope.spawn(move |_| {
+                    for (path, pixels) in wanted {
+                        if let Err(error) = images::write_png(&path, &pixels)
+                            && let Ok(mut failure) = failure.lock()
+                        {
+                            *failure = Some(error);
+                        }
+                    }
+                });
+            }
+            Ok(())
+        })?;
+        failed().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn file(&self, seed: u64) -> PathBuf {
+        self.out.join(format!("{seed:06}.png"))
+    }
+
+    /// The first images of the run on one sheet.
+    fn sheet(&self, seeds: &BTreeSet<u64>) -> Result<PathBuf> {
+        let shown: Result<Vec<Tensor>, Error> =
+            seeds.iter().take(SHEET).map(|&seed| images::read_as_is(&self.file(seed))).collect();
+        let shown = shown?;
+        let path = self.out.join("grid.png");
+        images::write_png(&path, &sheet::grid(&shown, (shown.len() as f64).sqrt().ceil() as usize))?;
+        Ok(path)
+    }
+}
+
+/// The states of a block's seeds; those that nobody wants are filled up with the first.
+fn rows(init: &Tensor, block: &Block) -> Tensor {
+    let last = init.size()[0] - 1;
+    let index: Vec<i64> = block.seeds.iter().map(|&seed| (seed as i64).min(last)).collect();
+    init.index_select(0, &Tensor::from_slice(&index))
+}
+
+fn init(path: &Path, model: &Model, seeds: &BTreeSet<u64>) -> Result<Tensor> {
+    let x = Tensor::read_npy(path).with_context(|| format!("{}: not a readable .npy file", path.display()))?;
+    let size = x.size();
+    let last = seeds.last().copied().unwrap_or(0);
+    if size.len() != 4 || size[1..] != model.card.image || size[0] as u64 <= last {
+        let [channels, height, width] = model.card.image;
+        bail!(
+            "{}: is {size:?}, but seeds up to {last} need [{}, {channels}, {height}, {width}]",
+            path.display(),
+            last + 1
+        );
+    }
+    finite(&x, path)?;
+    Ok(x.to_kind(Kind::Float))
+}
+
+/// Refuses NaN and infinity in a file.
+pub fn finite(x: &Tensor, path: &Path) -> Result<()> {
+    let bad = i64::try_from(x.to_kind(Kind::Double).isfinite().logical_not().sum(Kind::Int64))?;
+    if bad > 0 {
+        bail!("{}: {bad} of its {} values are NaN or infinite", path.display(), x.numel());
+    }
+    Ok(())
+}
+
+/// SHA-256 of a file.
+pub fn digest(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    Ok(tweedie::card::sha256(&bytes))
+}
+
+/// Says which levels the network was never trained for.
+pub fn warn_outside(common: &Common, model: &Model, plan: &Plan) -> Result<()> {
+    let (sigmas, (min, max)) = (plan.sigmas(model.range())?, model.range());
+    // A schedule that ends at the model's own level may miss it by a rounding.
+    if sigmas.max() > max * 1.001 || sigmas.min() < min * 0.999 {
+        common.say(format_args!(
+            "note: σ goes from {:.4} to {:.4}, but the network was trained from {max:.4} to {min:.4}; outside, it is \
+             told its nearest level",
+            sigmas.max(),
+            sigmas.min(),
+        ));
+    }
+    Ok(())
+}
+
+/// Writes the record that says whose images are in `out`, or refuses to mix them with those of another run.
+pub fn claim(out: &Path, identity: &impl Serialize) -> Result<()> {
+    let path = out.join("record.json");
+    let ours = serde_json::to_value(identity)?;
+    if path.exists() {
+        let text = fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let theirs: Value =
+            serde_json::from_slice(&text).with_context(|| format!("{}: not a record", path.display()))?;
+        if let Some(key) = difference(&ours, &theirs) {
+            bail!(
+                "{}: holds the images of another run ({key} was {}, and is {} now): choose another --out, or remove it",
+                out.display(),
+                theirs.get(&key).unwrap_or(&Value::Null),
+                ours.get(&key).unwrap_or(&Value::Null),
+            );
+        }
+        return Ok(());
+    }
+    Ok(images::write_whole(&path, &serde_json::to_vec_pretty(&ours)?)?)
+}
+
+/// The first entry in which two records differ.
+fn difference(ours: &Value, theirs: &Value) -> Option<String> {
+    ours.as_object()?.iter().find(|(key, value)| theirs.get(key.as_str()) != Some(value)).map(|(key, _)| key.clone())
+}

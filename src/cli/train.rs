@@ -1,0 +1,163 @@
+//! `tweedie train`: the training template, with checkpoints and a loss curve.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use tweedie::{
+    card::Card,
+    images,
+    plan::Plan,
+    sheet,
+    train::{AnyObjective, Trainer, Training},
+    yaml,
+};
+
+use super::{Common, INTERRUPTED, thousands};
+
+/// Steps over which a point of the loss curve is averaged.
+const EVERY: u64 = 20;
+
+/// Train a score network, or the classifier whose features measure distances
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tweedie train experiments/train-fashion-mnist.yaml
+  tweedie train experiments/train-fashion-mnist.yaml --resume")]
+pub struct Train {
+    /// What to train, on what, and how
+    config: PathBuf,
+    /// Go on from the last checkpoint, if there is one
+    #[arg(long)]
+    resume: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Train {
+    pub fn run(&self) -> Result<()> {
+        let config: Training = yaml::read(&self.config)?;
+        let out = config.out.clone();
+        let device = self.common.device()?;
+        let begun = out.join("checkpoint.safetensors").exists();
+        if begun && !self.resume {
+            bail!("{}: holds a run already: --resume goes on with it, another `out` begins anew", out.display());
+        }
+        let mut trainer = if begun { Trainer::resume(config, device)? } else { Trainer::new(config, device)? };
+        let parameters: usize = trainer.average().values().map(tch::Tensor::numel).sum();
+        self.common.say(format_args!(
+            "{} parameters on {device:?}, from step {} to {}",
+            thousands(parameters),
+            trainer.step(),
+            trainer.config().steps
+        ));
+        let mut curve = Curve::read(&out, trainer.step());
+        self.steps(&mut trainer, &mut curve)?;
+        curve.write(&out)?;
+        let model = out.join("model.safetensors");
+        trainer.export(&model, &card(trainer.config())?)?;
+        self.common.say(format_args!("step {}: {} and the loss curve beside it", trainer.step(), model.display()));
+        self.common.record(&serde_json::json!({"step": trainer.step(), "loss": curve.last(), "model": model}))
+    }
+
+    fn steps(&self, trainer: &mut Trainer, curve: &mut Curve) -> Result<()> {
+        let config = trainer.config().clone();
+        let bar = self.common.bar(config.steps, "training");
+        bar.set_position(trainer.step());
+        let start = Instant::now();
+        let mut losses = Vec::new();
+        while trainer.step() < config.steps {
+            losses.push(trainer.advance()?);
+            bar.inc(1);
+            if trainer.step() % EVERY == 0 {
+                let loss = f64::try_from(tch::Tensor::stack(&losses, 0).mean(tch::Kind::Double))?;
+                losses.clear();
+                if !loss.is_finite() {
+                    bail!("the loss is not finite at step {}: lower the rate, or clip more", trainer.step());
+                }
+                bar.set_message(format!("loss {loss:.4}"));
+                curve.push(trainer.step(), loss, trainer.rate(), start.elapsed().as_secs_f64());
+            }
+            let stop = INTERRUPTED.load(std::sync::atomic::Ordering::Relaxed);
+            if stop || trainer.step() % config.checkpoint_every == 0 {
+                trainer.save()?;
+                curve.write(&config.out)?;
+            }
+            if stop {
+                bail!("interrupted at step {}; --resume goes on from there", trainer.step());
+            }
+        }
+        bar.finish_and_clear();
+        Ok(trainer.save()?)
+    }
+}
+
+/// The card of a freshly trained denoiser: what the training file says, and DDIM-50 until somebody knows better.
+fn card(config: &Training) -> Result<String> {
+    let AnyObjective::Denoise(denoise) = &config.objective else { return Ok(String::new()) };
+    let data = config.data.load()?;
+    let size = data.pixels.size();
+    let name = config.out.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
+    let plan = |text: &str| yaml::parse::<Plan>(text, Path::new("plan"));
+    let card = Card {
+        about: format!("trained on {} images", thousands(data.count())),
+        name,
+        reference: String::new(),
+        data: String::new(),
+        licence: String::new(),
+        training: format!("{} steps of {} images", config.steps, config.batch),
+        image: [size[1], size[2], size[3]],
+        network: denoise.network.clone(),
+        precondition: denoise.precondition.clone(),
+        sample: plan(SAMPLE)?,
+        restore: plan(RESTORE)?,
+    };
+    Ok(card.text()?)
+}
+
+const SAMPLE: &str = "{schedule: {kind: karras, max: 80.0}, steps: 50, sampler: {kind: ddim, eta: 0.0}}";
+const RESTORE: &str = "{schedule: {kind: geometric, max: 2.0}, steps: 300, \
+                       sampler: {kind: simplified, c: 0.2, t0: 1.0, ramp: constant}}";
+
+/// The loss, step by step: `loss.csv` and `loss.png`.
+struct Curve(Vec<String>);
+
+impl Curve {
+    /// What an earlier part of the run wrote, up to `step`.
+    fn read(out: &Path, step: u64) -> Self {
+        let text = fs::read_to_string(out.join("loss.csv")).unwrap_or_default();
+        let kept = |line: &&str| line.split(',').next().and_then(|n| n.parse().ok()).is_some_and(|n: u64| n <= step);
+        Self(text.lines().skip(1).filter(kept).map(str::to_owned).collect())
+    }
+
+    fn push(&mut self, step: u64, loss: f64, rate: f64, seconds: f64) {
+        self.0.push(format!("{step},{loss:.6},{rate:.3e},{seconds:.1}"));
+    }
+
+    fn last(&self) -> Option<f64> {
+        self.points().last().map(|point| point.1)
+    }
+
+    fn points(&self) -> Vec<(f64, f64)> {
+        let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
+        let point = |line: &String| {
+            let mut parts = line.split(',');
+            Some((number(parts.next())?, number(parts.next())?))
+        };
+        self.0.iter().filter_map(point).collect()
+    }
+
+    fn write(&self, out: &Path) -> Result<()> {
+        let mut text = String::from("step,loss,rate,seconds\n");
+        for line in &self.0 {
+            let _ = writeln!(text, "{line}");
+        }
+        images::write_whole(&out.join("loss.csv"), text.as_bytes())?;
+        let picture = sheet::curve("training loss", "step", &self.points())?;
+        Ok(images::write_png(&out.join("loss.png"), &picture)?)
+    }
+}

@@ -1,0 +1,105 @@
+//! `tweedie walk`: a sampler as the paper's table.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use tch::{Device, Kind};
+use tweedie::{
+    card::Model,
+    plan::Plan,
+    precondition::Precondition,
+    samplers::Ddim,
+    schedule::{Chain, LinearBeta},
+    walk::{Gaussian, Moments, Walk as Steps},
+};
+
+use super::{Common, sample::PlanArgs};
+
+/// Print a sampler as the paper's table (k, σ, τ, T), and what it makes of a Gaussian prior
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tweedie walk --sampler ddpm --schedule linear-beta --steps 1000
+  tweedie walk fashion-mnist --csv > walk.csv
+  tweedie walk --sampler '{kind: simplified, c: 0.7, t0: 0.1}' --schedule sigmoid --steps 100")]
+pub struct Walk {
+    /// The model whose σ range and times to use [default: DDPM's chain of 1000]
+    model: Option<String>,
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// The largest τ, as a likelihood with η sets it: η²/‖A‖², in squared data units
+    #[arg(long, value_name = "LIMIT")]
+    cap: Option<f64>,
+    /// Variances of the Gaussian priors to report on
+    #[arg(long, value_name = "V", value_delimiter = ',', default_values_t = [1.0, 0.25, 0.05, 0.01, 0.001, 1e-4])]
+    variances: Vec<f64>,
+    /// Comma-separated values: k,sigma,tau,temperature,tau_over_sigma2,time
+    #[arg(long)]
+    csv: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Walk {
+    pub fn run(&self) -> Result<()> {
+        let (precondition, default) = self.conventions()?;
+        let plan = self.plan.over(&default)?;
+        let mut walk = plan.walk(precondition.range())?;
+        if let Some(cap) = self.cap {
+            if cap.is_nan() || cap <= 0.0 {
+                bail!("--cap must be positive, but is {cap}");
+            }
+            walk = walk.capped(cap);
+        }
+        if self.variances.iter().any(|v| v.is_nan() || *v <= 0.0) {
+            bail!("--variances must be positive, but are {:?}", self.variances);
+        }
+        let start = precondition.start(walk.0[0].sigma);
+        let ratios: Vec<(f64, f64)> = self.variances.iter().map(|&v| (v, ratio(&walk, v, start))).collect();
+        if self.common.json {
+            return self.common.record(&serde_json::json!({"plan": plan, "walk": walk, "variance_ratios": ratios}));
+        }
+        let text = if self.csv { csv(&walk, &*precondition) } else { prose(&walk, &ratios) };
+        Ok(io::stdout().write_all(text.as_bytes())?)
+    }
+
+    /// The model's conventions and sampler, or DDPM's with DDIM-50.
+    fn conventions(&self) -> Result<(Box<dyn Precondition>, Plan)> {
+        if let Some(model) = &self.model {
+            let model = Model::open(model, Device::Cpu, Kind::Float)?;
+            return Ok((model.denoiser.precondition, model.card.sample));
+        }
+        let chain = LinearBeta::default();
+        let precondition = tweedie::precondition::Ddpm::new(chain.times()?, Default::default());
+        let sampler = tweedie::plan::AnySampler::Ddim(Ddim::default());
+        let plan = Plan { schedule: tweedie::schedule::AnySchedule::LinearBeta(chain), steps: 50, sampler };
+        Ok((Box::new(precondition), plan))
+    }
+}
+
+/// V_K / v at the end of the walk, for images N(0, v).
+fn ratio(walk: &Steps, v: f64, start: f64) -> f64 {
+    let start = Moments { mean: 0.0, variance: start * start };
+    walk.moments(&Gaussian::prior(0.0, v), start).last().map_or(f64::NAN, |moments| moments.variance / v)
+}
+
+fn prose(walk: &Steps, ratios: &[(f64, f64)]) -> String {
+    let mut text = walk.to_string();
+    text += "\nFor images of variance v the walk ends at variance V:\n";
+    for (v, ratio) in ratios {
+        let _ = writeln!(text, "  v = {v:<8} V/v = {ratio:.4}");
+    }
+    text
+}
+
+fn csv(walk: &Steps, precondition: &dyn Precondition) -> String {
+    let mut text = String::from("k,sigma,tau,temperature,tau_over_sigma2,time\n");
+    for (k, step) in walk.0.iter().enumerate() {
+        let (relative, time) = (step.tau / (step.sigma * step.sigma), precondition.at(step.sigma).label);
+        let _ = writeln!(text, "{k},{},{},{},{relative},{time}", step.sigma, step.tau, step.temperature);
+    }
+    text
+}

@@ -1,0 +1,131 @@
+//! Data consistency: what a measurement adds to the score.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::{Error, denoiser::Score, operators::LinearOperator};
+
+/// log f(y | x), through its gradient.
+pub trait Likelihood {
+    /// ∇ₓ log f(y | x) for each image of `x`, `[batch, channels, height, width]`.
+    fn score(&self, x: &Tensor) -> Tensor;
+
+    /// The largest τ for which a step along this score does not overshoot, in squared data units.
+    fn step_limit(&self) -> f64;
+}
+
+/// How long a step along the likelihood's score may be.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepLimit {
+    /// η² / ‖A‖², the inverse of the score's Lipschitz constant [RW, §1.9].
+    #[default]
+    Norm,
+    /// η², as in the code released with the paper; it overshoots where ‖A‖² > 2 [RW, §4].
+    Paper,
+}
+
+/// y = A x + e with e ~ N(0, η² I).
+#[derive(Debug)]
+pub struct GaussianLikelihood {
+    operator: Box<dyn LinearOperator>,
+    measurement: Tensor,
+    eta: f64,
+    limit: StepLimit,
+}
+
+impl GaussianLikelihood {
+    /// η is in the units of the model's own pixel range: for −1 … 1 twice what it is for 0 … 1.
+    ///
+    /// `measurement` is `[1, …]`, one for the whole batch, or `[batch, …]`, one for each image. It must be what
+    /// `operator` makes of images of `shape` = `[channels, height, width]`, on the same device and of the same kind.
+    pub fn new(
+        operator: Box<dyn LinearOperator>,
+        measurement: Tensor,
+        eta: f64,
+        shape: [i64; 3],
+    ) -> Result<Self, Error> {
+        if !eta.is_finite() || eta <= 0.0 {
+            return Err(Error::parameter("the noise level η of the measurement", "positive", eta));
+        }
+        same_shape(operator.as_ref(), &measurement, shape)?;
+        finite(&measurement)?;
+        Ok(Self { operator, measurement, eta, limit: StepLimit::default() })
+    }
+
+    /// The same likelihood with steps limited in another way.
+    #[must_use]
+    pub fn with_limit(self, limit: StepLimit) -> Self {
+        Self { limit, ..self }
+    }
+}
+
+/// An error unless `measurement` has the shape of `operator`'s results.
+fn same_shape(
+    operator: &dyn LinearOperator,
+    measurement: &Tensor,
+    [channels, height, width]: [i64; 3],
+) -> Result<(), Error> {
+    let like = (measurement.kind(), measurement.device());
+    let want = operator.apply(&Tensor::zeros([1, channels, height, width], like)).size();
+    let got = measurement.size();
+    if got.get(1..) == want.get(1..) && got[0] > 0 {
+        return Ok(());
+    }
+    Err(Error::Shape { what: "the measurement", got, want: format!("{want:?}, or as many of them as images,") })
+}
+
+/// An error unless every value of `measurement` is finite.
+fn finite(measurement: &Tensor) -> Result<(), Error> {
+    let lost = i64::try_from(measurement.isfinite().logical_not().sum(Kind::Int64))?;
+    if lost == 0 {
+        return Ok(());
+    }
+    let value = format!("NaN or infinite in {lost} of its {} values", measurement.numel());
+    Err(Error::parameter("the measurement", "finite", value))
+}
+
+impl Likelihood for GaussianLikelihood {
+    /// Aᵀ (y − A x) / η².
+    fn score(&self, x: &Tensor) -> Tensor {
+        let residual = &self.measurement - self.operator.apply(x);
+        self.operator.adjoint(&residual) / (self.eta * self.eta)
+    }
+
+    fn step_limit(&self) -> f64 {
+        let square = self.eta * self.eta;
+        match self.limit {
+            StepLimit::Norm => square / self.operator.norm_squared(),
+            StepLimit::Paper => square,
+        }
+    }
+}
+
+/// Bayes: ∇ log f(x | y) = ∇ log f(x) + ∇ log f(y | x), both at the same x [RW, §1.9].
+///
+/// At level σ the prior is that of the noisy images while the likelihood stays as it is, so what a walk follows tends to
+/// the posterior as σ falls. `walk.capped(posterior.step_limit())` keeps its steps short enough.
+pub struct Posterior<'a> {
+    /// Of the images.
+    pub prior: &'a dyn Score,
+    /// Of the measurement.
+    pub likelihood: &'a dyn Likelihood,
+}
+
+impl fmt::Debug for Posterior<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Posterior").field("step_limit", &self.step_limit()).finish_non_exhaustive()
+    }
+}
+
+impl Score for Posterior<'_> {
+    fn score(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.prior.score(x, sigma) + self.likelihood.score(x)
+    }
+
+    fn step_limit(&self) -> f64 {
+        self.prior.step_limit().min(self.likelihood.step_limit())
+    }
+}

@@ -1,0 +1,32 @@
+//! Denoising: A = I.
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::{LinearOperator, Task};
+use crate::Error;
+
+/// A = I: the image is only noisy.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {}
+
+impl LinearOperator for Identity {
+    fn apply(&self, x: &Tensor) -> Tensor {
+        x.shallow_clone()
+    }
+
+    fn adjoint(&self, y: &Tensor) -> Tensor {
+        y.shallow_clone()
+    }
+
+    fn norm_squared(&self) -> f64 {
+        1.0
+    }
+}
+
+impl Task for Identity {
+    fn operator(&self, _: [i64; 3], _: u64, _: Device, _: Kind) -> Result<Box<dyn LinearOperator>, Error> {
+        Ok(Box::new(Self {}))
+    }
+}

@@ -1,0 +1,118 @@
+//! Pictures for people: contact sheets and curves.
+
+use std::sync::Once;
+
+use plotters::{
+    prelude::*,
+    style::{FontStyle, register_font},
+};
+use tch::{Kind, Tensor};
+
+use crate::{Error, images};
+
+/// Images smaller than this many pixels are enlarged by a whole factor, so that a person can see them.
+const COMFORTABLE: i64 = 80;
+const GAP: i64 = 4;
+const HEADER: i64 = 26;
+const MARGIN: i64 = 12;
+const TEXT: RGBColor = RGBColor(40, 40, 40);
+const LINE: RGBColor = RGBColor(31, 119, 180);
+
+fn fonts() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // A font that cannot be read shows as missing text, which is no reason to lose the images.
+        let _ = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
+    });
+}
+
+/// Bytes `[channels, height, width]` as colour, enlarged to a comfortable size.
+fn tile(image: &Tensor, height: i64) -> Tensor {
+    let scale = (height + image.size()[1] - 1) / image.size()[1];
+    let image = if image.size()[0] == 1 { image.repeat([3, 1, 1]) } else { image.shallow_clone() };
+    image.repeat_interleave_self_int(scale, 1, None).repeat_interleave_self_int(scale, 2, None)
+}
+
+/// Bytes `[channels, height, width]`, all of one size, in rows of `columns` on white: `[3, height, width]`.
+pub fn grid(images: &[Tensor], columns: usize) -> Tensor {
+    let rows: Vec<(String, Vec<Tensor>)> = images
+        .chunks(columns.max(1))
+        .map(|row| (String::new(), row.iter().map(Tensor::shallow_clone).collect()))
+        .collect();
+    paste(&rows, 0)
+}
+
+/// A sheet with a heading above each column; the text of a row stands above its first image where it is not empty.
+pub fn sheet(headings: &[String], rows: &[(String, Vec<Tensor>)]) -> Result<Tensor, Error> {
+    let canvas = paste(rows, HEADER);
+    let size = canvas.size();
+    let (height, width) = (size[1], size[2]);
+    let mut pixels = images::bytes(&canvas.permute([1, 2, 0]))?;
+    let step = rows.iter().flat_map(|(_, row)| row.first()).map(|image| tile(image, COMFORTABLE).size()[2]).max();
+    let step = step.unwrap_or(COMFORTABLE) + GAP;
+    fonts();
+    {
+        let area = BitMapBackend::with_buffer(&mut pixels, (width as u32, height as u32)).into_drawing_area();
+        let style = ("sans-serif", 15).into_font().color(&TEXT);
+        for (i, heading) in headings.iter().enumerate() {
+            let at = ((MARGIN + i as i64 * step) as i32, 8);
+            area.draw_text(heading, &style, at).map_err(|e| Error::file("sheet", e))?;
+        }
+    }
+    Ok(Tensor::f_from_data_size(&pixels, &[height, width, 3], Kind::Uint8)?.permute([2, 0, 1]))
+}
+
+fn paste(rows: &[(String, Vec<Tensor>)], header: i64) -> Tensor {
+    let tiles: Vec<Vec<Tensor>> =
+        rows.iter().map(|(_, row)| row.iter().map(|image| tile(image, COMFORTABLE)).collect()).collect();
+    let (height, width) = tiles.iter().flatten().fold((1, 1), |(h, w), t| (h.max(t.size()[1]), w.max(t.size()[2])));
+    let columns = tiles.iter().map(Vec::len).max().unwrap_or(0) as i64;
+    let total = [
+        3,
+        header + 2 * MARGIN - GAP + tiles.len() as i64 * (height + GAP),
+        2 * MARGIN - GAP + columns * (width + GAP),
+    ];
+    let canvas = Tensor::full(total, 255, (Kind::Uint8, tch::Device::Cpu));
+    for (y, row) in tiles.iter().enumerate() {
+        for (x, tile) in row.iter().enumerate() {
+            let (top, left) = (header + MARGIN + y as i64 * (height + GAP), MARGIN + x as i64 * (width + GAP));
+            let place = canvas.narrow(1, top, tile.size()[1]).narrow(2, left, tile.size()[2]);
+            place.shallow_clone().copy_(tile);
+        }
+    }
+    canvas
+}
+
+/// A curve of `points` with a logarithmic vertical axis, `[3, 360, 640]`.
+pub fn curve(title: &str, horizontal: &str, points: &[(f64, f64)]) -> Result<Tensor, Error> {
+    let (width, height) = (640, 360);
+    let mut pixels = vec![255; width * height * 3];
+    fonts();
+    draw(&mut pixels, (width as u32, height as u32), title, horizontal, points).map_err(|e| Error::file(title, e))?;
+    Ok(Tensor::f_from_data_size(&pixels, &[height as i64, width as i64, 3], Kind::Uint8)?.permute([2, 0, 1]))
+}
+
+fn draw(
+    pixels: &mut [u8],
+    size: (u32, u32),
+    title: &str,
+    horizontal: &str,
+    points: &[(f64, f64)],
+) -> Result<(), Box<dyn std::error::Error>> {
+    let area = BitMapBackend::with_buffer(pixels, size).into_drawing_area();
+    area.fill(&WHITE)?;
+    let last = points.iter().map(|p| p.0).fold(1.0, f64::max);
+    let (low, high) =
+        points.iter().map(|p| p.1).filter(|y| *y > 0.0).fold((f64::INFINITY, 0f64), |(l, h), y| (l.min(y), h.max(y)));
+    let (low, high) = if low < high { (low * 0.9, high * 1.1) } else { (0.1, 1.0) };
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 18).into_font().color(&TEXT))
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(56)
+        .build_cartesian_2d(0.0..last, (low..high).log_scale())?;
+    chart.configure_mesh().light_line_style(RGBColor(235, 235, 235)).x_desc(horizontal).draw()?;
+    chart.draw_series(LineSeries::new(points.iter().copied(), LINE.stroke_width(2)))?;
+    area.present()?;
+    Ok(())
+}

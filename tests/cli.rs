@@ -1,0 +1,434 @@
+//! The real program in a fresh folder: what it says, what it writes, and what it never leaves behind.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use tch::{Device, Kind, Tensor};
+use tempfile::TempDir;
+use tweedie::{
+    checkpoint::safetensors::{self, Metadata, Tensors},
+    images,
+    networks::{AnyNetwork, UNetConfig, weights::Weights},
+};
+
+const CARD: &str = "
+name: tiny
+about: a network of random weights
+image: [1, 8, 8]
+network: {kind: unet, in_channels: 1, block_out_channels: [8, 8], layers_per_block: 1, norm_num_groups: 4}
+precondition: {kind: ddpm, beta: {kind: linear-beta}, prediction: v}
+sample: {schedule: {kind: karras, max: 40.0}, steps: 6, sampler: {kind: ddim, eta: 0.5}}
+restore: {schedule: {kind: geometric, max: 1.0}, steps: 20, sampler: {kind: simplified, c: 0.2, t0: 1.0}}
+";
+
+/// A fresh folder with a tiny model in it.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(TempDir::new().unwrap());
+        place.save("tiny.safetensors", tensors(), CARD);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn save(&self, name: &str, tensors: Tensors, card: &str) {
+        let metadata = Metadata::from([("card".to_owned(), card.to_owned())]);
+        safetensors::write(&self.path(name), &tensors, &metadata).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tweedie"));
+        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn succeed(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The one sentence of a run that must fail; the program must neither panic nor leave unfinished files.
+    fn complaint(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?} says {error}");
+        assert!(
+            !error.contains("panicked") && !error.contains("backtrace") && !error.contains("inside the program"),
+            "{error}"
+        );
+        assert!(self.unfinished().is_empty());
+        error.trim_end().strip_prefix("error: ").unwrap_or_else(|| panic!("{error}")).to_owned()
+    }
+
+    fn unfinished(&self) -> Vec<PathBuf> {
+        let all = fs::read_dir(self.0.path()).unwrap().flatten().map(|entry| entry.path());
+        let inner = all.filter(|path| path.is_dir()).flat_map(|dir| fs::read_dir(dir).unwrap().flatten());
+        inner.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(".unfinished")).collect()
+    }
+
+    fn image(&self, name: &str, size: [i64; 3], value: u8) {
+        let pixels = Tensor::full(size, i64::from(value), (Kind::Uint8, Device::Cpu));
+        images::write_png(&self.path(name), &pixels).unwrap();
+    }
+
+    /// The seeds' images in a folder, by file name.
+    fn images(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
+        let entries = fs::read_dir(self.path(folder)).unwrap().flatten();
+        let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
+        named.filter(|(name, _)| name.starts_with('0')).map(|(name, path)| (name, fs::read(path).unwrap())).collect()
+    }
+}
+
+/// Random weights throughout, also where training starts from zeros.
+fn tensors() -> Tensors {
+    let config = UNetConfig {
+        in_channels: 1,
+        block_out_channels: vec![8, 8],
+        layers_per_block: 1,
+        attention_levels: vec![],
+        norm_num_groups: 4,
+    };
+    let weights = Weights::fresh(5, Device::Cpu);
+    AnyNetwork::Unet(config).build(&weights).unwrap();
+    tch::manual_seed(5);
+    let randomise = |(name, tensor): (String, Tensor)| {
+        let noise = tensor.randn_like() * 0.2;
+        (name, tensor + noise)
+    };
+    weights.finish().unwrap().into_iter().map(randomise).collect()
+}
+
+#[test]
+fn an_image_depends_on_its_seed_and_block_size_alone() {
+    let place = Place::new();
+    place.succeed(&["sample", "tiny.safetensors", "--seeds", "0-7", "--batch", "4", "--out", "whole"]);
+    let whole = place.images("whole");
+    assert_eq!(whole.len(), 8);
+    assert!(whole["000000.png"] != whole["000001.png"], "other seeds are other images");
+    // Another order, in pieces, and parts of a block only.
+    for seeds in ["6", "4-5,7", "0,3", "1-2"] {
+        place.succeed(&["sample", "tiny.safetensors", "--seeds", seeds, "--batch", "4", "--out", "pieces"]);
+    }
+    assert!(place.images("pieces") == whole, "bit for bit");
+    // A run that lost some of its images draws just these again.
+    fs::remove_file(place.path("whole/000002.png")).unwrap();
+    let said = place.succeed(&["sample", "tiny.safetensors", "--seeds", "0-7", "--batch", "4", "--out", "whole"]);
+    assert!(said.contains("8 images (1 new"), "{said}");
+    assert!(place.images("whole") == place.images("pieces"));
+}
+
+#[test]
+fn deterministic_images_do_not_depend_on_the_block_size() {
+    let place = Place::new();
+    for batch in ["1", "3", "8"] {
+        let out = format!("out{batch}");
+        let arguments =
+            ["sample", "tiny.safetensors", "--seeds", "0-7", "--deterministic", "--batch", batch, "--out", &out];
+        place.succeed(&arguments);
+    }
+    assert!(place.images("out1") == place.images("out3") && place.images("out1") == place.images("out8"));
+}
+
+/// Float rounding may move a pixel that lies between two grey levels, and hardly ever does.
+#[test]
+fn other_block_sizes_give_the_same_image_up_to_rounding() {
+    let place = Place::new();
+    for batch in ["1", "5"] {
+        let out = format!("out{batch}");
+        place.succeed(&["sample", "tiny.safetensors", "--seeds", "0-19", "--batch", batch, "--out", &out]);
+    }
+    let read = |out: &str, seed: u64| {
+        let file = place.path(&format!("{out}/{seed:06}.png"));
+        images::read(&file, 1).unwrap().to_kind(Kind::Int64)
+    };
+    let (mut moved, mut most, mut pixels) = (0, 0, 0);
+    for seed in 0..20 {
+        let difference = (read("out1", seed) - read("out5", seed)).abs();
+        moved += i64::try_from(difference.gt(0).sum(Kind::Int64)).unwrap();
+        most = most.max(i64::try_from(difference.max()).unwrap());
+        pixels += difference.numel();
+    }
+    assert!(most <= 1 && moved as f64 <= 1e-3 * pixels as f64, "{moved} of {pixels} pixels, by up to {most}");
+}
+
+#[test]
+fn a_folder_belongs_to_one_run() {
+    let place = Place::new();
+    place.succeed(&["sample", "tiny.safetensors", "--seeds", "0", "--out", "out"]);
+    let complaint = place.complaint(&["sample", "tiny.safetensors", "--seeds", "0", "--steps", "7", "--out", "out"]);
+    assert!(complaint.starts_with("out: holds the images of another run (plan was"), "{complaint}");
+    assert!(complaint.ends_with("choose another --out, or remove it"), "{complaint}");
+}
+
+#[test]
+fn checkpoints_that_cannot_be_used_are_named() {
+    let place = Place::new();
+    let complaint = |model: &str| place.complaint(&["sample", model, "--seeds", "0", "--out", "out"]);
+    assert!(complaint("nowhere.safetensors").starts_with("nowhere.safetensors: cannot be read: No such file"));
+    assert!(complaint("nosuch").starts_with("nosuch: no such model or file; the models that ship are:"));
+    let whole = fs::read(place.path("tiny.safetensors")).unwrap();
+    fs::write(place.path("cut.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    assert!(complaint("cut.safetensors").starts_with("cut.safetensors: not a whole safetensors file"));
+    fs::write(place.path("foreign.safetensors"), b"\x80\x02}q\x00.").unwrap();
+    assert!(complaint("foreign.safetensors").starts_with("foreign.safetensors: not a whole safetensors file"));
+    fs::write(place.path("foreign.pth"), b"PK").unwrap();
+    assert!(complaint("foreign.pth").starts_with("foreign.pth: is no model that can be opened"));
+    let mut wrong = tensors();
+    wrong.insert("conv_in.weight".to_owned(), Tensor::zeros([8, 3, 3, 3], (Kind::Float, Device::Cpu)));
+    place.save("wrong.safetensors", wrong, CARD);
+    let wrong =
+        "wrong.safetensors: the weights do not fit the network: conv_in.weight is [8, 3, 3, 3], not [8, 1, 3, 3]";
+    assert_eq!(complaint("wrong.safetensors"), wrong);
+    assert!(!place.path("out").exists(), "nothing half-written");
+}
+
+#[test]
+fn a_slip_in_yaml_is_told_with_its_place_and_the_nearest_word() {
+    let place = Place::new();
+    let plan = "schedule: {kind: karras}\nsteps: 5\nsampler:\n  kind: ddim\n  etta: 1\n";
+    fs::write(place.path("plan.yaml"), plan).unwrap();
+    let complaint = place.complaint(&["walk", "--sampler", "plan.yaml"]);
+    assert!(complaint.starts_with("plan.yaml: "), "{complaint}");
+    assert!(complaint.contains("etta") && complaint.contains("did you mean `eta`?"), "{complaint}");
+    assert!(complaint.contains("line") && complaint.contains("column"), "{complaint}");
+    let complaint = place.complaint(&["walk", "--sampler", "ddmi"]);
+    assert!(complaint.contains("did you mean `ddim`?"), "{complaint}");
+}
+
+#[test]
+fn impossible_walks_are_refused() {
+    let place = Place::new();
+    let complaint =
+        |flags: &[&str]| place.complaint(&[&["sample", "tiny.safetensors", "--out", "out"], flags].concat());
+    assert_eq!(complaint(&["--steps", "0"]), "steps must be at least 1, but is 0");
+    let rising = "{kind: list, sigmas: [1.0, 2.0]}";
+    assert_eq!(
+        complaint(&["--schedule", rising, "--steps", "2"]),
+        "noise levels must be finite, positive and strictly decreasing, but level 1 is 2"
+    );
+    assert_eq!(complaint(&["--seeds", "9-3"]), "seeds must be like 0-63 or 0-3,8, but is 9-3");
+    assert_eq!(complaint(&["--batch", "0"]), "--batch must be at least 1, but is 0");
+}
+
+#[test]
+fn cuda_is_refused_where_there_is_none() {
+    if tch::Cuda::is_available() {
+        return;
+    }
+    let place = Place::new();
+    let complaint = place.complaint(&["sample", "tiny.safetensors", "--device", "cuda", "--out", "out"]);
+    assert!(
+        complaint.starts_with("--device cuda: ") && complaint.ends_with("--device cpu works everywhere"),
+        "{complaint}"
+    );
+    let complaint = place.complaint(&["sample", "tiny.safetensors", "--device", "tpu", "--out", "out"]);
+    assert_eq!(complaint, "--device must be auto, cpu, cuda or cuda:N, but is tpu");
+}
+
+#[test]
+fn damaged_inputs_of_a_restoration_are_named() {
+    let place = Place::new();
+    let complaint =
+        |flags: &[&str]| place.complaint(&[&["restore", "tiny.safetensors", "--out", "out"], flags].concat());
+    let nan = Tensor::full([1, 1, 8, 8], f64::NAN, (Kind::Float, Device::Cpu));
+    images::write_npy(&place.path("y.npy"), &nan).unwrap();
+    let found = complaint(&["--measurement", "y.npy", "--task", "inpaint-random"]);
+    assert_eq!(found, "y.npy: 64 of its 64 values are NaN or infinite");
+    place.image("large.png", [1, 16, 16], 100);
+    let found = complaint(&["--image", "large.png", "--task", "inpaint-random"]);
+    assert_eq!(found, "large.png: is 1×16×16, but tiny takes 1×8×8: pad or resize it");
+    place.image("black.png", [1, 8, 8], 0);
+    place.image("grey.png", [1, 8, 8], 128);
+    let found = complaint(&["--image", "grey.png", "--mask", "black.png"]);
+    assert!(found.starts_with("black.png: ") && found.contains("hides everything"), "{found}");
+    let found = complaint(&["--image", "grey.png", "--task", "inpaint-randm"]);
+    assert!(found.contains("did you mean `inpaint-random`?"), "{found}");
+    fs::write(place.path("text.png"), "not an image").unwrap();
+    let found = complaint(&["--image", "text.png", "--task", "inpaint-random"]);
+    assert!(found.starts_with("text.png: not a readable image"), "{found}");
+    assert!(!place.path("out").exists(), "nothing half-written");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let place = Place::new();
+    fs::write(place.path("file"), "").unwrap();
+    let complaint = place.complaint(&["sample", "tiny.safetensors", "--seeds", "0", "--out", "file/out"]);
+    assert!(complaint.starts_with("file/out/record.json: cannot be written: "), "{complaint}");
+}
+
+#[test]
+fn a_network_that_is_not_finite_stops_the_run_and_nothing_is_written() {
+    let place = Place::new();
+    let mut broken = tensors();
+    broken.insert("conv_out.bias".to_owned(), Tensor::from_slice(&[f32::NAN]));
+    place.save("broken.safetensors", broken, CARD);
+    let complaint =
+        place.complaint(&["sample", "broken.safetensors", "--seeds", "4-5", "--batch", "2", "--out", "out"]);
+    assert!(
+        complaint.starts_with("the score is not finite from evaluation 0 on (σ = 40.000000) for seed 4, 5"),
+        "{complaint}"
+    );
+    assert!(place.images("out").is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_what_is_finished_and_the_run_goes_on() {
+    let place = Place::new();
+    let arguments = ["sample", "tiny.safetensors", "--seeds", "0-39", "--batch", "1", "--steps", "100", "--out", "out"];
+    let mut child = place.command(&arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    while !place.path("out/000001.png").exists() {
+        thread::sleep(Duration::from_millis(20));
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("interrupted; what was finished is kept"), "{error}");
+    let kept = place.images("out");
+    assert!(!kept.is_empty() && kept.len() < 40 && place.unfinished().is_empty());
+    place.succeed(&arguments);
+    let all = place.images("out");
+    assert!(all.len() == 40 && kept.iter().all(|(name, image)| all[name] == *image));
+}
+
+#[test]
+fn denoise_writes_the_denoiser_of_what_it_reads() {
+    let place = Place::new();
+    let x = Tensor::arange(128, (Kind::Float, Device::Cpu)).view([2, 1, 8, 8]) / 64.0 - 1.0;
+    images::write_npy(&place.path("x.npy"), &x).unwrap();
+    place.succeed(&["denoise", "tiny.safetensors", "--sigma", "0.5", "x.npy", "clean.npy"]);
+    let clean = Tensor::read_npy(place.path("clean.npy")).unwrap();
+    let model = tweedie::card::Model::open(place.path("tiny.safetensors").to_str().unwrap(), Device::Cpu, Kind::Float);
+    let expected = tch::no_grad(|| tweedie::denoiser::Denoiser::denoise(&model.unwrap().denoiser, &x, 0.5));
+    // The same program on the same batch, but perhaps with another number of threads.
+    assert!(f64::try_from((clean - expected).abs().max()).unwrap() < 1e-5);
+    let complaint = place.complaint(&["denoise", "tiny.safetensors", "--sigma", "-1", "x.npy", "clean.npy"]);
+    assert_eq!(complaint, "--sigma must be positive, but is -1");
+}
+
+#[test]
+fn restore_writes_pictures_a_table_and_goes_on_where_it_stopped() {
+    let place = Place::new();
+    fs::create_dir(place.path("photos")).unwrap();
+    place.image("photos/a.png", [1, 8, 8], 60);
+    place.image("photos/b.png", [1, 8, 8], 200);
+    let arguments = [
+        "restore",
+        "tiny.safetensors",
+        "--image",
+        "photos",
+        "--task",
+        "inpaint-random",
+        "--samples",
+        "3",
+        "--out",
+        "out",
+    ];
+    let said = place.succeed(&arguments);
+    assert!(said.contains("η = 0.05 for pixels 0 … 1 (0.1 in data units −1 … 1)"), "{said}");
+    for file in ["a-truth", "a-measurement", "a-sample-000", "a-sample-002", "a-mean", "a-std", "b-mean", "sheet"] {
+        assert!(place.path(&format!("out/{file}.png")).exists(), "{file}");
+    }
+    let before = fs::read(place.path("out/a-sample-001.png")).unwrap();
+    fs::remove_file(place.path("out/a.json")).unwrap();
+    place.succeed(&arguments);
+    assert!(fs::read(place.path("out/a-sample-001.png")).unwrap() == before, "the same samples again");
+}
+
+#[test]
+fn training_that_was_killed_goes_on_as_if_nothing_had_happened() {
+    let place = Place::new();
+    fs::create_dir(place.path("photos")).unwrap();
+    for i in 0..6u8 {
+        place.image(&format!("photos/{i}.png"), [1, 8, 8], 40 * i);
+    }
+    let config = |out: &str, steps: u64| {
+        format!(
+            "objective:
+  kind: denoise
+  network: {{kind: unet, in_channels: 1, block_out_channels: [8, 8], layers_per_block: 1, norm_num_groups: 4}}
+  precondition: {{kind: ddpm, beta: {{kind: linear-beta}}, prediction: v}}
+  sigma: {{kind: lognormal, mean: -0.5, std: 1.0}}
+data: {{kind: folder, path: photos, channels: 1}}
+batch: 4
+steps: {steps}
+optimizer: {{rate: 0.001, ema: 0.9}}
+checkpoint_every: 3
+out: {out}
+"
+        )
+    };
+    fs::write(place.path("whole.yaml"), config("whole", 9)).unwrap();
+    place.succeed(&["train", "whole.yaml"]);
+    fs::write(place.path("part.yaml"), config("part", 6)).unwrap();
+    place.succeed(&["train", "part.yaml"]);
+    let complaint = place.complaint(&["train", "part.yaml"]);
+    assert!(complaint.starts_with("part: holds a run already: --resume goes on with it"), "{complaint}");
+    fs::write(place.path("part.yaml"), config("part", 9)).unwrap();
+    place.succeed(&["train", "part.yaml", "--resume"]);
+    let read = |out: &str| safetensors::read(&place.path(&format!("{out}/model.safetensors"))).unwrap().0;
+    let (whole, part) = (read("whole"), read("part"));
+    assert!(whole.iter().all(|(name, tensor)| tensor == &part[name]), "bit for bit");
+    assert!(place.path("whole/loss.png").exists() && place.path("whole/loss.csv").exists());
+    place.succeed(&["sample", "whole/model.safetensors", "--seeds", "0", "--steps", "2", "--out", "images"]);
+    fs::write(place.path("part.yaml"), config("part", 9).replace("0.001", "0.002")).unwrap();
+    let complaint = place.complaint(&["train", "part.yaml", "--resume"]);
+    assert!(complaint.contains("belongs to a run with other settings"), "{complaint}");
+}
+
+#[test]
+fn every_listed_sampler_and_task_is_known() {
+    let place = Place::new();
+    let names = |text: &str| -> Vec<String> {
+        let rows: Vec<[String; 3]> = serde_json::from_str(text).unwrap();
+        rows.into_iter().map(|[name, ..]| name).collect()
+    };
+    let listed = place.succeed(&["samplers", "--json"]);
+    for name in names(listed.lines().next().unwrap()) {
+        let chosen = match name.as_str() {
+            "simplified" => "{kind: simplified, c: 0.1}".to_owned(),
+            "consistent" => "{kind: consistent, c: 0.9, v: 0.3}".to_owned(),
+            _ => name,
+        };
+        place.succeed(&["walk", "--sampler", &chosen, "--schedule", "karras", "--steps", "40", "--csv"]);
+    }
+    place.image("grey.png", [1, 8, 8], 128);
+    for name in names(&place.succeed(&["tasks", "--json"])) {
+        let task =
+            if name == "super-resolution" { "{kind: super-resolution, factor: 2}".to_owned() } else { name.clone() };
+        let out = format!("out-{name}");
+        let flags = ["--task", &task, "--samples", "1", "--plan-steps", "2", "--out", &out];
+        let flags: Vec<&str> = flags.iter().map(|f| if *f == "--plan-steps" { "--steps" } else { f }).collect();
+        place.succeed(&[&["restore", "tiny.safetensors", "--image", "grey.png"], flags.as_slice()].concat());
+    }
+}
+
+#[test]
+fn every_experiment_file_can_be_read() {
+    for entry in fs::read_dir("experiments").unwrap().flatten() {
+        let path = entry.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("train-")) {
+            tweedie::yaml::read::<tweedie::train::Training>(&path).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+    assert!(Path::new("experiments/train-fashion-mnist.yaml").exists());
+}

@@ -1,0 +1,97 @@
+//! The training template: its weights, its noise levels, and what it converges to.
+
+use tch::{Device, Kind, Tensor};
+use tweedie::{
+    noise::{Noise, Seeded},
+    precondition::{Ddpm, Prediction},
+    schedule::{Chain, LinearBeta},
+    train::{Discrete, Lognormal, Loguniform, NoiseDistribution, Optimizer, OptimizerConfig, Uniform, Weight},
+};
+
+fn ddpm() -> Ddpm {
+    Ddpm::new(LinearBeta::default().times().unwrap(), Prediction::Epsilon)
+}
+
+/// σ⁻⁴‖X − D‖² = ‖s + N/σ‖² and σ⁻²‖X − D‖² = ‖σ s + N‖² = ‖ε − N‖², with D = x + σ² s [RW, §1.2].
+#[test]
+fn the_weights_are_those_of_the_papers_losses() {
+    for sigma in [0.01, 0.5, 3.0, 100.0] {
+        let (clean, noise, score): (f64, f64, f64) = (0.4, -1.1, 0.37 / sigma);
+        let denoised = clean + sigma * noise + sigma * sigma * score;
+        let error = (clean - denoised).powi(2);
+        let matching = Weight { power: 4.0, floor: 0.0 }.at(sigma) * error;
+        let simple = Weight { power: 2.0, floor: 0.0 }.at(sigma) * error;
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-11 * b.abs();
+        assert!(close(matching, (score + noise / sigma).powi(2)));
+        assert!(close(simple, (sigma * score + noise).powi(2)));
+        // ‖F − v‖² of a network that predicts v: D = ᾱ x − √(1−ᾱ) F.
+        let alpha_bar: f64 = 1.0 / (1.0 + sigma * sigma);
+        let x = clean + sigma * noise;
+        let output = (alpha_bar * x - denoised) / (alpha_bar.sqrt() * sigma * alpha_bar.sqrt());
+        let output = output * alpha_bar.sqrt();
+        let v = alpha_bar.sqrt() * noise - (1.0 - alpha_bar).sqrt() * clean;
+        let floor = Weight { power: 2.0, floor: 1.0 }.at(sigma) * error;
+        assert!(close(floor, (output - v).powi(2)), "σ = {sigma}");
+    }
+}
+
+#[test]
+fn noise_levels_are_drawn_where_they_should_be() {
+    let (ddpm, levels) = (ddpm(), LinearBeta::default().times().unwrap());
+    let (min, max) = levels.range();
+    let close = |a: f64, b: f64| (a - b).abs() < 1e-12 * b;
+    assert!(
+        close(Uniform {}.sigma(1.0, 0.0, &ddpm), max) && close(Uniform {}.sigma(0.5, 0.0, &ddpm), (min + max) / 2.0)
+    );
+    assert!(close(Loguniform {}.sigma(0.5, 0.0, &ddpm), (min * max).sqrt()));
+    assert!(close(Lognormal { mean: -1.2, std: 1.2 }.sigma(0.3, 0.5, &ddpm), (-0.6f64).exp()));
+    // u in (t/1000, (t+1)/1000] is time t.
+    for (u, t) in [(1e-9, 0), (0.001, 0), (0.0010001, 1), (0.5, 499), (1.0, 999)] {
+        assert!(close(Discrete {}.sigma(u, 0.0, &ddpm), levels.levels()[t]), "u = {u}");
+    }
+}
+
+/// The best linear denoiser D = g x of X ~ N(0, v) is Wiener's, g = v/(v + σ²); AdamW on the template's loss finds it.
+#[test]
+fn a_linear_denoiser_learns_the_wiener_gain() {
+    let (v, sigma) = (0.25f64, 0.7f64);
+    let gain = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+    let config: OptimizerConfig = serde_yaml::from_str("{rate: 0.02, ema: 0.98, clip: 100.0}").unwrap();
+    let mut optimizer = Optimizer::new(config, vec![("gain".to_owned(), gain.shallow_clone())]);
+    let weight = Weight { power: 2.0, floor: 0.0 }.at(sigma);
+    let shape = Tensor::zeros([1, 20_000], (Kind::Float, Device::Cpu));
+    for step in 0..300 {
+        let clean = Seeded(vec![1]).like(&shape, step, 0) * v.sqrt();
+        let x = &clean + Seeded(vec![1]).like(&shape, step, 1) * sigma;
+        let loss = ((x * &gain - clean).square() * weight).mean(Kind::Float);
+        optimizer.step(&loss, 0.02).unwrap();
+    }
+    let learnt = optimizer.average().next().unwrap().1.double_value(&[0]);
+    let wiener = v / (v + sigma * sigma);
+    // The average of 50 steps of 20 000 samples each leaves a standard error of about 1e-3.
+    assert!((learnt - wiener).abs() < 5e-3, "{learnt} is not {wiener}");
+}
+
+/// Two steps of AdamW, by its paper's Algorithm 2 written out for one number.
+#[test]
+fn the_optimizer_takes_adamws_steps() {
+    let (rate, decay, beta1, beta2, epsilon) = (0.1, 0.01, 0.9, 0.999, 1e-8);
+    let leaf = Tensor::from_slice(&[2.0f32]);
+    let text = format!("{{rate: {rate}, weight_decay: {decay}, ema: 0.5, clip: 1000.0}}");
+    let config: OptimizerConfig = serde_yaml::from_str(&text).unwrap();
+    let mut optimizer = Optimizer::new(config, vec![("w".to_owned(), leaf.shallow_clone())]);
+    let (mut w, mut first, mut second, mut average) = (2.0f64, 0.0, 0.0, 2.0f64);
+    for t in 1..=2 {
+        optimizer.step(&leaf.square().sum(Kind::Float), rate).unwrap();
+        let gradient = 2.0 * w;
+        first = beta1 * first + (1.0 - beta1) * gradient;
+        second = beta2 * second + (1.0 - beta2) * gradient * gradient;
+        let step = first / (1.0 - beta1.powi(t)) / ((second / (1.0 - beta2.powi(t))).sqrt() + epsilon);
+        w = w * (1.0 - rate * decay) - rate * step;
+        let memory = f64::min(0.5, (1.0 + f64::from(t)) / (10.0 + f64::from(t)));
+        average = memory * average + (1.0 - memory) * w;
+        // f32 arithmetic on numbers of order 1.
+        assert!((leaf.double_value(&[0]) - w).abs() < 1e-5);
+        assert!((optimizer.average().next().unwrap().1.double_value(&[0]) - average).abs() < 1e-5);
+    }
+}
