@@ -1,7 +1,7 @@
 //! Sets of images to train on and to compare with: IDX files and folders.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
@@ -137,9 +137,4 @@ impl Images {
 
 fn index(indices: &[usize]) -> Tensor {
     Tensor::from_slice(&indices.iter().map(|&i| i as i64).collect::<Vec<_>>())
-}
-
-/// Whether the folder can be listed; kept here so that a missing data set says how to get it.
-pub fn require(path: &Path, remedy: &str) -> Result<(), Error> {
-    fs::metadata(path).map(|_| ()).map_err(|e| Error::file(path, format!("cannot be read ({e}): {remedy}")))
 }

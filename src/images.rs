@@ -110,8 +110,8 @@ pub fn write_npy(path: &Path, x: &Tensor) -> Result<(), Error> {
 
 /// A tensor as the bytes of a .npy file (f32).
 pub fn npy(x: &Tensor) -> Result<Vec<u8>, Error> {
-    let shape = x.size().iter().map(|n| format!("{n},")).collect::<String>();
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
+    let shape: Vec<String> = x.size().iter().map(ToString::to_string).collect();
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", shape.join(", "));
     // Magic, version and length take 10 bytes; the header ends in a newline and the data begin at a multiple of 64.
     let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
     let values = Vec::<f32>::try_from(x.to_kind(Kind::Float).to_device(Device::Cpu).contiguous().view([-1]))?;

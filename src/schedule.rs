@@ -173,7 +173,8 @@ fn three_tenths() -> f64 {
 impl Schedule for Sigmoid {
     fn sigmas(&self, levels: usize, range: (f64, f64)) -> Result<Sigmas, Error> {
         let (start, end, tau) = (self.start, self.end, positive("tau", self.tau)?);
-        if !start.is_finite() || !end.is_finite() || start == end {
+        let length = end - start;
+        if !length.is_finite() || length == 0.0 {
             let value = format!("{end} (start is {start})");
             return Err(Error::parameter("end", "finite and different from start", value));
         }
@@ -181,7 +182,7 @@ impl Schedule for Sigmoid {
         let logistic = |t: f64| 1.0 / (1.0 + (-t / tau).exp());
         let (from, to) = (logistic(start), logistic(end));
         let sigma = |u: f64| {
-            let g = ((to - logistic(start + u * (end - start))) / (to - from)).clamp(1e-9, 1.0);
+            let g = ((to - logistic(start + u * length)) / (to - from)).clamp(1e-9, 1.0);
             g * max + (1.0 - g) * min
         };
         // Where the curve is flat to the last digit, neighbours fall together.

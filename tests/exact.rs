@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 use tweedie::{
     denoiser::{Denoiser, Score},
     exact::{DataSet, Gaussian, Mixture},
+    operators::{Inpaint, LinearOperator},
 };
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
@@ -97,4 +98,25 @@ fn a_finite_data_set_is_denoised_by_its_softmax() {
     }
     let nearest = set.denoise(&images(&x, [1, 1, 1, 2]), 1e-3);
     assert!(largest(&(nearest - images(&[0.0, 0.0], [1, 1, 1, 2]))) < ROUNDING, "at small σ: the nearest image");
+}
+
+/// The estimate from pixels that are all seen is the denoiser at σ = η; from some of them it is the textbook's
+/// m + C₂₁ (C₁₁ + η²)⁻¹ (y₁ − m₁), here with one pixel of two seen.
+#[test]
+fn the_linear_estimate_is_the_conditional_mean() {
+    let (mean, covariance) = (images(&[0.5, -0.5], [1, 1, 1, 2]).get(0), [[0.5, 0.3], [0.3, 0.4]]);
+    let prior = Gaussian::new(&mean, &Tensor::from_slice(&covariance.concat()).view([2, 2])).unwrap();
+    let (y, eta) = (images(&[1.0, 0.7, -0.2, 0.1], [2, 1, 1, 2]), 0.3);
+    let seen = |mask: [f64; 2]| Inpaint::new(&Tensor::from_slice(&mask).view([1, 2]), [1, 1, 2]).unwrap();
+    let all = prior.posterior_mean(&seen([1.0, 1.0]), &y, eta).unwrap();
+    assert!(largest(&(all - prior.denoise(&y, eta))) < ROUNDING);
+    let first = seen([1.0, 0.0]);
+    let some = prior.posterior_mean(&first, &first.apply(&y), eta).unwrap();
+    for (i, value) in [1.0, -0.2].into_iter().enumerate() {
+        let surprise = (value - 0.5) / (0.5 + eta * eta);
+        let expected = [0.5 + 0.5 * surprise, -0.5 + 0.3 * surprise];
+        for (j, expected) in expected.into_iter().enumerate() {
+            assert!((some.double_value(&[i as i64, 0, 0, j as i64]) - expected).abs() < ROUNDING);
+        }
+    }
 }

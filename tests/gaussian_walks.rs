@@ -4,6 +4,8 @@
 //! T from T₀ to 1 in equal steps, no noise in the last step. Moving the levels to the released grid of a million points
 //! is *not* part of the numbers (it would turn the last 1.3562 of the sigmoid run into 1.3563).
 
+#![allow(clippy::unreadable_literal)] // golden values are as printed
+
 mod common;
 
 use common::{ddpm_levels, relative};
@@ -222,7 +224,8 @@ fn hidden_pixels_stay_far_narrower_than_their_level() {
     let at = |sigma: f64| spread.iter().min_by(|a, b| (a.0 - sigma).abs().total_cmp(&(b.0 - sigma).abs())).unwrap().1;
     assert!((at(157.0) - 1.0).abs() <= 0.05 && (at(24.0) - 1.69).abs() <= 0.5e-2, "{} {}", at(157.0), at(24.0));
     let widest = spread.iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
-    assert!((widest.1 - 2.4).abs() <= 0.05 && (widest.0 - 3.6).abs() <= 0.05, "{widest:?}");
+    // The top is flat: levels there are 0.05 apart, and their widths differ in the fifth digit.
+    assert!((widest.1 - 2.4).abs() <= 0.05 && (widest.0 - 3.6).abs() <= 0.1, "{widest:?}");
 }
 
 // ---- convergence to the posterior ----

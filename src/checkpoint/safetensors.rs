@@ -1,10 +1,6 @@
 //! safetensors files: named tensors, and a card of text beside them in the header.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tch::{Kind, Tensor};
@@ -15,7 +11,7 @@ use crate::{Error, images::write_whole};
 pub type Tensors = BTreeMap<String, Tensor>;
 
 /// The header's free text, by key.
-pub type Metadata = HashMap<String, String>;
+pub type Metadata = BTreeMap<String, String>;
 
 /// Tensors and metadata of the file at `path`.
 pub fn read(path: &Path) -> Result<(Tensors, Metadata), Error> {
@@ -29,7 +25,7 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<(Tensors, Metadata), Error> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
     let file = SafeTensors::deserialize(bytes).map_err(broken)?;
     let tensors = file.iter().map(|(name, view)| Ok((name.to_owned(), tensor(name, &view, path)?)));
-    Ok((tensors.collect::<Result<_, Error>>()?, header.metadata().clone().unwrap_or_default()))
+    Ok((tensors.collect::<Result<_, Error>>()?, header.metadata().clone().unwrap_or_default().into_iter().collect()))
 }
 
 fn tensor(name: &str, view: &TensorView, path: &Path) -> Result<Tensor, Error> {
@@ -56,7 +52,7 @@ pub fn write(path: &Path, tensors: &Tensors, metadata: &Metadata) -> Result<(), 
     });
     let failed = |e: safetensors::SafeTensorError| Error::file(path, format!("cannot be written: {e}"));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    let bytes = safetensors::serialize(views, Some(metadata.clone())).map_err(failed)?;
+    let bytes = safetensors::serialize(views, Some(metadata.clone().into_iter().collect())).map_err(failed)?;
     write_whole(path, &bytes)
 }
 

@@ -73,7 +73,8 @@ impl Walk {
             return Ok((model.denoiser.precondition, model.card.sample));
         }
         let chain = LinearBeta::default();
-        let precondition = tweedie::precondition::Ddpm::new(chain.times()?, Default::default());
+        let precondition =
+            tweedie::precondition::Ddpm::new(chain.times()?, tweedie::precondition::Prediction::default());
         let sampler = tweedie::plan::AnySampler::Ddim(Ddim::default());
         let plan = Plan { schedule: tweedie::schedule::AnySchedule::LinearBeta(chain), steps: 50, sampler };
         Ok((Box::new(precondition), plan))
