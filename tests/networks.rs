@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use tweedie::{
     checkpoint::safetensors,
     denoiser::{Denoiser, Pretrained, Score},
-    networks::{AnyNetwork, Network, UNetConfig, weights::Weights},
+    networks::{AnyNetwork, UNetConfig, weights::Weights},
     precondition::{Ddpm, Precondition, Prediction},
     schedule::{Chain, LinearBeta},
 };

@@ -18,7 +18,7 @@ pub struct Denoise {
     /// A card's name, a card (.yaml) or a .safetensors file with a card inside
     model: String,
     /// σ of the noise, in the model's own pixel range −1 … 1
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     sigma: f64,
     /// .npy (f32, [batch, channels, height, width]) or an image
     input: PathBuf,

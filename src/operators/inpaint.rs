@@ -44,9 +44,10 @@ impl Inpaint {
 
 /// Whether a mask of this size stretches over images of that shape, and over nothing larger.
 fn fits(size: &[i64], [channels, height, width]: [i64; 3]) -> bool {
-    match size.strip_prefix(&[1]).unwrap_or(size) {
-        &[c, h, w] => (c == 1 || c == channels) && [h, w] == [height, width],
-        rest => *rest == [height, width],
+    match *size {
+        [h, w] => [h, w] == [height, width],
+        [c, h, w] | [1, c, h, w] => (c == 1 || c == channels) && [h, w] == [height, width],
+        _ => false,
     }
 }
 
