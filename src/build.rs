@@ -29,10 +29,11 @@ fn models() -> String {
     let mut cards: Vec<_> =
         entries.map(|entry| entry.path()).filter(|path| path.extension() == Some("yaml".as_ref())).collect();
     cards.sort();
+    let quoted = |path: &Path| format!("{:?}", path.display().to_string());
     let rows = cards.iter().filter(|card| card.with_extension("safetensors").exists()).map(|card| {
-        let name = card.file_stem().unwrap_or_default();
-        let weights = card.with_extension("safetensors");
-        format!("    ({name:?}, include_str!({card:?}), include_bytes!({weights:?})),\n")
+        let name = quoted(Path::new(card.file_stem().unwrap_or_default()));
+        let (card, weights) = (quoted(card), quoted(&card.with_extension("safetensors")));
+        format!("    ({name}, include_str!({card}), include_bytes!({weights})),\n")
     });
     let rows: String = rows.collect();
     format!("pub const MODELS: &[(&str, &str, &[u8])] = &[\n{rows}];\n")
@@ -41,6 +42,6 @@ fn models() -> String {
 fn variable(name: &str) -> String {
     match env::var(name) {
         Ok(value) => value,
-        Err(_) => panic!("{name} is not set: run `make` once, which finds or installs libtorch"),
+        Err(e) => panic!("{name}: {e}: run `make` once, which finds or installs libtorch"),
     }
 }

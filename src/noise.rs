@@ -32,12 +32,12 @@ pub mod stream {
     /// Standard normal, by Box and Muller's transform.
     pub fn normal(seed: u64, step: u64, draw: u64) -> impl Iterator<Item = f64> {
         let mut uniform = uniform(seed, step, draw);
-        let mut pair = move || {
+        let pair = move || {
             let radius = (-2.0 * libm::log(uniform.next().unwrap_or(1.0))).sqrt();
             let (sine, cosine) = libm::sincos(TAU * uniform.next().unwrap_or(1.0));
             [radius * cosine, radius * sine]
         };
-        iter::repeat_with(move || pair()).flatten()
+        iter::repeat_with(pair).flatten()
     }
 
     /// Whole numbers below `count`, in random order, each once [Fisher & Yates].

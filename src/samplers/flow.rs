@@ -40,7 +40,7 @@ impl Sampler for Churn {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
         let square = at_least_zero("lambda", self.lambda)?.powi(2);
         rows(sigmas, |sigma, next| {
-            let tau = (1.0 + square) / 2.0 * (sigma - next) * (sigma + next);
+            let tau = f64::midpoint(1.0, square) * (sigma - next) * (sigma + next);
             if next > 0.0 {
                 Step { sigma, tau, temperature: square / (1.0 + square) }
             } else {

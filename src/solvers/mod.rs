@@ -76,10 +76,8 @@ impl Score for Watched<'_> {
         let now = seen.sigmas.len() as i64;
         // A sum is finite only if all its terms are; images cannot come near the largest f32.
         let finite = score.flatten(1, -1).sum_dim_intlist([1i64].as_slice(), false, None).isfinite();
-        let alive = seen
-            .first
-            .take()
-            .map_or_else(|| Tensor::full(finite.size(), now, (Kind::Int64, finite.device())), |first| first);
+        let alive =
+            seen.first.take().unwrap_or_else(|| Tensor::full(finite.size(), now, (Kind::Int64, finite.device())));
         // Images alive so far hold `now`; those still finite move on to `now + 1`.
         let still = alive.eq(now).logical_and(&finite);
         seen.first = Some(alive + still.to_kind(Kind::Int64));

@@ -55,7 +55,7 @@ impl Training {
     fn identity(&self) -> Self {
         let free = (PathBuf::new(), 0, 0, 1);
         let (out, steps, cooldown, checkpoint_every) = free;
-        Self { out, steps, cooldown, checkpoint_every, ..self.clone() }
+        Self { steps, cooldown, checkpoint_every, out, ..self.clone() }
     }
 
     /// The learning rate of step n: it rises over `warmup`, stays, and falls to 0 over the last `cooldown` steps.
