@@ -456,12 +456,15 @@ fn row(path: &Path) -> Result<Row> {
     serde_json::from_slice(&text).with_context(|| format!("{}: not a row of this table", path.display()))
 }
 
+/// One figure of a row.
+type Pick = fn(&Row) -> Option<f64>;
+
 /// PSNR of every image and the median of each column, as Markdown.
 fn table(rows: &[Row]) -> String {
     let mut text = String::from("| image | measurement | sample | mean | baseline | coverage | residual |\n");
     text += "| --- | --- | --- | --- | --- | --- | --- |\n";
     let number = |value: Option<f64>, digits: usize| value.map_or("–".to_owned(), |v| format!("{v:.digits$}"));
-    let mut line = |name: &str, column: &dyn Fn(fn(&Row) -> Option<f64>) -> Option<f64>| {
+    let mut line = |name: &str, column: &dyn Fn(Pick) -> Option<f64>| {
         let _ = writeln!(
             text,
             "| {name} | {} | {} | {} | {} | {} | {} |",

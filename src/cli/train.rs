@@ -73,7 +73,7 @@ impl Train {
         while trainer.step() < config.steps {
             losses.push(trainer.advance()?);
             bar.inc(1);
-            if trainer.step() % EVERY == 0 {
+            if trainer.step().is_multiple_of(EVERY) {
                 let loss = f64::try_from(tch::Tensor::stack(&losses, 0).mean(tch::Kind::Double))?;
                 losses.clear();
                 if !loss.is_finite() {
@@ -83,7 +83,7 @@ impl Train {
                 curve.push(trainer.step(), loss, trainer.rate(), start.elapsed().as_secs_f64());
             }
             let stop = INTERRUPTED.load(std::sync::atomic::Ordering::Relaxed);
-            if stop || trainer.step() % config.checkpoint_every == 0 {
+            if stop || trainer.step().is_multiple_of(config.checkpoint_every) {
                 trainer.save()?;
                 curve.write(&config.out)?;
             }
