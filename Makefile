@@ -28,7 +28,7 @@ demo: build ## new images, and damaged ones restored (the first time: libtorch, 
 
 test: ## the proofs
 	@$(SET_UP)
-	cargo test --release
+	OMP_NUM_THREADS=1 cargo test --release
 
 check: ## layers, formatting, lints, documentation
 	.make/layers

@@ -6,9 +6,11 @@ fn main() {
     println!("cargo:rerun-if-changed=src/build.rs");
     println!("cargo:rerun-if-changed=models");
     link();
-    let list = Path::new(&variable("OUT_DIR")).join("models.rs");
-    if let Err(e) = fs::write(&list, models()) {
-        panic!("{}: cannot be written: {e}", list.display());
+    for (name, folder) in [("models.rs", "models"), ("features.rs", "models/features")] {
+        let list = Path::new(&variable("OUT_DIR")).join(name);
+        if let Err(e) = fs::write(&list, shipped(folder)) {
+            panic!("{}: cannot be written: {e}", list.display());
+        }
     }
 }
 
@@ -22,9 +24,9 @@ fn link() {
     println!("cargo:rustc-env=TWEEDIE_LIBTORCH={lib}");
 }
 
-/// `pub const MODELS`: name, card and weights of every card in `models/` that has weights beside it.
-fn models() -> String {
-    let folder = Path::new(&variable("CARGO_MANIFEST_DIR")).join("models");
+/// `SHIPPED`: name, card and weights of every card in `folder` that has weights beside it.
+fn shipped(folder: &str) -> String {
+    let folder = Path::new(&variable("CARGO_MANIFEST_DIR")).join(folder);
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut cards: Vec<_> =
         entries.map(|entry| entry.path()).filter(|path| path.extension() == Some("yaml".as_ref())).collect();
@@ -36,7 +38,7 @@ fn models() -> String {
         format!("    ({name}, include_str!({card}), include_bytes!({weights})),\n")
     });
     let rows: String = rows.collect();
-    format!("pub const MODELS: &[(&str, &str, &[u8])] = &[\n{rows}];\n")
+    format!("pub const SHIPPED: &[crate::card::Shipped] = &[\n{rows}];\n")
 }
 
 fn variable(name: &str) -> String {

@@ -11,15 +11,18 @@ use tch::{Device, Kind};
 
 use crate::{
     Error,
-    checkpoint::safetensors::{self, Metadata},
+    checkpoint::safetensors::{self, Metadata, Tensors},
     denoiser::Pretrained,
     networks::{AnyNetwork, weights::Weights},
     plan::Plan,
     precondition::AnyPrecondition,
 };
 
-/// The cards and weights of `models/`, kept inside the program so that it works from anywhere.
-mod shipped {
+/// Name, card and weights, kept inside the program so that it works from anywhere.
+pub(crate) type Shipped = (&'static str, &'static str, &'static [u8]);
+
+/// The cards and weights of `models/`.
+mod models {
     include!(concat!(env!("OUT_DIR"), "/models.rs"));
 }
 
@@ -97,18 +100,48 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 /// The names of the shipped cards.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    shipped::MODELS.iter().map(|(name, ..)| *name)
+    models::SHIPPED.iter().map(|(name, ..)| *name)
 }
 
 /// The shipped cards.
 pub fn cards() -> Result<Vec<Card>, Error> {
-    shipped::MODELS.iter().map(|(name, card, _)| Card::parse(card, Path::new(name))).collect()
+    models::SHIPPED.iter().map(|(name, card, _)| Card::parse(card, Path::new(name))).collect()
 }
 
-/// The card, file and bytes that `model` stands for: a shipped name, a card file, or a safetensors file with a card
-/// inside.
-fn find(model: &str) -> Result<(Option<String>, PathBuf, Vec<u8>), Error> {
-    if let Some((name, card, weights)) = shipped::MODELS.iter().find(|(name, ..)| *name == model) {
+/// What a name on the command line stands for.
+pub(crate) struct Found {
+    /// The text of the card, and the file that it came from.
+    pub card: (String, PathBuf),
+    /// Where the weights came from.
+    pub source: PathBuf,
+    /// SHA-256 of the file of weights, in hexadecimal.
+    pub sha256: String,
+    /// The weights, by name.
+    pub tensors: Tensors,
+}
+
+/// Finds a name among the shipped cards, a card file (.yaml) with its weights beside it, or a .safetensors file with a
+/// card inside.
+pub(crate) fn find(model: &str, shipped: &[Shipped]) -> Result<Found, Error> {
+    let (card, source, bytes) = locate(model, shipped)?;
+    let (tensors, metadata) = safetensors::parse(&bytes, &source)?;
+    let card = match card {
+        Some(card) => (card, PathBuf::from(model)),
+        None => (inside(&metadata, &source)?, source.clone()),
+    };
+    Ok(Found { card, source, sha256: sha256(&bytes), tensors })
+}
+
+fn inside(metadata: &Metadata, source: &Path) -> Result<String, Error> {
+    metadata
+        .get("card")
+        .cloned()
+        .ok_or_else(|| Error::file(source, "has no card inside: name a card file (.yaml) that lies beside it instead"))
+}
+
+/// The card, file and bytes that a name stands for.
+fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, PathBuf, Vec<u8>), Error> {
+    if let Some((name, card, weights)) = shipped.iter().find(|(name, ..)| *name == model) {
         return Ok((Some((*card).to_owned()), PathBuf::from(name), weights.to_vec()));
     }
     let path = Path::new(model);
@@ -126,7 +159,7 @@ fn find(model: &str) -> Result<(Option<String>, PathBuf, Vec<u8>), Error> {
             Err(Error::file(path, cause))
         }
         _ => {
-            let known = names().collect::<Vec<_>>().join(", ");
+            let known = shipped.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
             Err(Error::file(path, format!("no such model or file; the models that ship are: {known}")))
         }
     }
@@ -135,20 +168,8 @@ fn find(model: &str) -> Result<(Option<String>, PathBuf, Vec<u8>), Error> {
 impl Model {
     /// Opens what the command line calls MODEL; its network computes in `kind`.
     pub fn open(model: &str, device: Device, kind: Kind) -> Result<Self, Error> {
-        let (card, source, bytes) = find(model)?;
-        let (tensors, metadata) = safetensors::parse(&bytes, &source)?;
-        let card = match &card {
-            Some(card) => Card::parse(card, Path::new(model))?,
-            None => Self::inside(&metadata, &source)?,
-        };
-        Self::build(card, source, sha256(&bytes), Weights::stored(tensors, device, kind))
-    }
-
-    fn inside(metadata: &Metadata, source: &Path) -> Result<Card, Error> {
-        let card = metadata.get("card").ok_or_else(|| {
-            Error::file(source, "has no card inside: name a card file (.yaml) that lies beside it instead")
-        })?;
-        Card::parse(card, source)
+        let Found { card: (card, path), source, sha256, tensors } = find(model, models::SHIPPED)?;
+        Self::build(Card::parse(&card, &path)?, source, sha256, Weights::stored(tensors, device, kind))
     }
 
     fn build(card: Card, source: PathBuf, sha256: String, weights: Weights) -> Result<Self, Error> {

@@ -124,6 +124,14 @@ impl Images {
         self.pixels.size()[0] as usize
     }
 
+    /// The first `count` of them, or all.
+    #[must_use]
+    pub fn first(self, count: usize) -> Self {
+        let count = self.count().min(count) as i64;
+        let first = |all: &Tensor| all.narrow(0, 0, count);
+        Self { pixels: first(&self.pixels), labels: self.labels.as_ref().map(first) }
+    }
+
     /// The chosen ones, as f32 in [−1, 1].
     pub fn batch(&self, indices: &[usize]) -> Tensor {
         images::from_bytes(&self.pixels.index_select(0, &index(indices)))

@@ -39,7 +39,7 @@ impl<D: Denoiser + ?Sized> Denoiser for &D {
     }
 }
 
-/// Tweedie's formula [RW, Eq. 8]: s(x, σ) = (D(x, σ) − x) / σ².
+/// Tweedie's formula [Random Walks, Eq. 8]: s(x, σ) = (D(x, σ) − x) / σ².
 impl<D: Denoiser + ?Sized> Score for D {
     fn score(&self, x: &Tensor, sigma: f64) -> Tensor {
         self.residual(x, sigma) / (sigma * sigma)

@@ -1,4 +1,57 @@
-//! # tweedie
+//! Score-based diffusion as random walks: sample from, and restore images with, any pretrained score network.
+//!
+//! Every state is x = clean + σ n, n ~ N(0, I), whatever frame the network was trained in. Tweedie's formula turns the
+//! network's best guess of the clean image, D(x, σ) = E\[clean | x\], into the score, and every sampler is a walk:
+//!
+//! ```text
+//! s(x, σ) = (D(x, σ) − x) / σ²
+//! x ← x + τ s(x, σ) + √(2 τ T) n
+//! ```
+//!
+//! # From numbers to images
+//!
+//! | what | where | knows |
+//! | --- | --- | --- |
+//! | noise levels σ, and the chains of variance-preserving models | [`schedule`], [`sigma`] | numbers |
+//! | samplers as rows (σ, τ, T); what a Gaussian becomes | [`samplers`], [`walk`], [`plan`] | numbers |
+//! | how a raw network becomes D | [`precondition`] | numbers |
+//! | D, the score, Tweedie; closed forms | [`denoiser`], [`exact`] | tensors |
+//! | likelihood and posterior of y = A x + η n | [`likelihood`], [`operators`] | tensors |
+//! | the loop, and its noise | [`solvers`], [`noise`] | tensors |
+//! | architectures, training | [`networks`], [`train`] | tensors |
+//! | cards, checkpoints, images, sheets | [`card`], [`checkpoint`], [`images`] | files |
+//!
+//! # Example
+//!
+//! ```no_run
+//! use tch::{Device, Kind, Tensor};
+//! use tweedie::{
+//!     exact::Gaussian,
+//!     noise::{Noise, Seeded},
+//!     samplers::{Ddim, Sampler},
+//!     schedule::{Karras, Schedule},
+//!     solvers::follow,
+//! };
+//!
+//! // Images whose pixels are N(0.5, 0.04), with their exact denoiser in place of a network.
+//! let options = (Kind::Double, Device::Cpu);
+//! let images = Gaussian::new(&Tensor::full([1, 8, 8], 0.5, options), &(Tensor::eye(64, options) * 0.04))?;
+//! let sigmas = Karras { rho: 7.0, max: None, min: None }.sigmas(30, (0.01, 40.0))?;
+//! let walk = Ddim { eta: 0.0 }.walk(&sigmas)?;
+//! // Four seeds, four images.
+//! let noise = Seeded(vec![0, 1, 2, 3]);
+//! let start = noise.like(&Tensor::zeros([4, 1, 8, 8], options), 0, 0) * sigmas.max();
+//! let drawn = follow(&walk, start, &images, &noise).last();
+//! # Ok::<(), tweedie::Error>(())
+//! ```
+//!
+//! # Sources
+//!
+//! Formulas name the paper that they come from:
+//! Random Walks, *Random Walks with Tweedie: A Unified View of Score-Based Diffusion Models*, arXiv 2411.18702;
+//! NCSN, Song & Ermon 2019; DDPM, Ho et al. 2020; DDIM, Song et al. 2021; Score SDE, Song et al. 2021;
+//! EDM, Karras et al. 2022; DPS, Chung et al. 2023.
+
 pub mod blocks;
 pub mod card;
 pub mod checkpoint;
@@ -6,6 +59,7 @@ pub mod data;
 pub mod denoiser;
 pub mod error;
 pub mod exact;
+pub mod features;
 pub mod images;
 pub mod libtorch;
 pub mod likelihood;

@@ -20,10 +20,10 @@ pub trait Likelihood {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepLimit {
-    /// η² / ‖A‖², the inverse of the score's Lipschitz constant [RW, §1.9].
+    /// η² / ‖A‖², the inverse of the score's Lipschitz constant [Random Walks].
     #[default]
     Norm,
-    /// η², as in the code released with the paper; it overshoots where ‖A‖² > 2 [RW, §4].
+    /// η², as in the code released with the paper; it overshoots where ‖A‖² > 2 [Random Walks].
     Paper,
 }
 
@@ -103,7 +103,7 @@ impl Likelihood for GaussianLikelihood {
     }
 }
 
-/// Bayes: ∇ log f(x | y) = ∇ log f(x) + ∇ log f(y | x), both at the same x [RW, §1.9].
+/// Bayes: ∇ log f(x | y) = ∇ log f(x) + ∇ log f(y | x), both at the same x [Random Walks].
 ///
 /// At level σ the prior is that of the noisy images while the likelihood stays as it is, so what a walk follows tends to
 /// the posterior as σ falls. `walk.capped(posterior.step_limit())` keeps its steps short enough.

@@ -1,7 +1,7 @@
 //! Noise levels in the variance-exploding frame x = clean + σ n, and their other names.
 //!
 //! ```text
-//! ᾱ = 1 / (1 + σ²),   σ = √((1 − ᾱ) / ᾱ),   SNR = 1 / σ² = ᾱ / (1 − ᾱ)     [RW]
+//! ᾱ = 1 / (1 + σ²),   σ = √((1 − ᾱ) / ᾱ),   SNR = 1 / σ² = ᾱ / (1 − ᾱ)     [Random Walks]
 //! ```
 
 use crate::Error;
@@ -69,7 +69,7 @@ pub fn from_snr(snr: f64) -> f64 {
 
 /// The levels σ₀ < σ₁ < … < σ_{N−1} of a chain that was trained in N discrete times, and the levels between.
 ///
-/// Between whole times σ is linear in t, as in the code released with the paper [RW].
+/// Between whole times σ is linear in t, as in the code released with the paper [Random Walks].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Times(Vec<f64>);
 

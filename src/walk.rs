@@ -1,7 +1,7 @@
 //! The sampling template as data: a walk is a list of steps, and a step is three numbers.
 //!
 //! ```text
-//! x ← x + τ s(x, σ) + √(2 τ T) n,   n ~ N(0, I)       [RW]
+//! x ← x + τ s(x, σ) + √(2 τ T) n,   n ~ N(0, I)       [Random Walks]
 //! ```
 
 use std::fmt;
@@ -36,7 +36,7 @@ impl Step {
 pub struct Walk(pub Vec<Step>);
 
 impl Walk {
-    /// The same walk with every τ at most `limit`: the conditional rule τ = min(τ, limit) [RW].
+    /// The same walk with every τ at most `limit`: the conditional rule τ = min(τ, limit) [Random Walks].
     #[must_use]
     pub fn capped(mut self, limit: f64) -> Self {
         for step in &mut self.0 {

@@ -28,16 +28,16 @@ restore: {schedule: {kind: geometric, max: 1.0}, steps: 20, sampler: {kind: simp
 ";
 
 /// A fresh folder with a tiny model in it.
-struct Place(TempDir);
+pub struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let place = Self(TempDir::new().unwrap());
         place.save("tiny.safetensors", tensors(), CARD);
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -48,15 +48,16 @@ impl Place {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tweedie"));
-        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null());
+        // Tests run side by side: more threads would only wait for each other.
+        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null()).env("OMP_NUM_THREADS", "1");
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
-    fn succeed(&self, arguments: &[&str]) -> String {
+    pub fn succeed(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{arguments:?}: {error}");
@@ -65,9 +66,13 @@ impl Place {
 
     /// The one sentence of a run that must fail; the program must neither panic nor leave unfinished files.
     fn complaint(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
+        self.complaint_of(&mut self.command(arguments), &format!("{arguments:?}"))
+    }
+
+    fn complaint_of(&self, command: &mut Command, what: &str) -> String {
+        let output = command.output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?} says {error}");
+        assert_eq!(output.status.code(), Some(2), "{what} says {error}");
         assert!(
             !error.contains("panicked") && !error.contains("backtrace") && !error.contains("inside the program"),
             "{error}"
@@ -88,7 +93,7 @@ impl Place {
     }
 
     /// The seeds' images in a folder, by file name.
-    fn images(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
+    pub fn images(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
         let entries = fs::read_dir(self.path(folder)).unwrap().flatten();
         let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
         named.filter(|(name, _)| name.starts_with('0')).map(|(name, path)| (name, fs::read(path).unwrap())).collect()
@@ -273,6 +278,32 @@ fn a_folder_that_cannot_be_written_is_named() {
     assert!(complaint.starts_with("file/out/record.json: cannot be written: "), "{complaint}");
 }
 
+/// A limit on the size of a file makes `write` fail in the middle of a run, as a full disk does.
+#[cfg(unix)]
+#[test]
+fn a_disk_that_fills_up_ends_the_run_and_keeps_what_is_finished() {
+    let place = Place::new();
+    let card = CARD.replace("[1, 8, 8]", "[1, 64, 64]");
+    place.save("large.safetensors", tensors(), &card);
+    let arguments = ["sample", "large.safetensors", "--seeds", "0-3", "--batch", "1", "--out", "out"];
+    let limited = |blocks: u32| {
+        let mut shell = Command::new("sh");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_tweedie")]).args(arguments);
+        shell.current_dir(place.0.path()).stdin(Stdio::null()).env("OMP_NUM_THREADS", "1");
+        shell
+    };
+    let complaint = place.complaint_of(&mut limited(0), "no space at all");
+    assert!(complaint.starts_with("out/record.json: cannot be written: "), "{complaint}");
+    assert!(!place.path("out/record.json").exists());
+    // The record has room in four blocks of 512 bytes, an image of 4096 random grey levels has not.
+    let complaint = place.complaint_of(&mut limited(4), "no space for images");
+    assert!(complaint.starts_with("out/0000") && complaint.contains(".png: cannot be written: "), "{complaint}");
+    assert!(place.images("out").is_empty());
+    place.succeed(&arguments);
+    assert_eq!(place.images("out").len(), 4);
+}
+
 #[test]
 fn a_network_that_is_not_finite_stops_the_run_and_nothing_is_written() {
     let place = Place::new();
@@ -354,16 +385,10 @@ fn restore_writes_pictures_a_table_and_goes_on_where_it_stopped() {
     assert!(fs::read(place.path("out/a-sample-001.png")).unwrap() == before, "the same samples again");
 }
 
-#[test]
-fn training_that_was_killed_goes_on_as_if_nothing_had_happened() {
-    let place = Place::new();
-    fs::create_dir(place.path("photos")).unwrap();
-    for i in 0..6u8 {
-        place.image(&format!("photos/{i}.png"), [1, 8, 8], 40 * i);
-    }
-    let config = |out: &str, steps: u64| {
-        format!(
-            "objective:
+/// A training file for eight pixels by eight.
+fn training(out: &str, steps: u64) -> String {
+    format!(
+        "objective:
   kind: denoise
   network: {{kind: unet, in_channels: 1, block_out_channels: [8, 8], layers_per_block: 1, norm_num_groups: 4}}
   precondition: {{kind: ddpm, beta: {{kind: linear-beta}}, prediction: v}}
@@ -375,24 +400,120 @@ optimizer: {{rate: 0.001, ema: 0.9}}
 checkpoint_every: 3
 out: {out}
 "
-        )
-    };
-    fs::write(place.path("whole.yaml"), config("whole", 9)).unwrap();
+    )
+}
+
+#[test]
+fn training_that_was_killed_goes_on_as_if_nothing_had_happened() {
+    let place = Place::new();
+    fs::create_dir(place.path("photos")).unwrap();
+    for i in 0..6u8 {
+        place.image(&format!("photos/{i}.png"), [1, 8, 8], 40 * i);
+    }
+    let write = |out: &str, text: String| fs::write(place.path(&format!("{out}.yaml")), text).unwrap();
+    write("whole", training("whole", 60));
     place.succeed(&["train", "whole.yaml"]);
-    fs::write(place.path("part.yaml"), config("part", 6)).unwrap();
-    place.succeed(&["train", "part.yaml"]);
+    write("part", training("part", 60));
+    let mut child = place.command(&["train", "part.yaml"]).stdout(Stdio::null()).spawn().unwrap();
+    while !place.path("part/checkpoint.safetensors").exists() {
+        thread::sleep(Duration::from_millis(5));
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be killed");
+    }
+    child.kill().unwrap(); // SIGKILL on Unix
+    assert!(!child.wait().unwrap().success(), "the run ended before it could be killed");
     let complaint = place.complaint(&["train", "part.yaml"]);
     assert!(complaint.starts_with("part: holds a run already: --resume goes on with it"), "{complaint}");
-    fs::write(place.path("part.yaml"), config("part", 9)).unwrap();
     place.succeed(&["train", "part.yaml", "--resume"]);
     let read = |out: &str| safetensors::read(&place.path(&format!("{out}/model.safetensors"))).unwrap().0;
     let (whole, part) = (read("whole"), read("part"));
     assert!(whole.iter().all(|(name, tensor)| tensor == &part[name]), "bit for bit");
     assert!(place.path("whole/loss.png").exists() && place.path("whole/loss.csv").exists());
     place.succeed(&["sample", "whole/model.safetensors", "--seeds", "0", "--steps", "2", "--out", "images"]);
-    fs::write(place.path("part.yaml"), config("part", 9).replace("0.001", "0.002")).unwrap();
+    // Of the same run, half the size, and what it holds is the same to f16's eleven bits.
+    write("part", training("part", 60) + "half: true\n");
+    place.succeed(&["train", "part.yaml", "--resume"]);
+    for (name, half) in read("part") {
+        assert_eq!(half.kind(), Kind::Half);
+        let error = (half.to_kind(Kind::Float) - &whole[&name]).abs();
+        let allowed = whole[&name].abs() * (1.0 / 2048.0) + 1e-7;
+        assert!(bool::try_from(error.le_tensor(&allowed).all()).unwrap(), "{name}");
+    }
+    write("part", training("part", 60).replace("0.001", "0.002"));
     let complaint = place.complaint(&["train", "part.yaml", "--resume"]);
     assert!(complaint.contains("belongs to a run with other settings"), "{complaint}");
+}
+
+/// Class 0 is dark and class 1 is bright: a classifier learns it, and tells the two sets apart.
+#[test]
+fn a_classifier_is_trained_and_measures_sets_of_images() {
+    let place = Place::new();
+    let idx = |name: &str, header: &[u8], bytes: Vec<u8>| {
+        fs::write(place.path(name), [header, &bytes].concat()).unwrap();
+    };
+    let grey = |i: u8| if i.is_multiple_of(2) { 20 + i } else { 200 + i };
+    let images: Vec<u8> = (0..40u8).flat_map(|i| [grey(i); 64]).collect();
+    idx("images", &[0, 0, 8, 3, 0, 0, 0, 40, 0, 0, 0, 8, 0, 0, 0, 8], images);
+    idx("labels", &[0, 0, 8, 1, 0, 0, 0, 40], (0..40u8).map(|i| i % 2).collect());
+    let config = "objective: {kind: classify, network: {in_channels: 1, widths: [8], features: 4, classes: 2}}
+data: {kind: idx, images: images, labels: labels}
+batch: 20
+steps: 100
+optimizer: {rate: 0.01, ema: 0.9}
+checkpoint_every: 100
+out: judge
+";
+    fs::write(place.path("judge.yaml"), config).unwrap();
+    place.succeed(&["train", "judge.yaml"]);
+    let network = ["--network", "judge/model.safetensors"];
+    let all = "{kind: idx, images: images, labels: labels}";
+    let said = place.succeed(&[&["evaluate", all], &network[..]].concat());
+    assert_eq!(said, "accuracy of judge: 100.00 % of 40 images\n");
+    fs::create_dir(place.path("dark")).unwrap();
+    for i in 0..20u8 {
+        place.image(&format!("dark/{i:02}.png"), [1, 8, 8], grey(2 * i));
+    }
+    let distance = |images: &str| {
+        let arguments = [&["evaluate", images, "--reference", all, "--json"], &network[..]].concat();
+        let record: serde_json::Value = serde_json::from_str(&place.succeed(&arguments)).unwrap();
+        record["frechet_distance"].as_f64().unwrap()
+    };
+    let (same, dark) = (distance(all), distance("dark"));
+    // Of a set from itself: the rounding of eigenvalues, under a root.
+    assert!(same.abs() < 1e-5 * dark && dark > 0.0, "{same}, {dark}");
+    place.image("large.png", [1, 16, 16], 3);
+    fs::create_dir(place.path("others")).unwrap();
+    fs::rename(place.path("large.png"), place.path("others/large.png")).unwrap();
+    let complaint = place.complaint(&[&["evaluate", "others"], &network[..]].concat());
+    assert_eq!(complaint, "an image has shape [1, 16, 16], but [1, 8, 8] for the features of judge is wanted");
+}
+
+/// Section 8's table, as the command prints it.
+#[test]
+fn walk_prints_what_a_gaussian_prior_would_get() {
+    let place = Place::new();
+    let rows = [
+        ("{kind: simplified, c: 0.4, t0: 0.4}", "linear-beta", 1000, "1.0206 1.0699 1.1516 1.2938 1.7795 3.5611"),
+        (
+            "{kind: simplified, c: 0.7, t0: 0.1}",
+            "{kind: sigmoid, start: 0.0, end: 3.0, tau: 0.3}",
+            100,
+            "0.8771 0.9530 1.0410 1.1276 1.2371 1.3562",
+        ),
+        (
+            "{kind: simplified, c: 0.16, t0: 0.4}",
+            "{kind: geometric, max: 348.0, min: 0.01}",
+            1000,
+            "0.8896 0.9319 0.9801 1.0281 1.1398 1.8892",
+        ),
+        ("{kind: ddpm, variance: posterior}", "linear-beta", 1000, "0.9911 0.9845 0.9671 0.9276 0.7794 0.4305"),
+        ("{kind: ddim, eta: 0.0}", "linear-beta", 1000, "0.9963 0.9940 0.9868 0.9667 0.8557 0.4700"),
+    ];
+    for (sampler, schedule, steps, printed) in rows {
+        let steps = steps.to_string();
+        let table = place.succeed(&["walk", "--sampler", sampler, "--schedule", schedule, "--steps", &steps]);
+        let ratios: Vec<&str> = table.lines().filter_map(|line| line.split_once("V/v = ").map(|(_, v)| v)).collect();
+        assert_eq!(ratios.join(" "), printed, "{sampler}");
+    }
 }
 
 #[test]

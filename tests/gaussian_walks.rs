@@ -4,11 +4,7 @@
 //! T from T₀ to 1 in equal steps, no noise in the last step. Moving the levels to the released grid of a million points
 //! is *not* part of the numbers (it would turn the last 1.3562 of the sigmoid run into 1.3563).
 
-#![allow(clippy::unreadable_literal)] // golden values are as printed
-
-mod common;
-
-use common::{ddpm_levels, relative};
+use crate::common::{ddpm_levels, relative};
 use tweedie::{
     samplers::{Ddim, Ddpm, Ramp, Sampler, Simplified, Variance, VeReverseDiffusion},
     schedule::{Geometric, LinearBeta, Schedule, Sigmoid},

@@ -1,10 +1,6 @@
 //! Samplers coincide where theory says they do, over random levels.
 
-#![allow(clippy::float_cmp)] // levels are handed on to the bit
-
-mod common;
-
-use common::{body, difference, levels, relative};
+use crate::common::{body, difference, levels, relative};
 use proptest::prelude::*;
 use tweedie::{
     precondition::{AnyPrecondition, DdpmConfig, Prediction},

@@ -122,7 +122,9 @@ fn every_task_of_the_list_is_tested() {
         AnyTask::SuperResolution(_) => 5,
     };
     let mut seen = [false; 6];
-    TASKS.iter().for_each(|json| seen[place(&task(json))] = true);
+    for json in TASKS {
+        seen[place(&task(json))] = true;
+    }
     assert_eq!(seen, [true; 6]);
 }
 
@@ -345,7 +347,7 @@ fn line(n: i64, f: i64, kernel: &str) -> Tensor {
     build(&json, [1, n, f], Kind::Double).apply(&units).view([n, n / f]).tr()
 }
 
-/// The paper's operator at factor 4: taps of output i on the pixels 4i − 6 … 4i + 9 [RW, §5].
+/// The paper's operator at factor 4: taps of output i on the pixels 4i − 6 … 4i + 9 [Random Walks].
 #[test]
 fn bicubic_super_resolution_has_the_taps_of_the_released_code() {
     const HALF: [f64; 8] =

@@ -4,13 +4,9 @@
 //! score of a mixture of two Gaussians, in its own frame, at its own state. They are compared after every one of 1000
 //! steps, so that an error of any step stays and is carried along.
 
-#![allow(clippy::float_cmp)] // exact zeros are meant
-
-mod common;
-
 use std::iter;
 
-use common::{ddpm_levels, normals, relative};
+use crate::common::{ddpm_levels, normals, relative};
 use tweedie::{
     samplers::{
         AnnealedLangevin, Churn, Ddim, Ddpm, ProbabilityFlow, Ramp, Reference, Sampler, Simplified, Variance,

@@ -215,7 +215,7 @@ fn rotation(seed: i64) -> Tensor {
     (&square + square.tr()).linalg_eigh("L").1
 }
 
-/// V_K / V_post for v = 0.25, η = 0.2 in directions seen with h = 1, ¼ and 0 [RW, §8].
+/// V_K / V_post for v = 0.25, η = 0.2 in directions seen with h = 1, ¼ and 0 [Random Walks].
 ///
 /// Here A = U diag(h) Wᵀ is dense, so that it is the matrices that are tested.
 #[test]
@@ -361,7 +361,7 @@ fn a_measurement_that_says_nothing_leaves_the_unconditional_walk() {
     }
 }
 
-/// The released code: x ← x + τ s(x) + √(2τT) n − (τ/η²) g with g = Aᵀ(A x − y) at the old x [RW, §4].
+/// The released code: x ← x + τ s(x) + √(2τT) n − (τ/η²) g with g = Aᵀ(A x − y) at the old x [Random Walks].
 #[test]
 fn the_likelihood_acts_at_the_state_before_the_step() {
     let (prior, operator, eta) = (Prior::any(), dense(), 0.3);

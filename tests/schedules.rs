@@ -1,12 +1,8 @@
 //! Noise levels: golden values, exact ends, and what is refused.
 
-#![allow(clippy::float_cmp, clippy::unreadable_literal)] // exact ends are meant; golden values are as printed
-
-mod common;
-
 use std::f64::consts::FRAC_PI_2;
 
-use common::{ranges, relative};
+use crate::common::{ranges, relative};
 use proptest::{num::f64::ANY, prelude::*};
 use tweedie::{
     plan::Plan,
@@ -333,7 +329,7 @@ proptest! {
     }
 
     #[test]
-    fn a_list_is_taken_as_it_is(sigmas in common::levels()) {
+    fn a_list_is_taken_as_it_is(sigmas in crate::common::levels()) {
         let list = List { sigmas: sigmas.iter().collect() };
         prop_assert_eq!(list.sigmas(list.sigmas.len(), DDPM).unwrap(), sigmas);
     }

@@ -12,7 +12,7 @@ fn ddpm() -> Ddpm {
     Ddpm::new(LinearBeta::default().times().unwrap(), Prediction::Epsilon)
 }
 
-/// σ⁻⁴‖X − D‖² = ‖s + N/σ‖² and σ⁻²‖X − D‖² = ‖σ s + N‖² = ‖ε − N‖², with D = x + σ² s [RW, §1.2].
+/// σ⁻⁴‖X − D‖² = ‖s + N/σ‖² and σ⁻²‖X − D‖² = ‖σ s + N‖² = ‖ε − N‖², with D = x + σ² s [Random Walks].
 #[test]
 fn the_weights_are_those_of_the_papers_losses() {
     for sigma in [0.01, 0.5, 3.0, 100.0] {
@@ -41,7 +41,8 @@ fn noise_levels_are_drawn_where_they_should_be() {
     let (min, max) = levels.range();
     let close = |a: f64, b: f64| (a - b).abs() < 1e-12 * b;
     assert!(
-        close(Uniform {}.sigma(1.0, 0.0, &ddpm), max) && close(Uniform {}.sigma(0.5, 0.0, &ddpm), (min + max) / 2.0)
+        close(Uniform {}.sigma(1.0, 0.0, &ddpm), max)
+            && close(Uniform {}.sigma(0.5, 0.0, &ddpm), f64::midpoint(min, max))
     );
     assert!(close(Loguniform {}.sigma(0.5, 0.0, &ddpm), (min * max).sqrt()));
     assert!(close(Lognormal { mean: -1.2, std: 1.2 }.sigma(0.3, 0.5, &ddpm), (-0.6f64).exp()));

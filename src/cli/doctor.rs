@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 use tch::{Device, Kind, Tensor};
-use tweedie::{card, libtorch};
+use tweedie::{card, features, libtorch};
 
 use super::Common;
 
@@ -29,10 +29,11 @@ impl Doctor {
         });
         let cuda = libtorch::cuda();
         let models: Vec<&str> = card::names().collect();
+        let features: Vec<&str> = features::names().collect();
         if self.common.json {
             return self.common.record(&serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"), "libtorch": folder, "cpu_works": product == 64.0,
-                "cores": cores, "cuda": cuda, "models": models,
+                "cores": cores, "cuda": cuda, "models": models, "features": features,
             }));
         }
         let mut out = io::stdout();
@@ -43,8 +44,10 @@ impl Doctor {
             Ok(count) => writeln!(out, "CUDA       works: {count} GPUs")?,
             Err(why) => writeln!(out, "CUDA       no: {why}")?,
         }
-        let none = "none ship with this build: make train".to_owned();
-        writeln!(out, "models     {}", if models.is_empty() { none } else { models.join(", ") })?;
+        for (what, names) in [("models", models), ("features", features)] {
+            let none = "none ship with this build: make train".to_owned();
+            writeln!(out, "{what:<11}{}", if names.is_empty() { none } else { names.join(", ") })?;
+        }
         Ok(())
     }
 }

@@ -13,12 +13,12 @@ type Row = (&'static str, &'static str, &'static str);
 
 const SAMPLERS: [Row; 11] = [
     ("annealed-langevin", "τ = ε σ²/(2 σ_min²), T = 1, each level many times", "NCSN, Algorithm 1"),
-    ("churn", "τ = (1+λ²)/2 (σ²−σ′²), T = λ²/(1+λ²)", "random walks, §1.7"),
-    ("consistent", "τ = c σ², T*(v) keeps the variance exactly", "random walks, §1.8"),
+    ("churn", "τ = (1+λ²)/2 (σ²−σ′²), T = λ²/(1+λ²)", "Random Walks"),
+    ("consistent", "τ = c σ², T*(v) keeps the variance exactly", "Random Walks"),
     ("ddim", "η = 0 deterministic … 1 ancestral", "DDIM, Eq. 12"),
     ("ddpm", "τ = σ²−σ′², variance beta or posterior", "DDPM, Algorithm 2"),
     ("probability-flow", "τ = (σ²−σ′²)/2, T = 0", "Score SDE, Eq. 13"),
-    ("simplified", "τ = c σ², T from t0 to 1; the paper's own walk", "random walks, §1.3"),
+    ("simplified", "τ = c σ², T from t0 to 1; the paper's own walk", "Random Walks"),
     ("ve-ancestral", "τ = σ²−σ′², T = σ′²/(2σ²)", "Score SDE, Eq. 46"),
     ("ve-euler-maruyama", "τ = 2 ln(σ_max/σ_min) σ²/K, T = ½", "Score SDE, §2.4"),
     ("ve-reverse-diffusion", "τ = σ²−σ′², T = ½", "Score SDE, Eq. 47"),
@@ -29,11 +29,11 @@ const SCHEDULES: [Row; 8] = [
     ("cosine", "squared-cosine chain", "Nichol & Dhariwal 2021, Eq. 17"),
     ("geometric", "σ = max (min/max)^u", "NCSN, §4.3"),
     ("karras", "linear in σ^(1/ρ), ρ = 7", "EDM, Eq. 5"),
-    ("linear", "linear in σ", "random walks, Fig. 1"),
+    ("linear", "linear in σ", "Random Walks, Fig. 1"),
     ("linear-beta", "the chain of DDPM (“pretrained”)", "DDPM, §4"),
     ("list", "levels written out: {kind: list, sigmas: […]}", ""),
     ("scaled-linear", "chain linear in √β", "Rombach et al. 2022"),
-    ("sigmoid", "a piece of the logistic curve", "random walks, §3"),
+    ("sigmoid", "a piece of the logistic curve", "Random Walks"),
 ];
 
 fn print(common: &Common, title: &str, rows: &[Row]) -> Result<()> {
@@ -99,11 +99,11 @@ pub struct Tasks {
 
 const TASKS: [Row; 6] = [
     ("identity", "nothing but noise: A = I", ""),
-    ("inpaint-box", "a box is hidden", "random walks, §5"),
-    ("inpaint-random", "pixels are hidden at random; hidden: 0.75", "random walks, §5"),
+    ("inpaint-box", "a box is hidden", "Random Walks"),
+    ("inpaint-random", "pixels are hidden at random; hidden: 0.75", "Random Walks"),
     ("deblur-gaussian", "a Gaussian kernel", "DPS"),
     ("deblur-motion", "the path of a shaken camera", "DPS"),
-    ("super-resolution", "factor: 4; kernel: bicubic or mean", "random walks, §5"),
+    ("super-resolution", "factor: 4; kernel: bicubic or mean", "Random Walks"),
 ];
 
 impl Tasks {

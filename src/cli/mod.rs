@@ -2,6 +2,7 @@
 
 mod denoise;
 mod doctor;
+mod evaluate;
 mod images;
 mod inspect;
 mod lists;
@@ -24,7 +25,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
-use tweedie::{card::Model, libtorch, yaml};
+use tweedie::{
+    card::Model,
+    data::{AnyData, Folder},
+    libtorch, yaml,
+};
 
 /// Sample from and restore images with any pretrained score network.
 ///
@@ -48,6 +53,7 @@ enum Command {
     Denoise(denoise::Denoise),
     Walk(walk::Walk),
     Train(train::Train),
+    Evaluate(evaluate::Evaluate),
     Inspect(inspect::Inspect),
     Models(lists::Models),
     Samplers(lists::Samplers),
@@ -70,7 +76,7 @@ pub struct Common {
     /// The same bits at any batch size: the network sees one image at a time
     #[arg(long, help_heading = "Everywhere")]
     deterministic: bool,
-    /// CPU threads of libtorch [default: all cores]
+    /// CPU threads of libtorch [default: OMP_NUM_THREADS, or all cores]
     #[arg(long, value_name = "N", help_heading = "Everywhere")]
     threads: Option<i32>,
     /// Of all that is random besides the images' own seeds
@@ -131,6 +137,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Denoise(command) => command.run(),
         Command::Walk(command) => command.run(),
         Command::Train(command) => command.run(),
+        Command::Evaluate(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Samplers(command) => command.run(),
@@ -160,7 +167,8 @@ impl Common {
     /// The device asked for; threads are set on the way.
     fn device(&self) -> Result<Device> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as i32);
-        let threads = self.threads.unwrap_or(cores);
+        let asked = std::env::var("OMP_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
+        let threads = self.threads.or(asked).unwrap_or(cores);
         if threads < 1 {
             bail!("--threads must be at least 1, but is {threads}");
         }
@@ -238,6 +246,14 @@ fn choice<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
     }
     let yaml = if text.contains(['{', ':']) { text.to_owned() } else { format!("{{kind: {text}}}") };
     yaml::parse(&yaml, Path::new(what)).with_context(|| format!("{what} {text}"))
+}
+
+/// A set of images: a folder, or YAML in braces.
+fn data(text: &str, channels: i64, what: &str) -> Result<AnyData> {
+    if text.starts_with('{') {
+        return Ok(yaml::parse(text, Path::new(what))?);
+    }
+    Ok(AnyData::Folder(Folder { path: text.into(), channels }))
 }
 
 /// 1234567 as 1,234,567.

@@ -15,7 +15,6 @@ use tch::{Device, Kind, Tensor};
 use tweedie::{
     blocks,
     card::Model,
-    data::AnyData,
     denoiser::Score,
     exact::Gaussian,
     images,
@@ -25,11 +24,10 @@ use tweedie::{
     operators::{AnyTask, Blur, Boundary, Inpaint, LinearOperator},
     sheet,
     walk::Walk,
-    yaml,
 };
 
 use super::{
-    Common, choice,
+    Common, choice, data,
     images::Loop,
     sample::{Identity, PlanArgs, claim, finite, warn_outside},
 };
@@ -92,7 +90,7 @@ pub struct Restore {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Method {
-    /// The exact likelihood, one more score of the walk [random walks, §1.9]
+    /// The exact likelihood, one more score of the walk [Random Walks]
     Walk,
 }
 
@@ -255,7 +253,7 @@ impl Restore {
         let image = self.image.as_deref().unwrap_or_default();
         let limit = self.limit.unwrap_or(usize::MAX);
         if image.starts_with('{') {
-            let data = yaml::parse::<AnyData>(image, Path::new("--image"))?.load()?;
+            let data = data(image, model.card.image[0], "--image")?.load()?;
             let indices: Vec<usize> = (0..data.count().min(limit)).collect();
             let pixels = data.batch(&indices);
             fits(&pixels, model, Path::new("--image"))?;
@@ -383,12 +381,7 @@ impl Restore {
     /// E[X | y] of a Gaussian fitted to the images of `--baseline`.
     fn baseline(&self, problem: &Problem) -> Result<Option<Tensor>> {
         let Some(text) = &self.baseline else { return Ok(None) };
-        let data: AnyData = if text.starts_with('{') {
-            yaml::parse(text, Path::new("--baseline"))?
-        } else {
-            AnyData::Folder(tweedie::data::Folder { path: text.into(), channels: problem.measurement.size()[1] })
-        };
-        let data = data.load()?;
+        let data = data(text, problem.measurement.size()[1], "--baseline")?.load()?;
         let all: Vec<usize> = (0..data.count()).collect();
         let prior = Gaussian::fit(&data.batch(&all))?;
         let mean =

@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use tweedie::{
     card::Card,
+    features::FeatureCard,
     images,
     plan::Plan,
     sheet,
@@ -96,27 +97,43 @@ impl Train {
     }
 }
 
-/// The card of a freshly trained denoiser: what the training file says, and DDIM-50 until somebody knows better.
+/// The card of a freshly trained network: what the training file says, and for a denoiser DDIM-50 until somebody knows
+/// better.
 fn card(config: &Training) -> Result<String> {
-    let AnyObjective::Denoise(denoise) = &config.objective else { return Ok(String::new()) };
     let data = config.data.load()?;
     let size = data.pixels.size();
+    let image = [size[1], size[2], size[3]];
     let name = config.out.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
+    let about = format!("trained on {} images", thousands(data.count()));
+    let training = format!("{} steps of {} images", config.steps, config.batch);
     let plan = |text: &str| yaml::parse::<Plan>(text, Path::new("plan"));
-    let card = Card {
-        about: format!("trained on {} images", thousands(data.count())),
-        name,
-        reference: String::new(),
-        data: String::new(),
-        licence: String::new(),
-        training: format!("{} steps of {} images", config.steps, config.batch),
-        image: [size[1], size[2], size[3]],
-        network: denoise.network.clone(),
-        precondition: denoise.precondition.clone(),
-        sample: plan(SAMPLE)?,
-        restore: plan(RESTORE)?,
+    let text = match &config.objective {
+        AnyObjective::Denoise(denoise) => Card {
+            name,
+            about,
+            reference: String::new(),
+            data: String::new(),
+            licence: String::new(),
+            training,
+            image,
+            network: denoise.network.clone(),
+            precondition: denoise.precondition.clone(),
+            sample: plan(SAMPLE)?,
+            restore: plan(RESTORE)?,
+        }
+        .text(),
+        AnyObjective::Classify(classify) => FeatureCard {
+            name,
+            about,
+            data: String::new(),
+            licence: String::new(),
+            training,
+            image,
+            network: classify.network.clone(),
+        }
+        .text(),
     };
-    Ok(card.text()?)
+    Ok(text?)
 }
 
 const SAMPLE: &str = "{schedule: {kind: karras, max: 80.0}, steps: 50, sampler: {kind: ddim, eta: 0.0}}";

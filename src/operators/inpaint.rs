@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use super::{LinearOperator, Task, draw};
 use crate::{Error, noise::stream};
 
-/// Keeps the pixels that are seen and blanks the hidden ones: A = Aᵀ = A², ‖A‖² = 1 [RW, §5].
+/// Keeps the pixels that are seen and blanks the hidden ones: A = Aᵀ = A², ‖A‖² = 1 [Random Walks].
 #[derive(Debug)]
 pub struct Inpaint {
     /// True where a pixel is seen. As a Boolean it leaves the precision of the images alone.
@@ -65,7 +65,7 @@ impl LinearOperator for Inpaint {
     }
 }
 
-/// Hides pixels at random, the same in all channels [RW, §5].
+/// Hides pixels at random, the same in all channels [Random Walks].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct InpaintRandom {
@@ -100,7 +100,7 @@ impl Task for InpaintRandom {
     }
 }
 
-/// Hides a box at a random place [RW, §5]: 128 × 128 of 256 × 256 pixels, 16 or more from the border.
+/// Hides a box at a random place [Random Walks]: 128 × 128 of 256 × 256 pixels, 16 or more from the border.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct InpaintBox {

@@ -1,4 +1,4 @@
-//! The paper's own walks: schedule, step and temperature chosen freely [RW].
+//! The paper's own walks: schedule, step and temperature chosen freely [Random Walks].
 
 use serde::{Deserialize, Serialize};
 

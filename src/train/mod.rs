@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 pub use objective::{
     AnyObjective, Classify, Denoise, Discrete, Lognormal, Loguniform, NoiseDistribution, Objective, Uniform, Weight,
@@ -46,6 +46,9 @@ pub struct Training {
     /// Of the first weights, the order of the images and the noise.
     #[serde(default)]
     pub seed: u64,
+    /// The model is written in f16, half the size, and not in f32; checkpoints stay exact.
+    #[serde(default)]
+    pub half: bool,
     /// The folder of checkpoints, curve and model.
     pub out: PathBuf,
 }
@@ -53,9 +56,7 @@ pub struct Training {
 impl Training {
     /// The settings that a resumed run may not change.
     fn identity(&self) -> Self {
-        let free = (PathBuf::new(), 0, 0, 1);
-        let (out, steps, cooldown, checkpoint_every) = free;
-        Self { steps, cooldown, checkpoint_every, out, ..self.clone() }
+        Self { steps: 0, cooldown: 0, checkpoint_every: 1, half: false, out: PathBuf::new(), ..self.clone() }
     }
 
     /// The learning rate of step n: it rises over `warmup`, stays, and falls to 0 over the last `cooldown` steps.
@@ -173,7 +174,9 @@ impl Trainer {
     /// Writes the averaged parameters with `card` in the header: a model that loads by itself.
     pub fn export(&self, path: &Path, card: &str) -> Result<(), Error> {
         let metadata = Metadata::from([("card".to_owned(), card.to_owned())]);
-        safetensors::write(path, &self.average(), &metadata)
+        let kind = if self.config.half { Kind::Half } else { Kind::Float };
+        let tensors = self.average().into_iter().map(|(name, tensor)| (name, tensor.to_kind(kind))).collect();
+        safetensors::write(path, &tensors, &metadata)
     }
 }
 

@@ -53,7 +53,7 @@ impl AnyObjective {
     }
 }
 
-/// The training template [RW, Table 1 of version 1]: E[w(σ) ‖X − D(X + σN, σ)‖²].
+/// The training template [Random Walks, Table 1 of version 1]: E[w(σ) ‖X − D(X + σN, σ)‖²].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Denoise {
@@ -101,7 +101,7 @@ pub trait NoiseDistribution {
     fn sigma(&self, u: f64, z: f64, precondition: &dyn Precondition) -> f64;
 }
 
-/// σ uniform between the ends of the model's range [RW, SGM row].
+/// σ uniform between the ends of the model's range [Random Walks, SGM row].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Uniform {}

@@ -1,5 +1,4 @@
 //! What several test files share.
-#![allow(dead_code)] // each test file uses its own part
 
 use proptest::prelude::*;
 use rand_chacha::{

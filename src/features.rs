@@ -1,0 +1,114 @@
+//! Networks whose features measure how far apart two sets of images lie.
+
+use std::{fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind};
+
+use crate::{
+    Error,
+    card::{Found, find},
+    data::Images,
+    metrics::Moments,
+    networks::{Classifier, ClassifierConfig, weights::Weights},
+};
+
+/// The cards and weights of `models/features/`.
+mod shipped {
+    include!(concat!(env!("OUT_DIR"), "/features.rs"));
+}
+
+/// Images that pass through the network together.
+const BATCH: usize = 250;
+
+/// A feature network, as a card file states it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureCard {
+    /// What the command line calls it.
+    pub name: String,
+    /// One line about it.
+    pub about: String,
+    /// What it was trained on.
+    #[serde(default)]
+    pub data: String,
+    /// Of the weights.
+    #[serde(default)]
+    pub licence: String,
+    /// How it was trained: command, duration, accuracy.
+    #[serde(default)]
+    pub training: String,
+    /// `[channels, height, width]`; pixels are −1 … 1.
+    pub image: [i64; 3],
+    /// A classifier; its features are those of the last hidden layer.
+    pub network: ClassifierConfig,
+}
+
+impl FeatureCard {
+    /// As text.
+    pub fn text(&self) -> Result<String, Error> {
+        serde_yaml::to_string(self).map_err(|e| Error::file("card", e))
+    }
+}
+
+/// A card with its weights.
+pub struct Features {
+    /// What is known of it.
+    pub card: FeatureCard,
+    /// Where the weights came from.
+    pub source: PathBuf,
+    /// SHA-256 of the file of weights, in hexadecimal.
+    pub sha256: String,
+    classifier: Classifier,
+    device: Device,
+}
+
+impl fmt::Debug for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Features").field("card", &self.card).field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+impl Features {
+    /// Opens a shipped name, a card file or a .safetensors file with a card inside; computes in f32.
+    pub fn open(name: &str, device: Device) -> Result<Self, Error> {
+        let Found { card: (card, path), source, sha256, tensors } = find(name, shipped::SHIPPED)?;
+        let card: FeatureCard = crate::yaml::parse(&card, &path)?;
+        let weights = Weights::stored(tensors, device, Kind::Float);
+        let classifier = Classifier::new(&card.network, &weights)?;
+        weights.finish().map_err(|e| Error::file(&source, e))?;
+        Ok(Self { card, source, sha256, classifier, device })
+    }
+
+    /// Count, mean and covariance of the features of a set of images, and the share of them that is classified as
+    /// labelled, where there are labels.
+    pub fn measure(&self, images: &Images) -> Result<(Moments, Option<f64>), Error> {
+        let size = images.pixels.size();
+        if size[1..] != self.card.image {
+            let want = format!("{:?} for the features of {}", self.card.image, self.card.name);
+            return Err(Error::Shape { what: "an image", got: size[1..].to_vec(), want });
+        }
+        let mut moments = Moments::new(self.card.network.features);
+        let mut right = 0;
+        let all: Vec<usize> = (0..images.count()).collect();
+        for indices in all.chunks(BATCH) {
+            let x = images.batch(indices).to_device(self.device);
+            let (features, classes) = tch::no_grad(|| {
+                let features = self.classifier.features(&x);
+                let classes = self.classifier.logits(&features).argmax(1, false).to_device(Device::Cpu);
+                (features, classes)
+            });
+            moments.push(&features);
+            if let Some(labels) = images.classes(indices) {
+                right += i64::try_from(classes.eq_tensor(&labels).sum(Kind::Int64))?;
+            }
+        }
+        let accuracy = images.labels.as_ref().map(|_| right as f64 / images.count() as f64);
+        Ok((moments, accuracy))
+    }
+}
+
+/// The names of the shipped feature networks.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    shipped::SHIPPED.iter().map(|(name, ..)| *name)
+}

@@ -1,0 +1,15 @@
+//! All proofs, in one program: libtorch is linked and loaded once.
+
+mod cli;
+mod common;
+mod exact;
+mod gaussian_walks;
+mod identities;
+mod metrics;
+mod networks;
+mod operators;
+mod originals;
+mod posterior;
+mod schedules;
+mod shipped;
+mod training;
