@@ -13,6 +13,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::Error;
 
+/// The contact sheet of a folder of samples.
+pub const SHEET: &str = "grid.png";
+
 const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 
 /// Bytes to data units: x / 127.5 − 1.
@@ -30,11 +33,13 @@ pub fn to_unit(x: &Tensor) -> Tensor {
     (x + 1.0) / 2.0
 }
 
-/// The image files in a folder, by name.
+/// The image files in a folder, by name; without the contact sheet that `tweedie sample` draws beside its images.
 pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let unreadable = |e| Error::file(folder, format!("cannot be listed: {e}"));
     let entries = fs::read_dir(folder).map_err(unreadable)?.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(|path| is_image(path)).collect();
+    let sheet = folder.join("record.json").exists().then(|| folder.join(SHEET));
+    let wanted = |path: &PathBuf| is_image(path) && Some(path) != sheet.as_ref();
+    let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(wanted).collect();
     files.sort();
     if files.is_empty() {
         return Err(Error::file(folder, "holds no image (.png, .jpg or .webp)"));

@@ -131,6 +131,9 @@ fn an_image_depends_on_its_seed_and_block_size_alone() {
         place.succeed(&["sample", "tiny.safetensors", "--seeds", seeds, "--batch", "4", "--out", "pieces"]);
     }
     assert!(place.images("pieces") == whole, "bit for bit");
+    // The contact sheet is none of the images.
+    let listed = images::files(&place.path("whole")).unwrap();
+    assert!(place.path("whole/grid.png").exists() && listed.len() == 8);
     // A run that lost some of its images draws just these again.
     fs::remove_file(place.path("whole/000002.png")).unwrap();
     let said = place.succeed(&["sample", "tiny.safetensors", "--seeds", "0-7", "--batch", "4", "--out", "whole"]);

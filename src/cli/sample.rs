@@ -27,7 +27,7 @@ use tweedie::{
 use super::{Common, choice, images::Loop};
 
 /// Most images on the contact sheet.
-const SHEET: usize = 100;
+const SHOWN: usize = 100;
 
 /// Draw new images
 #[derive(Args, Debug)]
@@ -198,9 +198,9 @@ impl Sample {
     /// The first images of the run on one sheet.
     fn sheet(&self, seeds: &BTreeSet<u64>) -> Result<PathBuf> {
         let shown: Result<Vec<Tensor>, Error> =
-            seeds.iter().take(SHEET).map(|&seed| images::read_as_is(&self.file(seed))).collect();
+            seeds.iter().take(SHOWN).map(|&seed| images::read_as_is(&self.file(seed))).collect();
         let shown = shown?;
-        let path = self.out.join("grid.png");
+        let path = self.out.join(images::SHEET);
         images::write_png(&path, &sheet::grid(&shown, (shown.len() as f64).sqrt().ceil() as usize))?;
         Ok(path)
     }
