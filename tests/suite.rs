@@ -1,5 +1,6 @@
 //! All proofs, in one program: libtorch is linked and loaded once.
 
+mod checkpoints;
 mod cli;
 mod common;
 mod exact;

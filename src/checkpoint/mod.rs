@@ -1,3 +1,5 @@
 //! Files of named tensors.
 
+pub mod pickle;
 pub mod safetensors;
+pub mod torch;

@@ -306,7 +306,7 @@ impl Restore {
         let sampling = Loop {
             walk,
             shape: model.card.image,
-            start: model.denoiser.precondition.start(walk.0[0].sigma),
+            start: walk.0[0].sigma,
             device,
             deterministic: self.common.deterministic,
             bar: &bar,

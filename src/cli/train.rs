@@ -137,8 +137,8 @@ fn card(config: &Training) -> Result<String> {
 }
 
 const SAMPLE: &str = "{schedule: {kind: karras, max: 80.0}, steps: 50, sampler: {kind: ddim, eta: 0.0}}";
-const RESTORE: &str = "{schedule: {kind: geometric, max: 2.0}, steps: 300, \
-                       sampler: {kind: simplified, c: 0.2, t0: 1.0, ramp: constant}}";
+const RESTORE: &str = "{schedule: {kind: geometric, max: 0.4, min: 0.06}, steps: 150, \
+                       sampler: {kind: simplified, c: 1.0, t0: 1.0, ramp: constant}}";
 
 /// The loss, step by step: `loss.csv` and `loss.png`.
 struct Curve(Vec<String>);

@@ -1,0 +1,325 @@
+//! Files that `torch.save` or Python's `pickle` wrote: what they hold, and its tensors, without a line of Python.
+//!
+//! Three layouts: a zip archive (PyTorch 1.6 and later), a stream of pickles followed by raw numbers (before), and a
+//! bare pickle with such streams inside (EDM).
+
+#![allow(unsafe_code)]
+
+use std::{
+    collections::HashMap,
+    fmt,
+    fs::File,
+    io::Cursor,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use memmap2::Mmap;
+use tch::{Kind, Tensor};
+use zip::{CompressionMethod, ZipArchive};
+
+use super::pickle::{Id, Pickle, Value};
+use crate::Error;
+
+/// The first pickle of the layout before 1.6: this number.
+const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// Dimensions of a tensor, beyond which it is refused.
+const MOST_DIMENSIONS: usize = 16;
+/// Streams within streams.
+const MOST_NESTED: usize = 2;
+
+/// An open file. Its tensors stay in it until they are asked for.
+pub struct Archive {
+    path: PathBuf,
+    map: Mmap,
+    stream: Stream,
+}
+
+impl fmt::Debug for Archive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Archive").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// A pickle, and where the numbers are to which it refers.
+struct Stream {
+    pickle: Pickle,
+    /// Where the pickle begins in the file: its places count from there.
+    base: usize,
+    storages: HashMap<Box<str>, Range<usize>>,
+}
+
+/// A tensor that is still in its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The kind of its numbers.
+    pub kind: Kind,
+    /// Its size.
+    pub size: Vec<i64>,
+    stride: Vec<i64>,
+    /// Of its first number, counted in numbers.
+    offset: i64,
+    /// Its storage's place in the file.
+    place: Range<usize>,
+}
+
+impl Archive {
+    /// Opens a file in any of the three layouts.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let unreadable = |e| Error::file(path, format!("cannot be read: {e}"));
+        let file = File::open(path).map_err(unreadable)?;
+        // SAFETY: the map is read only. Whoever cuts the file short while it is read ends this process, as with any
+        // program that maps its files; nothing else depends on the map staying the same.
+        let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
+        let stream = stream(&map, 0..map.len()).map_err(|cause| Error::file(path, cause))?;
+        Ok(Self { path: path.to_owned(), map, stream })
+    }
+
+    /// What the file describes.
+    pub fn pickle(&self) -> &Pickle {
+        &self.stream.pickle
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tensor that a value stands for, if it stands for one.
+    pub fn stored(&self, id: Id) -> Result<Option<Stored>, Error> {
+        self.stream.tensor(&self.map, id).map_err(|cause| Error::file(&self.path, cause))
+    }
+
+    /// The tensors of a dict by name, in its order; other entries are passed over.
+    pub fn tensors(&self, dict: Id) -> Result<Vec<(String, Stored)>, Error> {
+        let pickle = self.pickle();
+        let mut tensors = Vec::new();
+        for (key, value) in pickle.entries(dict).unwrap_or_default() {
+            if let (Some(name), Some(stored)) = (pickle.text(*key), self.stored(*value)?) {
+                tensors.push((name.to_owned(), stored));
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Brings a tensor into memory: its numbers are copied once.
+    pub fn load(&self, stored: &Stored) -> Result<Tensor, Error> {
+        let bytes = &self.map[stored.place.clone()];
+        let width = stored.kind.elt_size_in_bytes() as i64;
+        let part = |from: i64, count: i64| &bytes[(from * width) as usize..((from + count) * width) as usize];
+        if stored.size.contains(&0) {
+            return Ok(Tensor::f_zeros(&stored.size, (stored.kind, tch::Device::Cpu))?);
+        }
+        if stored.stride == contiguous(&stored.size) {
+            let count = stored.size.iter().product();
+            return Ok(Tensor::f_from_data_size(part(stored.offset, count), &stored.size, stored.kind)?);
+        }
+        let span = span(&stored.size, &stored.stride).unwrap_or(0);
+        let flat = Tensor::f_from_data_size(part(stored.offset, span), &[span], stored.kind)?;
+        Ok(flat.f_as_strided(&stored.size, &stored.stride, 0)?.contiguous())
+    }
+}
+
+/// The strides of a tensor without gaps.
+fn contiguous(size: &[i64]) -> Vec<i64> {
+    let mut stride = vec![1; size.len()];
+    for i in (1..size.len()).rev() {
+        stride[i - 1] = stride[i] * size[i];
+    }
+    stride
+}
+
+/// How many numbers lie from the first to the last of a view; none if that is beyond all numbers.
+fn span(size: &[i64], stride: &[i64]) -> Option<i64> {
+    size.iter().zip(stride).try_fold(1i64, |span, (size, stride)| span.checked_add((size - 1).checked_mul(*stride)?))
+}
+
+/// What a stream of any layout holds, from a part of the file.
+fn stream(file: &[u8], part: Range<usize>) -> Result<Stream, String> {
+    let bytes = &file[part.clone()];
+    if bytes.starts_with(b"PK") {
+        return zipped(bytes, part.start);
+    }
+    let (first, length) = read(bytes)?;
+    match first.get(first.root()) {
+        Value::Long(magic) if bytes[magic.clone()] == MAGIC => old(bytes, part.start, length),
+        _ => Ok(Stream { pickle: first, base: part.start, storages: HashMap::new() }),
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<(Pickle, usize), String> {
+    Pickle::read(bytes).map_err(|fault| format!("not a whole checkpoint of PyTorch ({fault}): fetch it again"))
+}
+
+/// The layout since PyTorch 1.6: `NAME/data.pkl`, and `NAME/data/KEY` for each storage, none of them compressed.
+fn zipped(bytes: &[u8], base: usize) -> Result<Stream, String> {
+    let broken = |e: zip::result::ZipError| format!("not a whole zip archive ({e}): fetch it again");
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
+    let mut pickle = None;
+    let mut storages = HashMap::new();
+    for i in 0..archive.len() {
+        let entry = archive.by_index_raw(i).map_err(broken)?;
+        let name = entry.name().map_err(broken)?;
+        let Some((_, name)) = name.split_once('/') else { continue };
+        let place = || {
+            let start = usize::try_from(entry.data_start()?).ok()?;
+            let end = start.checked_add(usize::try_from(entry.compressed_size()).ok()?)?;
+            let whole = entry.compression() == CompressionMethod::Stored && end <= bytes.len();
+            whole.then_some(start..end)
+        };
+        let wanted = name == "data.pkl" || name.starts_with("data/") || name == "byteorder";
+        let place = match place() {
+            Some(place) => place,
+            None if wanted => {
+                return Err(format!("its entry {name} is compressed or cut off: save it with torch.save"));
+            }
+            None => continue,
+        };
+        match name {
+            "data.pkl" => pickle = Some(place),
+            "byteorder" if &bytes[place.clone()] != b"little" => return Err("is big-endian".to_owned()),
+            _ => {
+                if let Some(key) = name.strip_prefix("data/") {
+                    storages.insert(key.into(), base + place.start..base + place.end);
+                }
+            }
+        }
+    }
+    let place = pickle.ok_or("is a zip archive, but not one of torch.save: it has no data.pkl")?;
+    let (pickle, _) = read(&bytes[place.clone()])?;
+    Ok(Stream { pickle, base: base + place.start, storages })
+}
+
+/// The layout before PyTorch 1.6: number, version and system, then the object, the keys of its storages in order, and
+/// for each of these its length in numbers (8 bytes) and the numbers.
+fn old(bytes: &[u8], base: usize, mut at: usize) -> Result<Stream, String> {
+    let mut next = || -> Result<(Pickle, usize), String> {
+        let (pickle, length) = read(&bytes[at..])?;
+        at += length;
+        Ok((pickle, at - length))
+    };
+    next()?;
+    next()?;
+    let (pickle, start) = next()?;
+    let (keys, _) = next()?;
+    let cut = "its numbers are cut off: fetch it again";
+    let mut storages = HashMap::new();
+    let widths = widths(&pickle);
+    for key in keys.sequence(keys.root()).unwrap_or_default() {
+        let key = keys.text(*key).ok_or("a storage has no name")?;
+        let width = *widths.get(key).ok_or("a storage belongs to no tensor")?;
+        let count = bytes.get(at..at + 8).and_then(|count| count.try_into().ok()).map(u64::from_le_bytes);
+        let length = count.and_then(|count| usize::try_from(count).ok()?.checked_mul(width)).ok_or(cut)?;
+        let begin = at + 8;
+        let end = begin.checked_add(length).filter(|end| *end <= bytes.len()).ok_or(cut)?;
+        storages.insert(key.into(), base + begin..base + end);
+        at = end;
+    }
+    Ok(Stream { pickle, base: base + start, storages })
+}
+
+/// Bytes of a number, by the key of its storage.
+fn widths(pickle: &Pickle) -> HashMap<&str, usize> {
+    let named = pickle.persistent().filter_map(|name| {
+        let parts = pickle.sequence(name)?;
+        let kind = kind(pickle.global(*parts.get(1)?)?)?;
+        Some((pickle.text(*parts.get(2)?)?, kind.elt_size_in_bytes()))
+    });
+    named.collect()
+}
+
+/// The kind of a storage class or of a dtype.
+fn kind((module, name): (&str, &str)) -> Option<Kind> {
+    if !module.starts_with("torch") {
+        return None;
+    }
+    Some(match name {
+        "FloatStorage" | "float32" => Kind::Float,
+        "HalfStorage" | "float16" => Kind::Half,
+        "BFloat16Storage" | "bfloat16" => Kind::BFloat16,
+        "DoubleStorage" | "float64" => Kind::Double,
+        "LongStorage" | "int64" => Kind::Int64,
+        "IntStorage" | "int32" => Kind::Int,
+        "ShortStorage" | "int16" => Kind::Int16,
+        "CharStorage" | "int8" => Kind::Int8,
+        "ByteStorage" | "uint8" | "UntypedStorage" => Kind::Uint8,
+        "BoolStorage" | "bool" => Kind::Bool,
+        _ => return None,
+    })
+}
+
+impl Stream {
+    /// The tensor behind a value: a call of one of the functions with which PyTorch builds its tensors anew.
+    fn tensor(&self, file: &[u8], id: Id) -> Result<Option<Stored>, String> {
+        let pickle = &self.pickle;
+        let Some(((module, name), arguments)) = pickle.call(id) else { return Ok(None) };
+        match (module, name, arguments) {
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2", [storage, offset, size, stride, ..]) => {
+                self.view(file, *storage, None, [*offset, *size, *stride]).map(Some)
+            }
+            ("torch._utils", "_rebuild_tensor_v3", [storage, offset, size, stride, _, _, dtype, ..]) => {
+                let dtype = pickle.global(*dtype).and_then(kind).ok_or("a tensor of unknown dtype")?;
+                self.view(file, *storage, Some(dtype), [*offset, *size, *stride]).map(Some)
+            }
+            // A parameter is the tensor that it wraps; nothing wraps a parameter in turn.
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state", [inner, ..]) => {
+                match pickle.call(*inner) {
+                    Some(((_, name), _)) if name.starts_with("_rebuild_tensor") => self.tensor(file, *inner),
+                    _ => Err("a parameter without a tensor".to_owned()),
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn view(
+        &self,
+        file: &[u8],
+        storage: Id,
+        dtype: Option<Kind>,
+        [offset, size, stride]: [Id; 3],
+    ) -> Result<Stored, String> {
+        let (held, place) = self.storage(file, storage, 0)?;
+        let kind = dtype.unwrap_or(held);
+        let numbers = |id: Id| -> Option<Vec<i64>> {
+            self.pickle.sequence(id)?.iter().map(|id| self.pickle.int(*id).filter(|int| *int >= 0)).collect()
+        };
+        let read = || Some((self.pickle.int(offset).filter(|offset| *offset >= 0)?, numbers(size)?, numbers(stride)?));
+        let (offset, size, stride) = read().ok_or("a tensor without size or stride")?;
+        if size.len() != stride.len() || size.len() > MOST_DIMENSIONS {
+            return Err("a tensor whose size and stride do not go together".to_owned());
+        }
+        let count = size.iter().try_fold(1i64, |count, size| count.checked_mul(*size));
+        let end =
+            if size.contains(&0) { Some(0) } else { span(&size, &stride).and_then(|span| offset.checked_add(span)) };
+        let held = (place.len() / kind.elt_size_in_bytes()) as i64;
+        match (count, end) {
+            // Views that repeat their numbers could be of any size.
+            (Some(count), Some(end)) if end <= held && count <= held => {
+                Ok(Stored { kind, size, stride, offset, place })
+            }
+            _ => Err("a tensor reaches beyond its storage: fetch the file again".to_owned()),
+        }
+    }
+
+    /// The kind of a storage and its place in the file.
+    fn storage(&self, file: &[u8], id: Id, depth: usize) -> Result<(Kind, Range<usize>), String> {
+        let pickle = &self.pickle;
+        if let Value::Persistent(name) = pickle.get(id) {
+            let parts = pickle.sequence(*name).unwrap_or_default();
+            let [_, class, key, ..] = parts else { return Err("a storage without a name".to_owned()) };
+            let kind = pickle.global(*class).and_then(kind).ok_or("a storage of unknown kind")?;
+            let key = pickle.text(*key).ok_or("a storage without a name")?;
+            let place = self.storages.get(key).cloned();
+            return Ok((kind, place.ok_or_else(|| format!("storage {key} is not in the file: fetch it again"))?));
+        }
+        match pickle.call(id) {
+            Some((("torch.storage", "_load_from_bytes"), [bytes])) if depth < MOST_NESTED => {
+                let Value::Bytes(range) = pickle.get(*bytes) else { return Err("a storage without bytes".to_owned()) };
+                let inner = stream(file, self.base + range.start..self.base + range.end)?;
+                inner.storage(file, inner.pickle.root(), depth + 1)
+            }
+            _ => Err("a tensor without a storage".to_owned()),
+        }
+    }
+}
