@@ -16,6 +16,7 @@ use crate::{
     networks::{AnyNetwork, weights::Weights},
     plan::Plan,
     precondition::AnyPrecondition,
+    zoo,
 };
 
 /// Name, card and weights, kept inside the program so that it works from anywhere.
@@ -78,6 +79,8 @@ pub struct Model {
     pub source: PathBuf,
     /// SHA-256 of the file of weights, in hexadecimal.
     pub sha256: String,
+    /// What a family takes for granted that neither names nor shapes of its file can tell; empty where a card says it.
+    pub assumed: String,
     /// Parameters, by name and in the network's order.
     pub parameters: Vec<(String, tch::Tensor)>,
     /// D(x, σ).
@@ -139,13 +142,16 @@ fn inside(metadata: &Metadata, source: &Path) -> Result<String, Error> {
         .ok_or_else(|| Error::file(source, "has no card inside: name a card file (.yaml) that lies beside it instead"))
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
+}
+
 /// The card, file and bytes that a name stands for.
 fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, PathBuf, Vec<u8>), Error> {
     if let Some((name, card, weights)) = shipped.iter().find(|(name, ..)| *name == model) {
         return Ok((Some((*card).to_owned()), PathBuf::from(name), weights.to_vec()));
     }
     let path = Path::new(model);
-    let read = |path: &Path| std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")));
     match path.extension().and_then(|e| e.to_str()) {
         Some("yaml" | "yml") => {
             let card = String::from_utf8(read(path)?).map_err(|_| Error::file(path, "is not text"))?;
@@ -155,7 +161,8 @@ fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, PathBuf, 
         }
         Some("safetensors") => Ok((None, path.to_owned(), read(path)?)),
         _ if path.exists() => {
-            let cause = "is no model that can be opened: a card (.yaml) or a .safetensors file with a card is wanted";
+            let cause = "is no model that can be opened: a card (.yaml), a .safetensors file with a card, or a checkpoint \
+                         (.ckpt, .pth, .pt, .bin) of a known family is wanted";
             Err(Error::file(path, cause))
         }
         _ => {
@@ -168,16 +175,24 @@ fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, PathBuf, 
 impl Model {
     /// Opens what the command line calls MODEL; its network computes in `kind`.
     pub fn open(model: &str, device: Device, kind: Kind) -> Result<Self, Error> {
+        let path = Path::new(model);
+        let published = path.extension().and_then(|e| e.to_str()).is_some_and(|e| zoo::EXTENSIONS.contains(&e));
+        if published && path.exists() {
+            let (card, assumed, tensors) = zoo::open(path)?;
+            let sha256 = sha256(&read(path)?);
+            return Self::build(card, path.to_owned(), sha256, assumed, Weights::stored(tensors, device, kind));
+        }
         let Found { card: (card, path), source, sha256, tensors } = find(model, models::SHIPPED)?;
-        Self::build(Card::parse(&card, &path)?, source, sha256, Weights::stored(tensors, device, kind))
+        let card = Card::parse(&card, &path)?;
+        Self::build(card, source, sha256, String::new(), Weights::stored(tensors, device, kind))
     }
 
-    fn build(card: Card, source: PathBuf, sha256: String, weights: Weights) -> Result<Self, Error> {
+    fn build(card: Card, source: PathBuf, sha256: String, assumed: String, weights: Weights) -> Result<Self, Error> {
         let network = card.network.build(&weights)?;
         let parameters = weights.finish().map_err(|e| Error::file(&source, e))?;
         network.check(card.image)?;
         let precondition = card.precondition.build()?;
-        Ok(Self { card, source, sha256, parameters, denoiser: Pretrained { network, precondition } })
+        Ok(Self { card, source, sha256, assumed, parameters, denoiser: Pretrained { network, precondition } })
     }
 
     /// The σ for which it was trained: smallest and largest.

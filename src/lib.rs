@@ -19,7 +19,7 @@
 //! | likelihood and posterior of y = A x + η n | [`likelihood`], [`operators`] | tensors |
 //! | the loop, and its noise | [`solvers`], [`noise`] | tensors |
 //! | architectures, training | [`networks`], [`train`] | tensors |
-//! | cards, checkpoints, images, sheets | [`card`], [`checkpoint`], [`images`] | files |
+//! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
 //!
 //! # Example
 //!
@@ -78,5 +78,6 @@ pub mod solvers;
 pub mod train;
 pub mod walk;
 pub mod yaml;
+pub mod zoo;
 
 pub use error::Error;

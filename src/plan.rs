@@ -6,10 +6,10 @@ use crate::{
     Error,
     registry::one_of,
     samplers::{
-        AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, ProbabilityFlow, Sampler, Simplified, VeAncestral,
+        AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, ProbabilityFlow, Ramp, Sampler, Simplified, VeAncestral,
         VeEulerMaruyama, VeReverseDiffusion, VpAncestral,
     },
-    schedule::{AnySchedule, count},
+    schedule::{AnySchedule, Geometric, Karras, count},
     sigma::Sigmas,
     walk::Walk,
 };
@@ -35,6 +35,22 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Fifty evaluations of DDIM on Karras' levels from σ = 80: right for any network until somebody knows better.
+    pub fn ddim() -> Self {
+        let schedule = AnySchedule::Karras(Karras { rho: 7.0, max: Some(80.0), min: None });
+        Self { schedule, steps: 50, sampler: AnySampler::Ddim(Ddim { eta: 0.0 }) }
+    }
+
+    /// The walk for posteriors: τ = σ², T = 1, from σ = 0.4 to 0.06, with τ ≤ η²/‖A‖² to come from the likelihood.
+    ///
+    /// Below η the step is no longer capped, and at c = 1 the last one goes all the way to D. Beginning much higher costs
+    /// (v + σ²)/η² steps for every e-fold by which hidden pixels of variance v forget their start.
+    pub fn posterior() -> Self {
+        let schedule = AnySchedule::Geometric(Geometric { max: Some(0.4), min: Some(0.06) });
+        let sampler = AnySampler::Simplified(Simplified { c: 1.0, t0: 1.0, ramp: Ramp::Constant });
+        Self { schedule, steps: 150, sampler }
+    }
+
     /// The levels, for a model that was trained from σ = `range.0` to `range.1`.
     pub fn sigmas(&self, range: (f64, f64)) -> Result<Sigmas, Error> {
         self.schedule.get().sigmas(count("steps", self.steps)?, range)

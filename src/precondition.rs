@@ -55,7 +55,7 @@ pub enum Prediction {
     Sample,
 }
 
-/// A chain of discrete times, called as F(√ᾱ x, t) with fractional t [DDPM; RW].
+/// A chain of discrete times, called as F(√ᾱ x, t) with fractional t [DDPM; Random Walks].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DdpmConfig {

@@ -196,7 +196,11 @@ fn checkpoints_that_cannot_be_used_are_named() {
     fs::write(place.path("foreign.safetensors"), b"\x80\x02}q\x00.").unwrap();
     assert!(complaint("foreign.safetensors").starts_with("foreign.safetensors: not a whole safetensors file"));
     fs::write(place.path("foreign.pth"), b"PK").unwrap();
-    assert!(complaint("foreign.pth").starts_with("foreign.pth: is no model that can be opened"));
+    assert!(complaint("foreign.pth").starts_with("foreign.pth: not a whole zip archive"));
+    fs::write(place.path("foreign.bin"), b"\x80\x02}q\x00.").unwrap();
+    assert_eq!(complaint("foreign.bin"), "foreign.bin: holds no named tensors at its top: a state dict is wanted");
+    fs::write(place.path("foreign.txt"), b"text").unwrap();
+    assert!(complaint("foreign.txt").starts_with("foreign.txt: is no model that can be opened"));
     let mut wrong = tensors();
     wrong.insert("conv_in.weight".to_owned(), Tensor::zeros([8, 3, 3, 3], (Kind::Float, Device::Cpu)));
     place.save("wrong.safetensors", wrong, CARD);

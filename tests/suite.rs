@@ -14,3 +14,4 @@ mod posterior;
 mod schedules;
 mod shipped;
 mod training;
+mod zoo;

@@ -15,7 +15,7 @@ use super::{Common, sample::finite};
   tweedie denoise fashion-mnist --sigma 0.5 noisy.npy clean.npy     # data units, −1 … 1
   tweedie denoise fashion-mnist --sigma 0.5 noisy.png clean.png")]
 pub struct Denoise {
-    /// A card's name, a card (.yaml) or a .safetensors file with a card inside
+    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.ckpt)
     model: String,
     /// σ of the noise, in the model's own pixel range −1 … 1
     #[arg(long, value_name = "S", allow_negative_numbers = true)]

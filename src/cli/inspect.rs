@@ -10,7 +10,7 @@ use super::{Common, thousands};
 /// Show a model's architecture, conventions, parameters and hash
 #[derive(Args, Debug)]
 pub struct Inspect {
-    /// A card's name, a card (.yaml) or a .safetensors file with a card inside
+    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.ckpt)
     model: String,
     /// List every tensor with its shape
     #[arg(long)]
@@ -27,7 +27,7 @@ impl Inspect {
         if self.common.json {
             let tensors: Vec<_> = model.parameters.iter().map(|(name, t)| (name, t.size())).collect();
             return self.common.record(&serde_json::json!({
-                "card": model.card, "source": model.source, "sha256": model.sha256,
+                "card": model.card, "source": model.source, "assumed": model.assumed, "sha256": model.sha256,
                 "parameters": model.count(), "sigma": [min, max], "tensors": tensors,
             }));
         }
@@ -35,6 +35,9 @@ impl Inspect {
         writeln!(out, "{}", model.card.text()?.trim_end())?;
         writeln!(out, "---")?;
         writeln!(out, "weights: {}", model.source.display())?;
+        if !model.assumed.is_empty() {
+            writeln!(out, "assumed: {}", model.assumed)?;
+        }
         writeln!(out, "sha256: {}", model.sha256)?;
         let tensors = model.parameters.len();
         writeln!(out, "parameters: {} in {tensors} tensors, all used, none left over", thousands(model.count()))?;

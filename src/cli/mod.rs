@@ -200,6 +200,9 @@ impl Common {
                 format!("the CPU, {} threads", tch::get_num_threads())
             }
         ));
+        if !model.assumed.is_empty() {
+            self.say(format_args!("assumed: {}", model.assumed));
+        }
         Ok((model, device))
     }
 

@@ -106,7 +106,6 @@ fn card(config: &Training) -> Result<String> {
     let name = config.out.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
     let about = format!("trained on {} images", thousands(data.count()));
     let training = format!("{} steps of {} images", config.steps, config.batch);
-    let plan = |text: &str| yaml::parse::<Plan>(text, Path::new("plan"));
     let text = match &config.objective {
         AnyObjective::Denoise(denoise) => Card {
             name,
@@ -118,8 +117,8 @@ fn card(config: &Training) -> Result<String> {
             image,
             network: denoise.network.clone(),
             precondition: denoise.precondition.clone(),
-            sample: plan(SAMPLE)?,
-            restore: plan(RESTORE)?,
+            sample: Plan::ddim(),
+            restore: Plan::posterior(),
         }
         .text(),
         AnyObjective::Classify(classify) => FeatureCard {
@@ -135,10 +134,6 @@ fn card(config: &Training) -> Result<String> {
     };
     Ok(text?)
 }
-
-const SAMPLE: &str = "{schedule: {kind: karras, max: 80.0}, steps: 50, sampler: {kind: ddim, eta: 0.0}}";
-const RESTORE: &str = "{schedule: {kind: geometric, max: 0.4, min: 0.06}, steps: 150, \
-                       sampler: {kind: simplified, c: 1.0, t0: 1.0, ramp: constant}}";
 
 /// The loss, step by step: `loss.csv` and `loss.png`.
 struct Curve(Vec<String>);
