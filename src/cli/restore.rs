@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 use tweedie::{
     blocks,
     card::Model,
-    denoiser::Score,
+    denoiser::{Denoiser, Score},
     exact::Gaussian,
     images,
     likelihood::{GaussianLikelihood, Posterior, StepLimit},
@@ -311,6 +311,7 @@ impl Restore {
             deterministic: self.common.deterministic,
             bar: &bar,
         };
+        let mean = mean_image(model, device);
         let score = |seeds: &[u64]| -> Result<Box<dyn Score + '_>> {
             let own: Vec<u64> = seeds.iter().map(|seed| seed - shift).collect();
             Ok(Box::new(self.posterior(model, problem, &own)?))
@@ -318,7 +319,9 @@ impl Restore {
         let mut samples: BTreeMap<usize, Vec<Tensor>> = BTreeMap::new();
         for block in blocks {
             let shifted: Vec<u64> = block.seeds.iter().map(|seed| seed + shift).collect();
-            let x = sampling.images(&shifted, None, &score)?;
+            let means = mean.repeat([shifted.len() as i64, 1, 1, 1]);
+            let init = &means + Seeded(shifted.clone()).like(&means, 0, 0) * sampling.start;
+            let x = sampling.images(&shifted, Some(&init), &score)?;
             for &i in &block.wanted {
                 let image = (block.seeds[i] / each) as usize;
                 let drawn = samples.entry(image).or_default();
@@ -428,6 +431,18 @@ const STD_GAIN: f64 = 2.0;
 
 fn pair(what: &str) -> (String, String) {
     (what.to_owned(), what.to_owned())
+}
+
+/// E[X], `[1, channels, height, width]`: what the network answers where noise hides everything.
+///
+/// Walks for posteriors begin at this image with noise of the first level: few steps are then spent on finding out what
+/// all images have in common, and the step limit η²/‖A‖² makes these slow.
+fn mean_image(model: &Model, device: Device) -> Tensor {
+    let [channels, height, width] = model.card.image;
+    let (_, sigma) = model.range();
+    let blank = Tensor::zeros([1, channels, height, width], (Kind::Float, device));
+    let noise = Seeded(vec![0]).like(&blank, 0, 0) * model.denoiser.precondition.start(sigma);
+    tch::no_grad(|| model.denoiser.denoise(&noise, sigma))
 }
 
 /// Mean and standard deviation over the samples; one sample has no spread.
