@@ -178,8 +178,7 @@ impl Model {
         let path = Path::new(model);
         let published = path.extension().and_then(|e| e.to_str()).is_some_and(|e| zoo::EXTENSIONS.contains(&e));
         if published && path.exists() {
-            let (card, assumed, tensors) = zoo::open(path)?;
-            let sha256 = sha256(&read(path)?);
+            let (card, assumed, sha256, tensors) = zoo::open(path)?;
             return Self::build(card, path.to_owned(), sha256, assumed, Weights::stored(tensors, device, kind));
         }
         let Found { card: (card, path), source, sha256, tensors } = find(model, models::SHIPPED)?;

@@ -138,7 +138,8 @@ impl Schedule for Karras {
     }
 }
 
-/// σ = min + g(u) (max − min), where g falls from 1 to 0 as a piece of the logistic curve [Random Walks; Chen 2023, Alg. 1].
+/// σ = min + g(u) (max − min), where g falls from 1 to 0 as a piece of the logistic curve
+/// [Random Walks; Chen 2023, Alg. 1].
 ///
 /// g(u) = (S(end/τ) − S((u (end − start) + start)/τ)) / (S(end/τ) − S(start/τ)), held within 10⁻⁹ … 1, so that the last
 /// level is min + 10⁻⁹ (max − min). The code released with the paper then moves each level to the nearest of a million

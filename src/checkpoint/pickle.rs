@@ -4,7 +4,7 @@
 //! notes what would have been called, and with what. Values lie in one table and refer to each other by number, so that
 //! neither depth nor cycles can exhaust the stack; their number is bounded, and bytes stay where they are in the stream.
 
-use std::{collections::HashMap, ops::Range, str};
+use std::{ops::Range, str};
 
 /// Values, operands and texts in one stream, beyond which it is refused. The largest published checkpoint has 30,000.
 const MOST_VALUES: usize = 1_000_000;
@@ -174,7 +174,8 @@ struct Machine<'a> {
     values: Vec<Value>,
     stack: Vec<Id>,
     marks: Vec<usize>,
-    memo: HashMap<u32, Id>,
+    /// By slot; Python counts these from 0 on.
+    memo: Vec<Option<Id>>,
     text: usize,
     operands: usize,
 }
@@ -567,30 +568,31 @@ impl<'a> Machine<'a> {
 
     fn put(&mut self, opcode: u8) -> Done {
         let slot = match opcode {
-            0x94 => self.memo.len() as u32,
-            _ => self.slot(opcode, [b'p', b'q', b'r'])?,
+            0x94 => self.memo.len(),
+            _ => self.slot(opcode)?,
         };
         let top = self.top()?;
-        if self.memo.len() >= MOST_VALUES {
+        if slot >= MOST_VALUES {
             return Err(self.fault("too many values"));
         }
-        self.memo.insert(slot, top);
+        self.memo.resize(self.memo.len().max(slot + 1), None);
+        self.memo[slot] = Some(top);
         Ok(())
     }
 
     fn recall(&mut self, opcode: u8) -> Done {
-        let slot = self.slot(opcode, [b'g', b'h', b'j'])?;
-        let id = self.memo.get(&slot).copied().ok_or_else(|| self.fault("a value that was never noted"))?;
+        let slot = self.slot(opcode)?;
+        let id = self.memo.get(slot).copied().flatten().ok_or_else(|| self.fault("a value that was never noted"))?;
         self.push_id(id)
     }
 
     /// A slot of the memo, as a line, a byte or four bytes.
-    fn slot(&mut self, opcode: u8, [line, byte, _]: [u8; 3]) -> Done<u32> {
-        if opcode == line {
-            let slot = self.line()?.trim().parse().ok();
-            return slot.ok_or_else(|| self.fault("a slot that is no number"));
+    fn slot(&mut self, opcode: u8) -> Done<usize> {
+        match opcode {
+            b'p' | b'g' => self.line()?.trim().parse().map_err(|_| self.fault("a slot that is no number")),
+            b'q' | b'h' => Ok(self.number(1)? as usize),
+            _ => Ok(self.number(4)? as usize),
         }
-        Ok(self.number(if opcode == byte { 1 } else { 4 })? as u32)
     }
 }
 

@@ -80,9 +80,9 @@ impl Archive {
         &self.stream.pickle
     }
 
-    /// Where it lies.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The whole file, as it lies on the disk.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
     }
 
     /// The tensor that a value stands for, if it stands for one.

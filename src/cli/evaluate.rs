@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use tweedie::{data::Images, features::Features, metrics::frechet};
+use tweedie::{features::Features, metrics::frechet};
 
 use super::{Common, data, thousands};
 
@@ -38,11 +38,10 @@ impl Evaluate {
         let network = Features::open(&self.network, device)?;
         let channels = network.card.image[0];
         let images = data(&self.images, channels, "IMAGES")?.load()?.first(self.limit.unwrap_or(usize::MAX));
-        let reference: Option<Images> = self
-            .reference
-            .as_deref()
-            .map(|text| Ok::<_, anyhow::Error>(data(text, channels, "--reference")?.load()?))
-            .transpose()?;
+        let reference = match &self.reference {
+            Some(text) => Some(data(text, channels, "--reference")?.load()?),
+            None => None,
+        };
         let (moments, accuracy) = network.measure(&images)?;
         let name = &network.card.name;
         let count = thousands(images.count());

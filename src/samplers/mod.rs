@@ -1,7 +1,7 @@
 //! Ways of walking down the noise levels. Pure arithmetic: no sampler touches a tensor.
 //!
-//! Each is a row of the paper's table [Random Walks, Table 1], or one that belongs there; σ is the level now, σ′ the next, which
-//! is 0 after the last. Where σ′ = 0 no fresh noise is added.
+//! Each is a row of the paper's table [Random Walks, Table 1], or one that belongs there; σ is the level now, σ′ the
+//! next, which is 0 after the last. Where σ′ = 0 no fresh noise is added.
 //!
 //! Score SDE's *reverse-diffusion* predictor for the variance-preserving SDE, x ← (2 − √(1 − β)) x + β s + √β n, is not
 //! a row: brought to the σ frame, its coefficients of x and D sum to 1 − (1 − √(1 − β))², not to 1. Each step differs

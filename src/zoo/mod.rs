@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     Error,
-    card::Card,
+    card::{Card, sha256},
     checkpoint::{
         safetensors::Tensors,
         torch::{Archive, Stored},
@@ -39,8 +39,9 @@ const FAMILIES: [Family; 1] = [ddpm::recognise];
 /// Endings of the files that may hold a family's checkpoint.
 pub const EXTENSIONS: [&str; 4] = ["ckpt", "pth", "pt", "bin"];
 
-/// Opens a checkpoint as its authors published it: card, what was assumed, and the tensors under our names.
-pub fn open(path: &Path) -> Result<(Card, String, Tensors), Error> {
+/// Opens a checkpoint as its authors published it: card, what was assumed, the file's SHA-256, and the tensors under our
+/// names.
+pub fn open(path: &Path) -> Result<(Card, String, String, Tensors), Error> {
     let archive = Archive::open(path)?;
     let stored: BTreeMap<String, Stored> = archive.tensors(archive.pickle().root())?.into_iter().collect();
     let shapes: Shapes = stored.iter().map(|(name, stored)| (name.clone(), stored.size.clone())).collect();
@@ -55,7 +56,7 @@ pub fn open(path: &Path) -> Result<(Card, String, Tensors), Error> {
             None => tensors.insert(theirs.clone(), tensor),
         };
     }
-    Ok((card, assumed, tensors))
+    Ok((card, assumed, sha256(archive.bytes()), tensors))
 }
 
 fn unknown(path: &Path, shapes: &Shapes) -> Error {
