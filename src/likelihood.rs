@@ -103,6 +103,39 @@ impl Likelihood for GaussianLikelihood {
     }
 }
 
+/// The posterior of annealed Langevin dynamics [Jalal et al. 2021]: no measurement is trusted more than x itself.
+///
+/// ```text
+/// ∇ log f_σ(x) + min(1, ℓ/σ²) ∇ log f(y | x),   ℓ = step limit of the likelihood
+/// ```
+///
+/// With ℓ = η²/‖A‖² that is Aᵀ(y − A x)/(η² + γ²) with γ² = max(0, σ²‖A‖² − η²), where the paper leaves γ free: at level σ the likelihood is as broad as the noise of x is when
+/// measured, and once σ‖A‖ ≤ η it is the exact one. Thus τ = c σ² with c ≤ 1 never overshoots, where the exact likelihood
+/// allows η²/‖A‖² only; and what the image shows is decided while σ is large, before the measurement pins single pixels.
+pub struct Annealed<'a> {
+    /// Of the images.
+    pub prior: &'a dyn Score,
+    /// Of the measurement.
+    pub likelihood: &'a dyn Likelihood,
+}
+
+impl fmt::Debug for Annealed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Annealed").field("exact_below", &self.likelihood.step_limit().sqrt()).finish_non_exhaustive()
+    }
+}
+
+impl Score for Annealed<'_> {
+    fn score(&self, x: &Tensor, sigma: f64) -> Tensor {
+        let trust = (self.likelihood.step_limit() / (sigma * sigma)).min(1.0);
+        self.prior.score(x, sigma) + self.likelihood.score(x) * trust
+    }
+
+    fn step_limit(&self) -> f64 {
+        self.prior.step_limit()
+    }
+}
+
 /// Bayes: ∇ log f(x | y) = ∇ log f(x) + ∇ log f(y | x), both at the same x [Random Walks].
 ///
 /// At level σ the prior is that of the noisy images while the likelihood stays as it is, so what a walk follows tends to

@@ -41,11 +41,21 @@ impl Plan {
         Self { schedule, steps: 50, sampler: AnySampler::Ddim(Ddim { eta: 0.0 }) }
     }
 
-    /// The walk for posteriors: τ = σ², T = 1, from σ = 0.4 to 0.06, with τ ≤ η²/‖A‖² to come from the likelihood.
+    /// A hundred evaluations from σ = 2 to 0.06 for annealed posteriors, with data of −1 … 1 in mind.
+    ///
+    /// On a Gaussian prior with the covariance of Fashion-MNIST, three quarters of the pixels hidden, this ends with the
+    /// variance of the posterior and 0.3 dB from its mean; half the levels lose another 0.4 dB. Beginning at σ = 1 is as
+    /// good there, but leaves in some samples what only the first image had.
+    pub fn posterior() -> Self {
+        let schedule = AnySchedule::Geometric(Geometric { max: Some(2.0), min: Some(0.06) });
+        Self { schedule, steps: 100, sampler: AnySampler::Consistent(Consistent { c: 0.9, v: 0.05 }) }
+    }
+
+    /// The walk for exact likelihoods: τ = σ², T = 1, from σ = 0.4 to 0.06, with τ ≤ η²/‖A‖² to come from the likelihood.
     ///
     /// Below η the step is no longer capped, and at c = 1 the last one goes all the way to D. Beginning much higher costs
     /// (v + σ²)/η² steps for every e-fold by which hidden pixels of variance v forget their start.
-    pub fn posterior() -> Self {
+    pub fn exact_posterior() -> Self {
         let schedule = AnySchedule::Geometric(Geometric { max: Some(0.4), min: Some(0.06) });
         let sampler = AnySampler::Simplified(Simplified { c: 1.0, t0: 1.0, ramp: Ramp::Constant });
         Self { schedule, steps: 150, sampler }

@@ -109,7 +109,7 @@ fn tensors() -> Tensors {
         attention_levels: vec![],
         norm_num_groups: 4,
     };
-    let weights = Weights::fresh(5, Device::Cpu);
+    let weights = Weights::fresh(5, Device::Cpu, Kind::Float);
     AnyNetwork::Unet(config).build(&weights).unwrap();
     tch::manual_seed(5);
     let randomise = |(name, tensor): (String, Tensor)| {
@@ -382,7 +382,9 @@ fn restore_writes_pictures_a_table_and_goes_on_where_it_stopped() {
         "out",
     ];
     let said = place.succeed(&arguments);
-    assert!(said.contains("η = 0.05 for pixels 0 … 1 (0.1 in data units −1 … 1)"), "{said}");
+    let expected =
+        "η = 0.05 for pixels 0 … 1 (0.1 in data units −1 … 1), the likelihood exact from σ = 0.100, 20 evaluations";
+    assert!(said.contains(expected), "{said}");
     for file in ["a-truth", "a-measurement", "a-sample-000", "a-sample-002", "a-mean", "a-std", "b-mean", "sheet"] {
         assert!(place.path(&format!("out/{file}.png")).exists(), "{file}");
     }
@@ -390,6 +392,44 @@ fn restore_writes_pictures_a_table_and_goes_on_where_it_stopped() {
     fs::remove_file(place.path("out/a.json")).unwrap();
     place.succeed(&arguments);
     assert!(fs::read(place.path("out/a-sample-001.png")).unwrap() == before, "the same samples again");
+}
+
+#[test]
+fn restore_takes_the_exact_likelihood_at_every_level_if_told_to() {
+    let place = Place::new();
+    place.image("grey.png", [1, 8, 8], 120);
+    let arguments = ["restore", "tiny.safetensors", "--image", "grey.png", "--task", "identity", "--samples", "2"];
+    let exact = ["--method", "walk", "--steps", "5", "--out", "exact"];
+    let said = place.succeed(&[&arguments[..], &exact].concat());
+    assert!(said.contains("τ ≤ 1.000e-2, 5 evaluations a sample"), "{said}");
+    place.succeed(&[&arguments[..], &["--steps", "5", "--out", "annealed"]].concat());
+    let sample = |of: &str| fs::read(place.path(&format!("{of}/grey-sample-000.png"))).unwrap();
+    assert!(sample("exact") != sample("annealed"));
+    let complaint =
+        place.complaint(&[&arguments[..], &["--method", "walk", "--steps", "5", "--out", "annealed"]].concat());
+    assert!(complaint.contains("annealed"), "another method is another run: {complaint}");
+}
+
+#[test]
+fn training_in_bf16_keeps_its_parameters_in_f32() {
+    let place = Place::new();
+    fs::create_dir(place.path("photos")).unwrap();
+    for i in 0..6u8 {
+        place.image(&format!("photos/{i}.png"), [1, 8, 8], 40 * i);
+    }
+    let train = |out: &str, precision: &str| {
+        fs::write(place.path(&format!("{out}.yaml")), training(out, 20)).unwrap();
+        let said = place.succeed(&["train", &format!("{out}.yaml"), "--precision", precision, "--json"]);
+        let record: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let model = safetensors::read(&place.path(&format!("{out}/model.safetensors"))).unwrap().0;
+        (record["loss"].as_f64().unwrap(), model)
+    };
+    let ((loss, whole), (rounded, model)) = (train("f32", "f32"), train("bf16", "bf16"));
+    // bf16 has eight bits, and the loss is an average of 20 steps.
+    assert!(loss != rounded && (loss - rounded).abs() < 0.01 * loss, "{loss} and {rounded}");
+    // Adam moves a parameter by at most about the rate in each step, whichever way its gradient was rounded.
+    let apart = |name: &String| f64::try_from((&whole[name] - &model[name]).abs().max()).unwrap();
+    assert!(model.iter().all(|(name, tensor)| tensor.kind() == Kind::Float && apart(name) < 2.0 * 20.0 * 0.001));
 }
 
 /// A training file for eight pixels by eight.

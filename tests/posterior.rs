@@ -5,10 +5,10 @@ use std::array::from_fn;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     denoiser::{Denoiser, Score},
-    likelihood::{GaussianLikelihood, Likelihood, Posterior, StepLimit},
+    likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
     noise::{Noise, Seeded},
     operators::{AnyTask, LinearOperator},
-    samplers::{Ramp, Sampler, Simplified},
+    samplers::{Consistent, Ramp, Sampler, Simplified},
     schedule::{Geometric, Schedule},
     solvers::follow,
     walk::{self, Moments, Step, Walk},
@@ -154,6 +154,11 @@ impl Problem<'_> {
     /// B = I − τ (P + AᵀA/η²), M ← B M + τ (P m + Aᵀ y/η²), V ← B V Bᵀ + 2 τ T I, with P = (C + σ² I)⁻¹. All of it is
     /// turned into the eigenbasis of C, where P is diagonal, and back at the end.
     fn after(&self, walk: &Walk) -> State {
+        self.after_with(walk, |_| 1.0)
+    }
+
+    /// The same with the likelihood's score times `trust` of σ.
+    fn after_with(&self, walk: &Walk, trust: impl Fn(f64) -> f64) -> State {
         let (variances, basis) = self.prior.covariance.linalg_eigh("L");
         let variances = array(&variances);
         let gram = Vec::<Vec<f64>>::try_from(basis.tr().matmul(&self.gram()).matmul(&basis)).unwrap();
@@ -161,11 +166,12 @@ impl Problem<'_> {
         let (mut mean, mut covariance): (Array, Square) = ([0.0; DIM], unit());
         for Step { sigma, tau, temperature } in &walk.0 {
             let precision = variances.map(|variance| tau / (variance + sigma * sigma));
+            let data = tau * trust(*sigma);
             let shrink = from_fn(|i| {
-                from_fn(|j| if i == j { 1.0 - precision[i] - tau * gram[i][i] } else { -tau * gram[i][j] })
+                from_fn(|j| if i == j { 1.0 - precision[i] - data * gram[i][i] } else { -data * gram[i][j] })
             });
             let moved = times(&shrink, &from_fn(|i| [mean[i]]));
-            mean = from_fn(|i| moved[i][0] + precision[i] * centre[i] + tau * pull[i]);
+            mean = from_fn(|i| moved[i][0] + precision[i] * centre[i] + data * pull[i]);
             // B is symmetric.
             covariance = times(&times(&shrink, &covariance), &shrink);
             (0..DIM).for_each(|i| covariance[i][i] += 2.0 * tau * temperature);
@@ -245,8 +251,8 @@ fn the_convergence_table_of_the_notes_is_reproduced_by_a_dense_operator() {
 }
 
 /// How far a walk ends from the posterior: the mean in posterior standard deviations, the covariance relatively.
-fn errors(problem: &Problem, walk: &Walk) -> [f64; 2] {
-    let (walked, exact) = (problem.after(walk), problem.posterior());
+fn errors(problem: &Problem, walked: &State) -> [f64; 2] {
+    let exact = problem.posterior();
     let offset = &walked.mean - &exact.mean;
     let mean = number(&offset.dot(&exact.covariance.inverse().mv(&offset))).sqrt();
     let covariance = number(&((&walked.covariance - &exact.covariance).norm() / exact.covariance.norm()));
@@ -262,7 +268,7 @@ fn mean_and_covariance_converge_to_the_posterior_and_the_error_halves_with_c() {
         let likelihood = GaussianLikelihood::new(operator, y, 0.2, SHAPE).unwrap();
         let limit = likelihood.step_limit();
         let walks = [(1000, 0.2), (4000, 0.1), (16000, 0.05), (64000, 0.025)];
-        let errors = walks.map(|(levels, c)| errors(&problem, &annealed(levels, c, limit)));
+        let errors = walks.map(|(levels, c)| errors(&problem, &problem.after(&annealed(levels, c, limit))));
         println!("{likelihood:?}: errors of mean and covariance {errors:?}");
         for of in 0..2 {
             let ratios: Vec<f64> = errors.windows(2).map(|pair| pair[1][of] / pair[0][of]).collect();
@@ -273,6 +279,50 @@ fn mean_and_covariance_converge_to_the_posterior_and_the_error_halves_with_c() {
             assert!(errors[3][of] < 0.03, "{errors:?}");
         }
     }
+}
+
+/// `restore`'s own method: levels that fall from 2, τ = c σ² without a cap, the likelihood softened to the noise of the level.
+#[test]
+fn the_annealed_walk_converges_to_the_posterior_without_short_steps() {
+    let prior = Prior::any();
+    for operator in [dense(), task(r#"{"kind": "inpaint-random", "hidden": 0.75}"#)] {
+        let y = measure(&*operator, &prior, 0.1);
+        let problem = problem(&prior, &*operator, &y, 0.1);
+        let limit = 0.1 * 0.1 / operator.norm_squared();
+        let after = |levels, min| {
+            let sigmas = Geometric { max: Some(2.0), min: Some(min) }.sigmas(levels, (0.0, 0.0)).unwrap();
+            let walk = Consistent { c: 0.9, v: 0.05 }.walk(&sigmas).unwrap();
+            errors(&problem, &problem.after_with(&walk, |sigma| (limit / (sigma * sigma)).min(1.0)))
+        };
+        let errors = [(100, 0.06), (400, 0.03), (1600, 0.015), (6400, 0.0075)].map(|(levels, min)| after(levels, min));
+        println!("errors of mean and covariance {errors:?}");
+        for of in 0..2 {
+            assert!(errors.windows(2).all(|pair| pair[1][of] < 0.7 * pair[0][of]), "{errors:?}");
+        }
+        assert!(errors[0][0] < 1.0 && errors[3][0] < 0.05 && errors[3][1] < 0.05, "{errors:?}");
+    }
+}
+
+/// Aᵀ(y − A x)/max(η², σ²‖A‖²) beside the prior's score, and the exact posterior's score below σ = η/‖A‖.
+#[test]
+fn the_annealed_likelihood_is_as_broad_as_the_noise_of_the_level() {
+    let (prior, eta) = (Prior::any(), 0.2);
+    let operator = Dense(eye() * 3.0);
+    let y = measure(&operator, &prior, eta);
+    let (x, _) = particles(2);
+    let pull = operator.adjoint(&(&y - operator.apply(&x)));
+    let likelihood = GaussianLikelihood::new(Box::new(operator), y, eta, SHAPE).unwrap();
+    let annealed = Annealed { prior: &prior, likelihood: &likelihood };
+    let exact = Posterior { prior: &prior, likelihood: &likelihood };
+    for sigma in [5.0, 0.3, eta / 3.0, 0.01] {
+        let variance = (eta * eta).max(9.0 * sigma * sigma);
+        let expected = prior.score(&x, sigma) + &pull / variance;
+        let rounding = ROUNDING / (sigma * sigma).min(1.0);
+        assert!(largest(&(annealed.score(&x, sigma) - expected)) < rounding, "σ = {sigma}");
+        let same = largest(&(annealed.score(&x, sigma) - exact.score(&x, sigma))) < rounding;
+        assert_eq!(same, sigma <= eta / 3.0, "σ = {sigma}");
+    }
+    assert_eq!(annealed.step_limit(), f64::INFINITY, "τ = c σ² needs no cap");
 }
 
 /// Four standard errors of N samples: √(Vᵢᵢ/N) for means, √((Vᵢᵢ Vⱼⱼ + Vᵢⱼ²)/N) for covariances.

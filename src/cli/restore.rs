@@ -18,10 +18,11 @@ use tweedie::{
     denoiser::{Denoiser, Score},
     exact::Gaussian,
     images,
-    likelihood::{GaussianLikelihood, Posterior, StepLimit},
+    likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
     metrics::psnr,
     noise::{Noise, Seeded},
     operators::{AnyTask, Blur, Boundary, Inpaint, LinearOperator},
+    plan::Plan,
     sheet,
     walk::Walk,
 };
@@ -68,7 +69,7 @@ pub struct Restore {
     #[arg(long, default_value_t = 0.05, value_name = "ETA")]
     noise: f64,
     /// How the likelihood enters
-    #[arg(long, value_enum, default_value = "walk")]
+    #[arg(long, value_enum, default_value = "annealed")]
     method: Method,
     /// The longest step: η²/‖A‖², or the paper's η²
     #[arg(long, value_enum, default_value = "norm")]
@@ -90,7 +91,9 @@ pub struct Restore {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Method {
-    /// The exact likelihood, one more score of the walk [Random Walks]
+    /// The likelihood as broad as the noise of the level, exact from σ = η/‖A‖ on [Jalal et al. 2021]
+    Annealed,
+    /// The exact likelihood at every level, and steps short enough for it [Random Walks]
     Walk,
 }
 
@@ -134,21 +137,26 @@ impl LinearOperator for Shared {
 struct Restoring<'a> {
     prior: &'a dyn Score,
     likelihood: GaussianLikelihood,
+    method: Method,
 }
 
 impl Restoring<'_> {
-    fn posterior(&self) -> Posterior<'_> {
-        Posterior { prior: self.prior, likelihood: &self.likelihood }
+    fn with<T>(&self, act: impl FnOnce(&dyn Score) -> T) -> T {
+        let Self { prior, likelihood, .. } = self;
+        match self.method {
+            Method::Annealed => act(&Annealed { prior: *prior, likelihood }),
+            Method::Walk => act(&Posterior { prior: *prior, likelihood }),
+        }
     }
 }
 
 impl Score for Restoring<'_> {
     fn score(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.posterior().score(x, sigma)
+        self.with(|score| score.score(x, sigma))
     }
 
     fn step_limit(&self) -> f64 {
-        self.posterior().step_limit()
+        self.with(|score| score.step_limit())
     }
 }
 
@@ -182,14 +190,22 @@ impl Restore {
         }
         let (model, device) = self.common.open(&self.model)?;
         let problem = self.problem(&model, device)?;
-        let plan = self.plan.over(&model.card.restore)?;
+        let plan = match self.method {
+            Method::Annealed => self.plan.over(&model.card.restore)?,
+            Method::Walk => self.plan.over(&Plan::exact_posterior())?,
+        };
         warn_outside(&self.common, &model, &plan)?;
-        let limit = self.posterior(&model, &problem, &[0])?.step_limit();
-        let walk = plan.walk(model.range())?.capped(limit);
+        let posterior = self.posterior(&model, &problem, &[0])?;
+        let limit = posterior.likelihood.step_limit();
+        let walk = plan.walk(model.range())?.capped(posterior.step_limit());
         self.common.say(format_args!(
-            "η = {} for pixels 0 … 1 ({} in data units −1 … 1), τ ≤ {limit:.3e}, {} evaluations a sample",
+            "η = {} for pixels 0 … 1 ({} in data units −1 … 1), {}, {} evaluations a sample",
             self.noise,
             problem.eta,
+            match self.method {
+                Method::Annealed => format!("the likelihood exact from σ = {:.3}", limit.sqrt()),
+                Method::Walk => format!("τ ≤ {limit:.3e}"),
+            },
             walk.0.len()
         ));
         let batch = self.common.batch(device, problem.names.len() * self.samples)?;
@@ -212,7 +228,8 @@ impl Restore {
     /// All that tells this run from others beside the model and the plan.
     fn given(&self, problem: &Problem) -> Result<String> {
         let measurement = images::npy(&problem.measurement)?;
-        let rule = format!("{:?} {} {} {}", self.limit_rule, self.noise, self.samples, self.common.seed);
+        let rule =
+            format!("{:?} {:?} {} {} {}", self.method, self.limit_rule, self.noise, self.samples, self.common.seed);
         Ok(tweedie::card::sha256(&[measurement, rule.into_bytes()].concat()))
     }
 
@@ -284,7 +301,7 @@ impl Restore {
         let operator = Box::new(Shared(Rc::clone(&problem.operator)));
         let likelihood =
             GaussianLikelihood::new(operator, measurement, problem.eta, model.card.image)?.with_limit(rule);
-        Ok(Restoring { prior: &model.denoiser, likelihood })
+        Ok(Restoring { prior: &model.denoiser, likelihood, method: self.method })
     }
 
     /// Draws all samples that are missing; an image is finished, and written, when its last sample is.
@@ -435,8 +452,8 @@ fn pair(what: &str) -> (String, String) {
 
 /// E[X], `[1, channels, height, width]`: what the network answers where noise hides everything.
 ///
-/// Walks for posteriors begin at this image with noise of the first level: few steps are then spent on finding out what
-/// all images have in common, and the step limit η²/‖A‖² makes these slow.
+/// Walks for posteriors begin at this image with noise of the first level: none of their few steps is then spent on
+/// finding out what all images have in common.
 fn mean_image(model: &Model, device: Device) -> Tensor {
     let [channels, height, width] = model.card.image;
     let (_, sigma) = model.range();

@@ -44,11 +44,13 @@ impl Train {
         let config: Training = yaml::read(&self.config)?;
         let out = config.out.clone();
         let device = self.common.device()?;
+        let kind = self.common.kind(device)?;
         let begun = out.join("checkpoint.safetensors").exists();
         if begun && !self.resume {
             bail!("{}: holds a run already: --resume goes on with it, another `out` begins anew", out.display());
         }
-        let mut trainer = if begun { Trainer::resume(config, device)? } else { Trainer::new(config, device)? };
+        let start = if begun { Trainer::resume } else { Trainer::new };
+        let mut trainer = start(config, device, kind)?;
         let parameters: usize = trainer.average().values().map(tch::Tensor::numel).sum();
         self.common.say(format_args!(
             "{} parameters on {device:?}, from step {} to {}",

@@ -1,6 +1,7 @@
 //! The layers of which score networks are made.
 //!
-//! Images are `[batch, channels, height, width]`, channels-last in memory.
+//! Images are `[batch, channels, height, width]`, channels-last in memory. A layer computes in the kind of its input: where
+//! parameters are f32 and images bf16, as in training, it rounds its parameters on the way.
 
 use tch::{Device, Kind, Tensor};
 
@@ -51,7 +52,8 @@ impl Conv {
     /// `[batch, inputs, …]` to `[batch, outputs, …]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        x.conv2d(&self.weight, Some(&self.bias), stride, padding, [1, 1], 1)
+        let kind = x.kind();
+        x.conv2d(&self.weight.to_kind(kind), Some(&self.bias.to_kind(kind)), stride, padding, [1, 1], 1)
     }
 }
 
@@ -71,7 +73,7 @@ impl Linear {
 
     /// `[…, inputs]` to `[…, outputs]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
+        x.linear(&self.weight.to_kind(x.kind()), Some(&self.bias.to_kind(x.kind())))
     }
 }
 
@@ -97,7 +99,8 @@ impl GroupNorm {
 
     /// `[batch, channels, …]` to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.epsilon, true)
+        let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.to_kind(x.kind()));
+        x.group_norm(self.groups, Some(&weight), Some(&bias), self.epsilon, true)
     }
 }
 

@@ -40,14 +40,14 @@ impl fmt::Debug for Weights {
 }
 
 impl Weights {
-    /// Parameters drawn from `seed`, for training.
-    pub fn fresh(seed: u64, device: Device) -> Self {
-        Self { stored: None, seed, device, kind: Kind::Float, named: RefCell::default(), problems: RefCell::default() }
+    /// Parameters drawn from `seed`, for training: f32, in a network that computes in `kind`.
+    pub fn fresh(seed: u64, device: Device, kind: Kind) -> Self {
+        Self { stored: None, seed, device, kind, named: RefCell::default(), problems: RefCell::default() }
     }
 
     /// Parameters read from a file; they become `kind` on `device`.
     pub fn stored(tensors: BTreeMap<String, Tensor>, device: Device, kind: Kind) -> Self {
-        Self { stored: Some(RefCell::new(tensors)), kind, ..Self::fresh(0, device) }
+        Self { stored: Some(RefCell::new(tensors)), ..Self::fresh(0, device, kind) }
     }
 
     /// Where names begin.
@@ -128,7 +128,7 @@ impl Path<'_> {
         self.weights.take(&(self / name).name, shape, init)
     }
 
-    /// Of which kind the tensors are.
+    /// In which kind the network computes.
     pub fn kind(&self) -> Kind {
         self.weights.kind
     }

@@ -83,8 +83,8 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A run from the beginning.
-    pub fn new(config: Training, device: Device) -> Result<Self, Error> {
+    /// A run from the beginning. The network computes in `kind`; its parameters, their averages and the loss are f32.
+    pub fn new(config: Training, device: Device, kind: Kind) -> Result<Self, Error> {
         if config.batch == 0 || config.checkpoint_every == 0 {
             return Err(Error::parameter("batch and checkpoint_every", "at least 1", 0));
         }
@@ -92,17 +92,17 @@ impl Trainer {
         if images.count() < config.batch {
             return Err(Error::parameter("batch", "at most the number of images", config.batch));
         }
-        let weights = Weights::fresh(config.seed, device);
+        let weights = Weights::fresh(config.seed, device, kind);
         let objective = config.objective.build(&weights)?;
         let optimizer = Optimizer::new(config.optimizer.clone(), weights.finish()?);
         Ok(Self { config, images, objective, optimizer, step: 0, epoch: None })
     }
 
     /// A run from its last checkpoint.
-    pub fn resume(config: Training, device: Device) -> Result<Self, Error> {
+    pub fn resume(config: Training, device: Device, kind: Kind) -> Result<Self, Error> {
         let path = config.checkpoint();
         let (tensors, metadata) = safetensors::read(&path)?;
-        let mut trainer = Self::new(config, device)?;
+        let mut trainer = Self::new(config, device, kind)?;
         let stored = metadata.get("training").map_or("", String::as_str);
         let stored: Training =
             serde_json::from_str(stored).map_err(|e| Error::file(&path, format!("holds no training run: {e}")))?;
