@@ -65,10 +65,45 @@ impl Card {
         crate::yaml::parse(text, path)
     }
 
+    /// The card with some of its values replaced, each given as `key=value`.
+    ///
+    /// A key is a path with dots, as in `network.class=207`; the name alone is enough for what is in the network, in the
+    /// preconditioning or at the top.
+    pub fn with(&self, settings: &[String]) -> Result<Self, Error> {
+        let wrong = |setting: &str, cause: String| Error::file(Path::new("--set"), format!("{setting}: {cause}"));
+        let mut card = serde_json::to_value(self).map_err(|e| Error::file("card", e))?;
+        for setting in settings {
+            let (key, value) =
+                setting.split_once('=').ok_or_else(|| wrong(setting, "is not of the form key=value".to_owned()))?;
+            let value: serde_json::Value = crate::yaml::parse(value, Path::new("--set"))?;
+            let path = format!("/{}", key.replace('.', "/"));
+            let places = ["", "/network", "/precondition"].map(|place| format!("{place}{path}"));
+            let Some(place) = places.iter().find(|place| card.pointer(place).is_some()) else {
+                let known = known(&card).join(", ");
+                return Err(wrong(setting, format!("the card has no such key; it has {known}")));
+            };
+            if let Some(found) = card.pointer_mut(place) {
+                *found = value;
+            }
+        }
+        serde_json::from_value(card).map_err(|e| wrong(&settings.join(" "), e.to_string()))
+    }
+
     /// As text.
     pub fn text(&self) -> Result<String, Error> {
         serde_yaml::to_string(self).map_err(|e| Error::file("card", e))
     }
+}
+
+/// The keys of a card that describe the network and its conventions.
+fn known(card: &serde_json::Value) -> Vec<String> {
+    let within = |of: &str| card.get(of).and_then(serde_json::Value::as_object).into_iter().flat_map(|map| map.keys());
+    within("network")
+        .chain(within("precondition"))
+        .filter(|key| *key != "kind")
+        .cloned()
+        .chain(["image".into()])
+        .collect()
 }
 
 /// A card with its weights.
@@ -175,14 +210,23 @@ fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, PathBuf, 
 impl Model {
     /// Opens what the command line calls MODEL; its network computes in `kind`.
     pub fn open(model: &str, device: Device, kind: Kind) -> Result<Self, Error> {
+        Self::open_with(model, &[], device, kind)
+    }
+
+    /// The same with values of the card replaced, as [`Card::with`] does.
+    pub fn open_with(model: &str, settings: &[String], device: Device, kind: Kind) -> Result<Self, Error> {
         let path = Path::new(model);
         let published = path.extension().and_then(|e| e.to_str()).is_some_and(|e| zoo::EXTENSIONS.contains(&e));
         if published && path.exists() {
-            let (card, assumed, sha256, tensors) = zoo::open(path)?;
+            let (card, mut assumed, sha256, tensors) = zoo::open(path)?;
+            if !settings.is_empty() {
+                assumed += "; but what was set replaces this";
+            }
+            let card = card.with(settings)?;
             return Self::build(card, path.to_owned(), sha256, assumed, Weights::stored(tensors, device, kind));
         }
         let Found { card: (card, path), source, sha256, tensors } = find(model, models::SHIPPED)?;
-        let card = Card::parse(&card, &path)?;
+        let card = Card::parse(&card, &path)?.with(settings)?;
         Self::build(card, source, sha256, String::new(), Weights::stored(tensors, device, kind))
     }
 

@@ -343,6 +343,12 @@ fn cap() -> f64 {
     0.999
 }
 
+impl Default for Cosine {
+    fn default() -> Self {
+        Self { offset: offset(), cap: cap(), times: thousand() }
+    }
+}
+
 impl Chain for Cosine {
     fn betas(&self) -> Result<Vec<f64>, Error> {
         let (offset, cap) = (at_least_zero("offset", self.offset)?, fraction("cap", self.cap)?);

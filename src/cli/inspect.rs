@@ -22,7 +22,7 @@ pub struct Inspect {
 impl Inspect {
     pub fn run(&self) -> Result<()> {
         let device = self.common.device()?;
-        let model = tweedie::card::Model::open(&self.model, device, self.common.kind(device)?)?;
+        let model = tweedie::card::Model::open_with(&self.model, &self.common.set, device, self.common.kind(device)?)?;
         let (min, max) = model.range();
         if self.common.json {
             let tensors: Vec<_> = model.parameters.iter().map(|(name, t)| (name, t.size())).collect();

@@ -64,6 +64,9 @@ enum Command {
 /// What every command takes.
 #[derive(Args, Debug)]
 pub struct Common {
+    /// Replaces a value of the model's card, which `tweedie inspect` shows; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Everywhere")]
+    set: Vec<String>,
     /// auto (CUDA where it is), cpu, cuda or cuda:N
     #[arg(long, default_value = "auto", help_heading = "Everywhere")]
     device: String,
@@ -189,7 +192,7 @@ impl Common {
     /// Opens MODEL as the flags say.
     fn open(&self, model: &str) -> Result<(Model, Device)> {
         let device = self.device()?;
-        let model = Model::open(model, device, self.kind(device)?)?;
+        let model = Model::open_with(model, &self.set, device, self.kind(device)?)?;
         self.say(format_args!(
             "{}: {} parameters on {}",
             model.card.name,

@@ -213,6 +213,7 @@ impl Restore {
             version: env!("CARGO_PKG_VERSION"),
             model: &model.card.name,
             sha256: &model.sha256,
+            set: &self.common.set,
             plan: &plan,
             batch: (!self.common.deterministic).then_some(batch),
             device: if device.is_cuda() { "cuda" } else { "cpu" },

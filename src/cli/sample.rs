@@ -97,6 +97,8 @@ pub struct Identity<'a> {
     pub model: &'a str,
     /// Of the weights.
     pub sha256: &'a str,
+    /// What replaced values of the card.
+    pub set: &'a [String],
     /// Schedule, steps and sampler.
     pub plan: &'a Plan,
     /// Size of the blocks; irrelevant if deterministic.
@@ -122,6 +124,7 @@ impl Sample {
             version: env!("CARGO_PKG_VERSION"),
             model: &model.card.name,
             sha256: &model.sha256,
+            set: &self.common.set,
             plan: &plan,
             batch: (!self.common.deterministic).then_some(batch),
             device: if device.is_cuda() { "cuda" } else { "cpu" },

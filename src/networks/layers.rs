@@ -71,9 +71,20 @@ impl Linear {
         Self { weight: path.tensor("weight", &[outputs, inputs], init), bias: path.tensor("bias", &[outputs], init) }
     }
 
+    /// The same, stored as a convolution over a row, `[outputs, inputs, 1]`.
+    pub fn convolution(path: &Path, inputs: i64, outputs: i64) -> Self {
+        let init = Init::FanIn(inputs);
+        Self { weight: path.tensor("weight", &[outputs, inputs, 1], init), bias: path.tensor("bias", &[outputs], init) }
+    }
+
+    /// A row of `width` numbers for each of `count` classes.
+    pub fn table(path: &Path, count: i64, width: i64) -> Tensor {
+        path.tensor("weight", &[count, width], Init::FanIn(1))
+    }
+
     /// `[…, inputs]` to `[…, outputs]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight.to_kind(x.kind()), Some(&self.bias.to_kind(x.kind())))
+        x.linear(&self.weight.flatten(1, -1).to_kind(x.kind()), Some(&self.bias.to_kind(x.kind())))
     }
 }
 
@@ -123,4 +134,13 @@ impl Sinusoidal {
         let angles = time.unsqueeze(1) * self.frequencies.unsqueeze(0);
         Tensor::cat(&[angles.sin(), angles.cos()], 1)
     }
+}
+
+/// Cosines, then sines, of times `[batch]` at frequencies exp(−ln 10⁴ · i / n), i = 0, …, n − 1, with n = `features` / 2:
+/// `[batch, features]` [Dhariwal & Nichol 2021, §3].
+pub fn cosines_and_sines(time: &Tensor, features: i64) -> Tensor {
+    let half = features / 2;
+    let exponents = Tensor::arange(half, (Kind::Float, time.device())) / half as f64;
+    let angles = time.unsqueeze(1) * (exponents * -(10_000f64.ln())).exp().unsqueeze(0);
+    Tensor::cat(&[angles.cos(), angles.sin()], 1)
 }

@@ -1,5 +1,6 @@
 //! Architectures: what stands between a noisy image and the network's raw output.
 
+mod adm;
 mod classifier;
 pub mod layers;
 mod unet;
@@ -7,6 +8,7 @@ pub mod weights;
 
 use std::fmt;
 
+pub use adm::{Adm, AdmConfig, Heads};
 pub use classifier::{Classifier, ClassifierConfig};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -28,6 +30,8 @@ pub trait Network: fmt::Debug {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AnyNetwork {
+    /// See [`Adm`].
+    Adm(AdmConfig),
     /// See [`UNet`].
     Unet(UNetConfig),
 }
@@ -36,7 +40,18 @@ impl AnyNetwork {
     /// The network, with its parameters taken from `weights`.
     pub fn build(&self, weights: &Weights) -> Result<Box<dyn Network>, Error> {
         match self {
+            Self::Adm(config) => Ok(Box::new(Adm::new(config, weights)?)),
             Self::Unet(config) => Ok(Box::new(UNet::new(config, weights)?)),
         }
     }
+}
+
+/// An error unless `shape` has `channels` channels, and a height and width that `stride` divides.
+fn multiples(shape: [i64; 3], channels: i64, stride: i64) -> Result<(), Error> {
+    let [depth, height, width] = shape;
+    if depth == channels && height % stride == 0 && width % stride == 0 && height.min(width) > 0 {
+        return Ok(());
+    }
+    let want = format!("[{channels}, height, width] in multiples of {stride}");
+    Err(Error::Shape { what: "the image", got: shape.to_vec(), want })
 }

@@ -270,15 +270,6 @@ impl Network for UNet {
     }
 
     fn check(&self, shape: [i64; 3]) -> Result<(), Error> {
-        let [channels, height, width] = shape;
-        let stride = self.config.stride();
-        if channels == self.config.in_channels && height % stride == 0 && width % stride == 0 && height.min(width) > 0 {
-            return Ok(());
-        }
-        Err(Error::Shape {
-            what: "the image",
-            got: shape.to_vec(),
-            want: format!("[{}, height, width] in multiples of {stride}", self.config.in_channels),
-        })
+        super::multiples(shape, self.config.in_channels, self.config.stride())
     }
 }

@@ -3,6 +3,7 @@
 //! A family is a file with one function: from names and shapes to a card, and to the names that our network has for the
 //! same tensors. Loading is total: what the card's network lacks, or what is left over, is an error that lists it all.
 
+mod adm;
 mod ddpm;
 
 use std::{collections::BTreeMap, path::Path};
@@ -34,7 +35,7 @@ pub struct Recognised {
 type Family = fn(name: &str, shapes: &Shapes) -> Option<Result<Recognised, String>>;
 
 /// All families, in the order in which they are asked.
-const FAMILIES: [Family; 1] = [ddpm::recognise];
+const FAMILIES: [Family; 2] = [adm::recognise, ddpm::recognise];
 
 /// Endings of the files that may hold a family's checkpoint.
 pub const EXTENSIONS: [&str; 4] = ["ckpt", "pth", "pt", "bin"];

@@ -1,0 +1,370 @@
+//! ADM: the U-Net of guided-diffusion and improved-diffusion [Dhariwal & Nichol 2021, §3], with the names of its files.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::{
+    Network,
+    layers::{Conv, GroupNorm, Linear, cosines_and_sines},
+    weights::{Path, Weights},
+};
+use crate::Error;
+
+const GROUPS: i64 = 32;
+const EPSILON: f64 = 1e-5;
+
+/// The hyper-parameters of an [`Adm`].
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdmConfig {
+    /// Channels of the images: 3 as a rule.
+    pub in_channels: i64,
+    /// The same, or twice that where the file predicts a variance as well, which is not used.
+    pub out_channels: i64,
+    /// Width of the embedding of time, before its layers.
+    pub model_channels: i64,
+    /// Width of each level; each but the last halves the image.
+    pub block_out_channels: Vec<i64>,
+    /// Residual blocks in each level on the way down; one more on the way up.
+    pub num_res_blocks: usize,
+    /// The levels (0 is the finest) whose blocks are followed by self-attention.
+    pub attention_levels: Vec<usize>,
+    /// How attention is divided.
+    pub heads: Heads,
+    /// Queries of all heads first, then all keys and values; else each head has its three side by side.
+    #[serde(default)]
+    pub use_new_attention_order: bool,
+    /// Time scales and shifts the second normalisation; else it is added before it.
+    pub use_scale_shift_norm: bool,
+    /// Residual blocks halve and double the image themselves; else convolutions do.
+    pub resblock_updown: bool,
+    /// Classes that the network was told in training.
+    #[serde(default)]
+    pub num_classes: Option<i64>,
+    /// The class to make images of.
+    #[serde(default)]
+    pub class: Option<i64>,
+}
+
+/// How many heads attention has.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Heads {
+    /// As many everywhere.
+    Count(i64),
+    /// As many as have this width.
+    Width(i64),
+}
+
+impl Heads {
+    fn count(self, channels: i64) -> i64 {
+        match self {
+            Self::Count(count) => count,
+            Self::Width(width) => channels / width,
+        }
+    }
+
+    fn fits(self, channels: i64) -> bool {
+        let (Self::Count(number) | Self::Width(number)) = self;
+        number > 0 && channels % number == 0
+    }
+}
+
+impl AdmConfig {
+    fn check(&self) -> Result<(), Error> {
+        let wrong = |want, value: String| Err(Error::parameter("network", want, value));
+        let widths = &self.block_out_channels;
+        if widths.is_empty() || self.in_channels < 1 || self.num_res_blocks < 1 || self.model_channels < 2 {
+            return wrong("a U-Net with channels, levels and blocks", format!("{self:?}"));
+        }
+        if widths.iter().any(|width| *width < GROUPS || width % GROUPS != 0) {
+            return wrong("of widths that its 32 groups divide", format!("{widths:?}"));
+        }
+        if self.out_channels != self.in_channels && self.out_channels != 2 * self.in_channels {
+            return wrong("with as many or twice as many channels out as in", self.out_channels.to_string());
+        }
+        let attends = |level: &usize| widths.get(*level).is_some_and(|width| self.heads.fits(*width));
+        if !self.attention_levels.iter().all(attends) || !self.heads.fits(widths[widths.len() - 1]) {
+            return wrong(
+                "with heads that divide the widths that attend (set heads, as in heads={width: 16})",
+                format!("{:?} of {widths:?}", self.heads),
+            );
+        }
+        match (self.num_classes, self.class) {
+            (None, None) => Ok(()),
+            (Some(count), Some(class)) if (0..count).contains(&class) => Ok(()),
+            (Some(count), None) => {
+                wrong("told which class to make (set class, below the number of classes)", count.to_string())
+            }
+            (_, Some(class)) => wrong("one that knows the class", class.to_string()),
+        }
+    }
+}
+
+/// What a residual block does to the size of the image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Resize {
+    Keep,
+    Halve,
+    Double,
+}
+
+impl Resize {
+    fn apply(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Keep => x.shallow_clone(),
+            Self::Halve => x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>),
+            Self::Double => doubled(x),
+        }
+    }
+}
+
+fn doubled(x: &Tensor) -> Tensor {
+    let size = x.size();
+    x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None)
+}
+
+#[derive(Debug)]
+struct ResBlock {
+    norm1: GroupNorm,
+    conv1: Conv,
+    time: Linear,
+    norm2: GroupNorm,
+    conv2: Conv,
+    shortcut: Option<Conv>,
+    resize: Resize,
+    scale_shift: bool,
+}
+
+impl ResBlock {
+    fn new(path: &Path, config: &AdmConfig, inputs: i64, outputs: i64, resize: Resize) -> Self {
+        let scale_shift = config.use_scale_shift_norm;
+        let told = if scale_shift { 2 * outputs } else { outputs };
+        Self {
+            norm1: GroupNorm::new(&(path / "in_layers.0"), GROUPS, inputs, EPSILON),
+            conv1: Conv::new(&(path / "in_layers.2"), inputs, outputs, 3),
+            time: Linear::new(&(path / "emb_layers.1"), 4 * config.model_channels, told),
+            norm2: GroupNorm::new(&(path / "out_layers.0"), GROUPS, outputs, EPSILON),
+            conv2: Conv::zero(&(path / "out_layers.3"), outputs, outputs, 3),
+            shortcut: (inputs != outputs).then(|| Conv::new(&(path / "skip_connection"), inputs, outputs, 1)),
+            resize,
+            scale_shift,
+        }
+    }
+
+    /// `embedding` has passed its SiLU already, once for all blocks.
+    fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
+        let h = self.conv1.forward(&self.resize.apply(&self.norm1.forward(x).silu()));
+        let told = self.time.forward(embedding).unsqueeze(-1).unsqueeze(-1);
+        let h = if self.scale_shift {
+            let parts = told.chunk(2, 1);
+            self.norm2.forward(&h) * (&parts[0] + 1.0) + &parts[1]
+        } else {
+            self.norm2.forward(&(h + told))
+        };
+        let h = self.conv2.forward(&h.silu());
+        let x = self.resize.apply(x);
+        match &self.shortcut {
+            Some(shortcut) => shortcut.forward(&x) + h,
+            None => x + h,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Attention {
+    norm: GroupNorm,
+    /// A 1×1 convolution over the row of pixels, `[3 · channels, channels, 1]` in the file.
+    qkv: Linear,
+    out: Linear,
+    heads: i64,
+    new_order: bool,
+}
+
+impl Attention {
+    fn new(path: &Path, config: &AdmConfig, channels: i64) -> Self {
+        Self {
+            norm: GroupNorm::new(&(path / "norm"), GROUPS, channels, EPSILON),
+            qkv: Linear::convolution(&(path / "qkv"), channels, 3 * channels),
+            out: Linear::convolution(&(path / "proj_out"), channels, channels),
+            heads: config.heads.count(channels),
+            new_order: config.use_new_attention_order,
+        }
+    }
+
+    /// softmax(Q Kᵀ / √width) V of each head, added to `x`.
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let size = x.size();
+        let (batch, channels, height, width) = (size[0], size[1], size[2], size[3]);
+        let pixels = self.norm.forward(x).permute([0, 2, 3, 1]).reshape([batch, -1, channels]);
+        let qkv = self.qkv.forward(&pixels);
+        // To [3][batch, heads, pixels, width].
+        let qkv = if self.new_order {
+            qkv.view([batch, -1, 3, self.heads, channels / self.heads]).permute([2, 0, 3, 1, 4])
+        } else {
+            qkv.view([batch, -1, self.heads, 3, channels / self.heads]).permute([3, 0, 2, 1, 4])
+        };
+        let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
+        let mixed = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, None, false);
+        let mixed = mixed.transpose(1, 2).reshape([batch, -1, channels]);
+        x + self.out.forward(&mixed).view([batch, height, width, channels]).permute([0, 3, 1, 2])
+    }
+}
+
+/// One entry of `input_blocks`, `middle_block` or `output_blocks`.
+#[derive(Debug)]
+enum Part {
+    Res(ResBlock),
+    Attention(Attention),
+    Halve(Conv),
+    Double(Conv),
+}
+
+impl Part {
+    fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
+        match self {
+            Self::Res(block) => block.forward(x, embedding),
+            Self::Attention(attention) => attention.forward(x),
+            Self::Halve(conv) => conv.forward(x),
+            Self::Double(conv) => conv.forward(&doubled(x)),
+        }
+    }
+}
+
+/// ε, from a noisy image and a time in 0 … 999, which need not be whole.
+#[derive(Debug)]
+pub struct Adm {
+    config: AdmConfig,
+    kind: Kind,
+    embed: [Linear; 2],
+    /// `[classes, width]`.
+    classes: Option<Tensor>,
+    conv_in: Conv,
+    down: Vec<Vec<Part>>,
+    middle: Vec<Part>,
+    up: Vec<Vec<Part>>,
+    norm_out: GroupNorm,
+    conv_out: Conv,
+}
+
+impl Adm {
+    /// Takes every parameter from `weights`.
+    pub fn new(config: &AdmConfig, weights: &Weights) -> Result<Self, Error> {
+        config.check()?;
+        let root = &weights.root();
+        let (width, widths) = (config.model_channels, &config.block_out_channels);
+        let (first, deepest) = (widths[0], widths[widths.len() - 1]);
+        let embed = [
+            Linear::new(&(root / "time_embed.0"), width, 4 * width),
+            Linear::new(&(root / "time_embed.2"), 4 * width, 4 * width),
+        ];
+        let classes = config.num_classes.map(|count| Linear::table(&(root / "label_emb"), count, 4 * width));
+        let conv_in = Conv::new(&(root / "input_blocks.0.0"), config.in_channels, first, 3);
+        let mut skips = vec![first];
+        let down = Self::down(&(root / "input_blocks"), config, &mut skips);
+        let middle = root / "middle_block";
+        let middle = vec![
+            Part::Res(ResBlock::new(&(&middle / 0), config, deepest, deepest, Resize::Keep)),
+            Part::Attention(Attention::new(&(&middle / 1), config, deepest)),
+            Part::Res(ResBlock::new(&(&middle / 2), config, deepest, deepest, Resize::Keep)),
+        ];
+        let up = Self::up(&(root / "output_blocks"), config, &mut skips);
+        Ok(Self {
+            config: config.clone(),
+            kind: root.kind(),
+            embed,
+            classes,
+            conv_in,
+            down,
+            middle,
+            up,
+            norm_out: GroupNorm::new(&(root / "out.0"), GROUPS, first, EPSILON),
+            conv_out: Conv::zero(&(root / "out.2"), first, config.out_channels, 3),
+        })
+    }
+
+    /// `skips` holds the widths of the states that wait for their way up; block 0 is the first convolution.
+    fn down(root: &Path, config: &AdmConfig, skips: &mut Vec<i64>) -> Vec<Vec<Part>> {
+        let mut blocks = Vec::new();
+        for (level, &width) in config.block_out_channels.iter().enumerate() {
+            for _ in 0..config.num_res_blocks {
+                let path = root / (blocks.len() + 1);
+                let inputs = skips[skips.len() - 1];
+                let mut parts = vec![Part::Res(ResBlock::new(&(&path / 0), config, inputs, width, Resize::Keep))];
+                if config.attention_levels.contains(&level) {
+                    parts.push(Part::Attention(Attention::new(&(&path / 1), config, width)));
+                }
+                blocks.push(parts);
+                skips.push(width);
+            }
+            if level + 1 < config.block_out_channels.len() {
+                let path = root / (blocks.len() + 1) / 0;
+                blocks.push(vec![if config.resblock_updown {
+                    Part::Res(ResBlock::new(&path, config, width, width, Resize::Halve))
+                } else {
+                    Part::Halve(Conv::new(&(path / "op"), width, width, 3).strided(2, 1))
+                }]);
+                skips.push(width);
+            }
+        }
+        blocks
+    }
+
+    fn up(root: &Path, config: &AdmConfig, skips: &mut Vec<i64>) -> Vec<Vec<Part>> {
+        let widths = &config.block_out_channels;
+        let (mut blocks, mut inputs) = (Vec::new(), widths[widths.len() - 1]);
+        for (level, &width) in widths.iter().enumerate().rev() {
+            for i in 0..=config.num_res_blocks {
+                let path = root / blocks.len();
+                let skip = skips.pop().unwrap_or(width);
+                let mut parts =
+                    vec![Part::Res(ResBlock::new(&(&path / 0), config, inputs + skip, width, Resize::Keep))];
+                if config.attention_levels.contains(&level) {
+                    parts.push(Part::Attention(Attention::new(&(&path / 1), config, width)));
+                }
+                if level > 0 && i == config.num_res_blocks {
+                    let path = &path / parts.len();
+                    parts.push(if config.resblock_updown {
+                        Part::Res(ResBlock::new(&path, config, width, width, Resize::Double))
+                    } else {
+                        Part::Double(Conv::new(&(path / "conv"), width, width, 3))
+                    });
+                }
+                blocks.push(parts);
+                inputs = width;
+            }
+        }
+        blocks
+    }
+}
+
+impl Network for Adm {
+    fn forward(&self, x: &Tensor, label: &Tensor) -> Tensor {
+        let [first, second] = &self.embed;
+        let time = cosines_and_sines(label, self.config.model_channels).to_kind(self.kind);
+        let mut embedding = second.forward(&first.forward(&time).silu());
+        if let (Some(classes), Some(class)) = (&self.classes, self.config.class) {
+            embedding += classes.get(class);
+        }
+        let embedding = embedding.silu();
+        let through = |h: Tensor, parts: &[Part]| parts.iter().fold(h, |h, part| part.forward(&h, &embedding));
+        let mut h = self.conv_in.forward(&x.to_kind(self.kind));
+        let mut skips = vec![h.shallow_clone()];
+        for block in &self.down {
+            h = through(h, block);
+            skips.push(h.shallow_clone());
+        }
+        h = through(h, &self.middle);
+        for block in &self.up {
+            let skip = skips.pop().unwrap_or_else(|| h.zeros_like());
+            h = through(Tensor::cat(&[h, skip], 1), block);
+        }
+        let out = self.conv_out.forward(&self.norm_out.forward(&h).silu());
+        out.narrow(1, 0, self.config.in_channels).to_kind(x.kind()).contiguous()
+    }
+
+    fn check(&self, shape: [i64; 3]) -> Result<(), Error> {
+        let stride = 1 << (self.config.block_out_channels.len() - 1);
+        super::multiples(shape, self.config.in_channels, stride)
+    }
+}
