@@ -5,8 +5,8 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Conv, GroupNorm, Linear, cosines_and_sines},
-    weights::{Path, Weights},
+    layers::{Conv, GroupNorm, Linear, Sinusoidal, doubled},
+    weights::{Init, Path, Weights},
 };
 use crate::Error;
 
@@ -117,11 +117,6 @@ impl Resize {
             Self::Double => doubled(x),
         }
     }
-}
-
-fn doubled(x: &Tensor) -> Tensor {
-    let size = x.size();
-    x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None)
 }
 
 #[derive(Debug)]
@@ -236,6 +231,7 @@ impl Part {
 pub struct Adm {
     config: AdmConfig,
     kind: Kind,
+    sinusoidal: Sinusoidal,
     embed: [Linear; 2],
     /// `[classes, width]`.
     classes: Option<Tensor>,
@@ -258,7 +254,8 @@ impl Adm {
             Linear::new(&(root / "time_embed.0"), width, 4 * width),
             Linear::new(&(root / "time_embed.2"), 4 * width, 4 * width),
         ];
-        let classes = config.num_classes.map(|count| Linear::table(&(root / "label_emb"), count, 4 * width));
+        let classes = config.num_classes;
+        let classes = classes.map(|count| root.tensor("label_emb.weight", &[count, 4 * width], Init::FanIn(1)));
         let conv_in = Conv::new(&(root / "input_blocks.0.0"), config.in_channels, first, 3);
         let mut skips = vec![first];
         let down = Self::down(&(root / "input_blocks"), config, &mut skips);
@@ -272,6 +269,7 @@ impl Adm {
         Ok(Self {
             config: config.clone(),
             kind: root.kind(),
+            sinusoidal: Sinusoidal::adm(width, root.device()),
             embed,
             classes,
             conv_in,
@@ -341,7 +339,7 @@ impl Adm {
 impl Network for Adm {
     fn forward(&self, x: &Tensor, label: &Tensor) -> Tensor {
         let [first, second] = &self.embed;
-        let time = cosines_and_sines(label, self.config.model_channels).to_kind(self.kind);
+        let time = self.sinusoidal.forward(label).to_kind(self.kind);
         let mut embedding = second.forward(&first.forward(&time).silu());
         if let (Some(classes), Some(class)) = (&self.classes, self.config.class) {
             embedding += classes.get(class);

@@ -77,11 +77,6 @@ impl Linear {
         Self { weight: path.tensor("weight", &[outputs, inputs, 1], init), bias: path.tensor("bias", &[outputs], init) }
     }
 
-    /// A row of `width` numbers for each of `count` classes.
-    pub fn table(path: &Path, count: i64, width: i64) -> Tensor {
-        path.tensor("weight", &[count, width], Init::FanIn(1))
-    }
-
     /// `[…, inputs]` to `[…, outputs]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight.flatten(1, -1).to_kind(x.kind()), Some(&self.bias.to_kind(x.kind())))
@@ -115,32 +110,40 @@ impl GroupNorm {
     }
 }
 
-/// Sines and cosines of a time, at `features / 2` frequencies from 1 down to 1/10000 [DDPM, Appendix B].
+/// Sines and cosines of a time, at `features / 2` frequencies that fall from 1 towards 1/10000.
 #[derive(Debug)]
 pub struct Sinusoidal {
     frequencies: Tensor,
+    cosines_first: bool,
 }
 
 impl Sinusoidal {
-    /// Frequencies exp(−ln 10⁴ · i / (n − 1)), i = 0, …, n − 1, with n = `features` / 2.
+    /// Frequencies exp(−ln 10⁴ · i / (n − 1)), i = 0, …, n − 1, with n = `features` / 2; sines come first [DDPM, Appendix B].
     pub fn new(features: i64, device: Device) -> Self {
-        let half = features / 2;
-        let exponents = Tensor::arange(half, (Kind::Float, device)) / (half - 1) as f64;
-        Self { frequencies: (exponents * -(10_000f64.ln())).exp() }
+        Self { frequencies: frequencies(features / 2, features / 2 - 1, device), cosines_first: false }
     }
 
-    /// A time for each image, `[batch]`, to `[batch, features]`: all sines, then all cosines.
+    /// Frequencies exp(−ln 10⁴ · i / n); cosines come first [Dhariwal & Nichol 2021, §3].
+    pub fn adm(features: i64, device: Device) -> Self {
+        Self { frequencies: frequencies(features / 2, features / 2, device), cosines_first: true }
+    }
+
+    /// A time for each image, `[batch]`, to `[batch, features]`: all of the one, then all of the other.
     pub fn forward(&self, time: &Tensor) -> Tensor {
         let angles = time.unsqueeze(1) * self.frequencies.unsqueeze(0);
-        Tensor::cat(&[angles.sin(), angles.cos()], 1)
+        let (sines, cosines) = (angles.sin(), angles.cos());
+        Tensor::cat(&if self.cosines_first { [cosines, sines] } else { [sines, cosines] }, 1)
     }
 }
 
-/// Cosines, then sines, of times `[batch]` at frequencies exp(−ln 10⁴ · i / n), i = 0, …, n − 1, with n = `features` / 2:
-/// `[batch, features]` [Dhariwal & Nichol 2021, §3].
-pub fn cosines_and_sines(time: &Tensor, features: i64) -> Tensor {
-    let half = features / 2;
-    let exponents = Tensor::arange(half, (Kind::Float, time.device())) / half as f64;
-    let angles = time.unsqueeze(1) * (exponents * -(10_000f64.ln())).exp().unsqueeze(0);
-    Tensor::cat(&[angles.cos(), angles.sin()], 1)
+/// exp(−ln 10⁴ · i / `divisor`), i = 0, …, `count` − 1.
+fn frequencies(count: i64, divisor: i64, device: Device) -> Tensor {
+    let exponents = Tensor::arange(count, (Kind::Float, device)) / divisor as f64;
+    (exponents * -(10_000f64.ln())).exp()
+}
+
+/// Each pixel repeated twice in both directions.
+pub fn doubled(x: &Tensor) -> Tensor {
+    let size = x.size();
+    x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None)
 }

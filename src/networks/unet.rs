@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Conv, GroupNorm, Linear, Sinusoidal, channels_last},
+    layers::{Conv, GroupNorm, Linear, Sinusoidal, channels_last, doubled},
     weights::{Path, Weights},
 };
 use crate::Error;
@@ -262,8 +262,7 @@ impl Network for UNet {
                 }
             }
             if let Some(double) = &level.resample {
-                let size = h.size();
-                h = double.forward(&h.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None));
+                h = double.forward(&doubled(&h));
             }
         }
         self.conv_out.forward(&self.norm_out.forward(&h).silu()).to_kind(x.kind()).contiguous()
