@@ -238,6 +238,15 @@ impl Model {
         Ok(Self { card, source, sha256, assumed, parameters, denoiser: Pretrained { network, precondition } })
     }
 
+    /// Another network with the same parameters, for a thread of its own: they are shared, not copied.
+    pub fn replica(&self) -> Result<Self, Error> {
+        let device = self.parameters.first().map_or(Device::Cpu, |(_, tensor)| tensor.device());
+        let kind = self.parameters.first().map_or(Kind::Float, |(_, tensor)| tensor.kind());
+        let weights = Weights::shared(&self.parameters, device, kind);
+        let (card, source) = (self.card.clone(), self.source.clone());
+        Self::build(card, source, self.sha256.clone(), self.assumed.clone(), weights)
+    }
+
     /// The σ for which it was trained: smallest and largest.
     pub fn range(&self) -> (f64, f64) {
         self.denoiser.precondition.range()

@@ -16,7 +16,7 @@
 //! | samplers as rows (σ, τ, T); what a Gaussian becomes | [`samplers`], [`walk`], [`plan`] | numbers |
 //! | how a raw network becomes D | [`precondition`] | numbers |
 //! | D, the score, Tweedie; closed forms | [`denoiser`], [`exact`] | tensors |
-//! | likelihood and posterior of y = A x + η n | [`likelihood`], [`operators`] | tensors |
+//! | likelihood and posterior of y = A x + η n | [`likelihood`], [`moments`], [`operators`] | tensors |
 //! | the loop, and its noise | [`solvers`], [`noise`] | tensors |
 //! | architectures, training | [`networks`], [`train`] | tensors |
 //! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
@@ -64,6 +64,7 @@ pub mod images;
 pub mod libtorch;
 pub mod likelihood;
 pub mod metrics;
+pub mod moments;
 pub mod networks;
 pub mod noise;
 pub mod operators;

@@ -30,9 +30,9 @@ pub enum StepLimit {
 /// y = A x + e with e ~ N(0, η² I).
 #[derive(Debug)]
 pub struct GaussianLikelihood {
-    operator: Box<dyn LinearOperator>,
-    measurement: Tensor,
-    eta: f64,
+    pub(crate) operator: Box<dyn LinearOperator>,
+    pub(crate) measurement: Tensor,
+    pub(crate) eta: f64,
     limit: StepLimit,
 }
 

@@ -24,7 +24,7 @@ pub struct Scaling {
 }
 
 /// A family of checkpoints, reduced to four numbers for each σ.
-pub trait Precondition: fmt::Debug {
+pub trait Precondition: fmt::Debug + Send + Sync {
     /// The scaling at σ.
     fn at(&self, sigma: f64) -> Scaling;
 

@@ -383,7 +383,7 @@ fn restore_writes_pictures_a_table_and_goes_on_where_it_stopped() {
     ];
     let said = place.succeed(&arguments);
     let expected =
-        "η = 0.05 for pixels 0 … 1 (0.1 in data units −1 … 1), the likelihood exact from σ = 0.100, 20 evaluations";
+        "η = 0.05 for pixels 0 … 1 (0.1 in data units −1 … 1), 2 solver steps a level, 20 evaluations a sample";
     assert!(said.contains(expected), "{said}");
     for file in ["a-truth", "a-measurement", "a-sample-000", "a-sample-002", "a-mean", "a-std", "b-mean", "sheet"] {
         assert!(place.path(&format!("out/{file}.png")).exists(), "{file}");
@@ -395,19 +395,24 @@ fn restore_writes_pictures_a_table_and_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn restore_takes_the_exact_likelihood_at_every_level_if_told_to() {
+fn restore_follows_the_likelihood_that_it_is_told_to() {
     let place = Place::new();
     place.image("grey.png", [1, 8, 8], 120);
     let arguments = ["restore", "tiny.safetensors", "--image", "grey.png", "--task", "identity", "--samples", "2"];
     let exact = ["--method", "walk", "--steps", "5", "--out", "exact"];
     let said = place.succeed(&[&arguments[..], &exact].concat());
     assert!(said.contains("τ ≤ 1.000e-2, 5 evaluations a sample"), "{said}");
-    place.succeed(&[&arguments[..], &["--steps", "5", "--out", "annealed"]].concat());
+    let annealed = ["--method", "annealed", "--steps", "5", "--out", "annealed"];
+    let said = place.succeed(&[&arguments[..], &annealed].concat());
+    assert!(said.contains("the likelihood exact from σ = 0.100, 5 evaluations"), "{said}");
+    place.succeed(&[&arguments[..], &["--steps", "5", "--out", "moments"]].concat());
     let sample = |of: &str| fs::read(place.path(&format!("{of}/grey-sample-000.png"))).unwrap();
-    assert!(sample("exact") != sample("annealed"));
+    assert!(sample("exact") != sample("annealed") && sample("annealed") != sample("moments"));
     let complaint =
-        place.complaint(&[&arguments[..], &["--method", "walk", "--steps", "5", "--out", "annealed"]].concat());
-    assert!(complaint.contains("annealed"), "another method is another run: {complaint}");
+        place.complaint(&[&arguments[..], &["--method", "walk", "--steps", "5", "--out", "moments"]].concat());
+    assert!(complaint.contains("moments"), "another method is another run: {complaint}");
+    let complaint = place.complaint(&[&arguments[..], &["--iterations", "0", "--out", "none"]].concat());
+    assert_eq!(complaint, "--iterations must be at least 1, but is 0");
 }
 
 #[test]

@@ -6,9 +6,10 @@ use tch::{Device, Kind, Tensor};
 use tweedie::{
     denoiser::{Denoiser, Score},
     likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
+    moments::MomentMatching,
     noise::{Noise, Seeded},
     operators::{AnyTask, LinearOperator},
-    samplers::{Consistent, Ramp, Sampler, Simplified},
+    samplers::{Consistent, Ramp, Sampler, Simplified, VeAncestral},
     schedule::{Geometric, Schedule},
     solvers::follow,
     walk::{self, Moments, Step, Walk},
@@ -323,6 +324,65 @@ fn the_annealed_likelihood_is_as_broad_as_the_noise_of_the_level() {
         assert_eq!(same, sigma <= eta / 3.0, "σ = {sigma}");
     }
     assert_eq!(annealed.step_limit(), f64::INFINITY, "τ = c σ² needs no cap");
+}
+
+/// A Gaussian prior's D(x, σ | y) in closed form: x is one more measurement of X, with noise σ.
+fn informed(problem: &Problem, x: &Tensor, sigma: f64) -> Tensor {
+    let precision = problem.prior.covariance.inverse();
+    let covariance = (&precision + problem.gram() + eye() / (sigma * sigma)).inverse();
+    let known = precision.mv(&problem.prior.mean) + problem.pull();
+    ((x.flatten(1, -1) / (sigma * sigma) + known).matmul(&covariance)).view_as(x)
+}
+
+/// E[X | x, y] is exact where images are Gaussian, once the solver has as many steps as the measurement has values.
+#[test]
+fn matched_moments_are_the_exact_conditional_mean_of_gaussian_images() {
+    let (prior, eta) = (Prior::any(), 0.2);
+    for operator in [dense(), task(r#"{"kind": "super-resolution", "factor": 2}"#)] {
+        let y = measure(&*operator, &prior, eta);
+        let problem = problem(&prior, &*operator, &y, eta);
+        let likelihood = GaussianLikelihood::new(operator, y, eta, SHAPE).unwrap();
+        let (x, _) = particles(3);
+        for sigma in [0.05, 0.4, 3.0] {
+            let error = |iterations| {
+                let denoiser = MomentMatching { prior: &prior, likelihood: &likelihood, iterations };
+                largest(&(denoiser.denoise(&x, sigma) - informed(&problem, &x, sigma)))
+            };
+            let errors = [1, 4, 10].map(error);
+            assert!(errors[1] < errors[0] && errors[2] < 1e-8, "σ = {sigma}: {errors:?}");
+        }
+    }
+}
+
+/// The mean and covariance of an ancestral walk with that denoiser, followed exactly since all is affine: the mean is the
+/// posterior's at any number of levels, and the covariance's error halves with their distance.
+#[test]
+fn a_walk_with_matched_moments_converges_to_the_posterior() {
+    let (prior, eta) = (Prior::any(), 0.1);
+    let operator = task(r#"{"kind": "inpaint-random", "hidden": 0.75}"#);
+    let y = measure(&*operator, &prior, eta);
+    let problem = problem(&prior, &*operator, &y, eta);
+    let likelihood = GaussianLikelihood::new(operator, y, eta, SHAPE).unwrap();
+    let denoiser = MomentMatching { prior: &prior, likelihood: &likelihood, iterations: 8 };
+    let images = |x: &Tensor| x.view([-1, SHAPE[0], SHAPE[1], SHAPE[2]]);
+    let after = |levels| {
+        let sigmas = Geometric { max: Some(50.0), min: Some(1e-3) }.sigmas(levels, (0.0, 0.0)).unwrap();
+        let (mut mean, mut covariance) = (Tensor::zeros([N], F64), eye() * 2500.0);
+        for step in &VeAncestral::default().walk(&sigmas).unwrap().0 {
+            let &Step { sigma, tau, .. } = step;
+            let score = |x: &Tensor| denoiser.score(&images(x), sigma).flatten(1, -1);
+            let offset = score(&Tensor::zeros([1, N], F64));
+            let shrink = eye() + (score(&eye()) - &offset) * tau;
+            mean = shrink.tr().mv(&mean) + offset.squeeze() * tau;
+            covariance = shrink.tr().matmul(&covariance).matmul(&shrink) + eye() * step.noise().powi(2);
+        }
+        errors(&problem, &State { mean, covariance })
+    };
+    let errors = [50, 100, 200, 400].map(after);
+    // What the start leaves: its mean is 0 where that of x at σ = 50 is the images'.
+    assert!(errors.iter().all(|[mean, _]| *mean < 1e-3), "{errors:?}");
+    let ratios: Vec<f64> = errors.windows(2).map(|pair| pair[1][1] / pair[0][1]).collect();
+    assert!(ratios.iter().all(|ratio| (ratio - 0.5).abs() < 0.05) && errors[3][1] < 0.03, "{errors:?}");
 }
 
 /// Four standard errors of N samples: √(Vᵢᵢ/N) for means, √((Vᵢᵢ Vⱼⱼ + Vᵢⱼ²)/N) for covariances.

@@ -2,10 +2,13 @@
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    noise::{Noise, Seeded},
+    noise::{Noise, Seeded, stream},
     precondition::{Ddpm, Prediction},
     schedule::{Chain, LinearBeta},
-    train::{Discrete, Lognormal, Loguniform, NoiseDistribution, Optimizer, OptimizerConfig, Uniform, Weight},
+    train::{
+        Discrete, Lognormal, Loguniform, NoiseDistribution, Optimizer, OptimizerConfig, Trainer, Training, Uniform,
+        Weight,
+    },
 };
 
 fn ddpm() -> Ddpm {
@@ -94,5 +97,54 @@ fn the_optimizer_takes_adamws_steps() {
         // f32 arithmetic on numbers of order 1.
         assert!((leaf.double_value(&[0]) - w).abs() < 1e-5);
         assert!((optimizer.average().next().unwrap().1.double_value(&[0]) - average).abs() < 1e-5);
+    }
+}
+
+const DENOISER: &str = "{kind: denoise, \
+    network: {kind: unet, in_channels: 1, block_out_channels: [8, 8], layers_per_block: 1, norm_num_groups: 4}, \
+    precondition: {kind: ddpm, beta: {kind: linear-beta}, prediction: v}, \
+    sigma: {kind: lognormal, mean: -0.5, std: 1.0}}";
+const CLASSIFIER: &str = "{kind: classify, network: {in_channels: 1, widths: [8], features: 4, classes: 2}}";
+
+/// The averaged weights and the last loss after three steps of seven images, on 12 random images of 8 × 8 pixels.
+fn trained(objective: &str, micro_batch: &str, threads: usize) -> (Vec<Tensor>, f64) {
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str, header: &[u8], count: usize, most: f64| {
+        let bytes = stream::uniform(5, 0, 0).take(count).map(|u| (u * most) as u8);
+        let path = place.path().join(name);
+        std::fs::write(&path, header.iter().copied().chain(bytes).collect::<Vec<u8>>()).unwrap();
+        path.display().to_string()
+    };
+    let images = file("images", &[0, 0, 8, 3, 0, 0, 0, 12, 0, 0, 0, 8, 0, 0, 0, 8], 12 * 64, 255.0);
+    let labels = file("labels", &[0, 0, 8, 1, 0, 0, 0, 12], 12, 1.99);
+    let text = format!(
+        "{{objective: {objective}, data: {{kind: idx, images: {images}, labels: {labels}}}, batch: 7, \
+         micro_batch: {micro_batch}, steps: 3, optimizer: {{rate: 0.01, epsilon: 0.001, ema: 0.5}}, checkpoint_every: 9, out: x}}"
+    );
+    let config: Training = serde_yaml::from_str(&text).unwrap();
+    let mut trainer = Trainer::new(config, Device::Cpu, Kind::Float, threads).unwrap();
+    let loss = (0..3).map(|_| trainer.advance().unwrap()).last().unwrap();
+    (trainer.average().into_values().collect(), f64::try_from(loss).unwrap())
+}
+
+/// Who computes a micro-batch does not change a bit.
+#[test]
+fn training_does_not_depend_on_the_number_of_threads() {
+    let (alone, loss) = trained(DENOISER, "2", 1);
+    for threads in [2, 3, 8] {
+        let (together, same) = trained(DENOISER, "2", threads);
+        assert!(alone == together && loss == same, "{threads} threads");
+    }
+}
+
+/// The gradient of a mean is the mean of gradients, here of 3, 3 and 1 images.
+#[test]
+fn micro_batches_average_to_the_step_of_the_whole_batch() {
+    let ((whole, loss), (parts, same)) = (trained(CLASSIFIER, "null", 1), trained(CLASSIFIER, "3", 2));
+    // Losses of order 1 in f32.
+    assert!((loss - same).abs() < 1e-5, "{loss} and {same}");
+    // Rounding of gradients, 1e-7, over ε, times three steps of the rate.
+    for (whole, parts) in whole.iter().zip(&parts) {
+        assert!(f64::try_from((whole - parts).abs().max()).unwrap() < 1e-5);
     }
 }

@@ -1,9 +1,18 @@
 //! The loop that `sample` and `restore` share: blocks of seeds in, images out.
 
-use anyhow::Result;
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    slice::Chunks,
+    sync::{Mutex, mpsc},
+    thread,
+};
+
+use anyhow::{Result, anyhow};
 use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
+    card::Model,
     denoiser::Score,
     noise::{Noise, Seeded},
     solvers::{Watched, follow},
@@ -28,22 +37,25 @@ pub struct Loop<'a> {
     pub bar: &'a ProgressBar,
 }
 
-/// A score for the images of these seeds.
-pub type ScoreOf<'a> = dyn Fn(&[u64]) -> Result<Box<dyn Score + 'a>> + 'a;
+/// The score of the i-th piece of a block.
+pub type ScoreOf<'a> = dyn Fn(usize) -> Box<dyn Score + 'a> + 'a;
 
 impl Loop<'_> {
+    /// The seeds that the network sees together.
+    pub fn pieces<'a>(&self, seeds: &'a [u64]) -> Chunks<'a, u64> {
+        seeds.chunks(if self.deterministic { 1 } else { seeds.len() })
+    }
+
     /// The images of `seeds`, `[batch, channels, height, width]`, on the CPU; `init` replaces the initial noise.
     pub fn images(&self, seeds: &[u64], init: Option<&Tensor>, score: &ScoreOf) -> Result<Tensor> {
-        let micro = if self.deterministic { 1 } else { seeds.len() };
-        let pieces: Result<Vec<Tensor>> = seeds
-            .chunks(micro)
-            .enumerate()
-            .map(|(i, seeds)| {
-                let init = init.map(|init| init.narrow(0, (i * micro) as i64, seeds.len() as i64));
-                self.solve(seeds, init, &*score(seeds)?)
-            })
-            .collect();
-        Ok(Tensor::cat(&pieces?, 0))
+        let mut first = 0;
+        let mut solved = Vec::new();
+        for (i, seeds) in self.pieces(seeds).enumerate() {
+            let count = seeds.len() as i64;
+            solved.push(self.solve(seeds, init.map(|init| init.narrow(0, first, count)), &*score(i))?);
+            first += count;
+        }
+        Ok(Tensor::cat(&solved, 0))
     }
 
     fn solve(&self, seeds: &[u64], init: Option<Tensor>, score: &dyn Score) -> Result<Tensor> {
@@ -65,4 +77,62 @@ impl Loop<'_> {
         watched.check(seeds)?;
         Ok(x.to_device(Device::Cpu))
     }
+}
+
+/// What a thread made of its job, or what it died of.
+type Outcome<R> = Result<Result<R>, Box<dyn Any + Send>>;
+
+/// Does `jobs` with `workers` replicas of the model, each in a thread of its own, and gives the results to `take`, in the
+/// order in which they come.
+///
+/// Jobs are made as they are needed, two for each worker ahead. After an error no further job begins, but what is under
+/// way is finished and taken.
+pub fn spread<J: Send, R: Send>(
+    model: &Model,
+    workers: usize,
+    mut jobs: impl Iterator<Item = Result<J>>,
+    work: impl Fn(&Model, J) -> Result<R> + Sync,
+    mut take: impl FnMut(R) -> Result<()>,
+) -> Result<()> {
+    let replicas = (0..workers).map(|_| model.replica()).collect::<Result<Vec<_>, _>>()?;
+    let (give, waiting) = mpsc::channel::<J>();
+    let (finish, finished) = mpsc::channel::<Outcome<R>>();
+    let waiting = Mutex::new(waiting);
+    thread::scope(|scope| {
+        for replica in replicas {
+            let (waiting, work, finish) = (&waiting, &work, finish.clone());
+            scope.spawn(move || {
+                let next = || waiting.lock().ok()?.recv().ok();
+                while let Some(job) = next() {
+                    if finish.send(catch_unwind(AssertUnwindSafe(|| work(&replica, job)))).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        // What is left to this thread ends with it, and the others with that.
+        let (give, finished) = (give, finished);
+        let (mut ahead, mut failure) = (0, None);
+        loop {
+            while ahead < 2 * workers && failure.is_none() {
+                match jobs.next() {
+                    None => break,
+                    Some(Err(error)) => failure = Some(error),
+                    Some(Ok(job)) => {
+                        give.send(job).map_err(|_| anyhow!("the threads that compute have ended"))?;
+                        ahead += 1;
+                    }
+                }
+            }
+            if ahead == 0 {
+                return failure.map_or(Ok(()), Err);
+            }
+            ahead -= 1;
+            let outcome = finished.recv().map_err(|_| anyhow!("the threads that compute have ended"))?;
+            let taken = outcome.unwrap_or_else(|cause| resume_unwind(cause)).and_then(&mut take);
+            if let Err(error) = taken {
+                failure.get_or_insert(error);
+            }
+        }
+    })
 }

@@ -5,7 +5,6 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
 use anyhow::{Context, Result, bail};
@@ -13,13 +12,14 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    blocks,
+    blocks::{self, Block},
     card::Model,
-    denoiser::{Denoiser, Score},
+    denoiser::{Denoiser, Pretrained, Score},
     exact::Gaussian,
     images,
     likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
     metrics::psnr,
+    moments::MomentMatching,
     noise::{Noise, Seeded},
     operators::{AnyTask, Blur, Boundary, Inpaint, LinearOperator},
     plan::Plan,
@@ -29,7 +29,7 @@ use tweedie::{
 
 use super::{
     Common, choice, data,
-    images::Loop,
+    images::{Loop, spread},
     sample::{Identity, PlanArgs, claim, finite, warn_outside},
 };
 
@@ -69,8 +69,11 @@ pub struct Restore {
     #[arg(long, default_value_t = 0.05, value_name = "ETA")]
     noise: f64,
     /// How the likelihood enters
-    #[arg(long, value_enum, default_value = "annealed")]
+    #[arg(long, value_enum, default_value = "mmps")]
     method: Method,
+    /// Steps of the linear solver in mmps; each costs about one more evaluation
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    iterations: usize,
     /// The longest step: η²/‖A‖², or the paper's η²
     #[arg(long, value_enum, default_value = "norm")]
     limit_rule: Limit,
@@ -91,6 +94,8 @@ pub struct Restore {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Method {
+    /// A denoiser that knows the measurement, by matched moments through the network's Jacobian [Rozet et al. 2024]
+    Mmps,
     /// The likelihood as broad as the noise of the level, exact from σ = η/‖A‖ on [Jalal et al. 2021]
     Annealed,
     /// The exact likelihood at every level, and steps short enough for it [Random Walks]
@@ -110,42 +115,35 @@ struct Problem {
     truth: Option<Tensor>,
     /// `[count, …]`.
     measurement: Tensor,
-    operator: Rc<dyn LinearOperator>,
+    operator: Box<dyn LinearOperator>,
     /// η in data units.
     eta: f64,
 }
 
-/// One operator serves every block of samples.
-#[derive(Debug)]
-struct Shared(Rc<dyn LinearOperator>);
-
-impl LinearOperator for Shared {
-    fn apply(&self, x: &Tensor) -> Tensor {
-        self.0.apply(x)
-    }
-
-    fn adjoint(&self, y: &Tensor) -> Tensor {
-        self.0.adjoint(y)
-    }
-
-    fn norm_squared(&self) -> f64 {
-        self.0.norm_squared()
-    }
+/// A block of samples, ready for a thread of its own.
+struct Job {
+    block: Block,
+    /// E[X], `[1, channels, height, width]`.
+    mean: Tensor,
+    /// One for each piece of the block.
+    likelihoods: Vec<GaussianLikelihood>,
 }
 
-/// The posterior of one block of samples.
+/// The posterior of some samples.
 struct Restoring<'a> {
-    prior: &'a dyn Score,
-    likelihood: GaussianLikelihood,
+    prior: &'a Pretrained,
+    likelihood: &'a GaussianLikelihood,
     method: Method,
+    iterations: usize,
 }
 
 impl Restoring<'_> {
     fn with<T>(&self, act: impl FnOnce(&dyn Score) -> T) -> T {
-        let Self { prior, likelihood, .. } = self;
+        let &Self { prior, likelihood, iterations, .. } = self;
         match self.method {
-            Method::Annealed => act(&Annealed { prior: *prior, likelihood }),
-            Method::Walk => act(&Posterior { prior: *prior, likelihood }),
+            Method::Mmps => act(&MomentMatching { prior, likelihood, iterations }),
+            Method::Annealed => act(&Annealed { prior, likelihood }),
+            Method::Walk => act(&Posterior { prior, likelihood }),
         }
     }
 }
@@ -185,24 +183,29 @@ impl Restore {
         if self.samples == 0 {
             bail!("--samples must be at least 1, but is 0");
         }
+        if self.iterations == 0 {
+            bail!("--iterations must be at least 1, but is 0");
+        }
         if !(self.noise.is_finite() && self.noise > 0.0) {
             bail!("--noise must be positive, but is {}", self.noise);
         }
         let (model, device) = self.common.open(&self.model)?;
         let problem = self.problem(&model, device)?;
         let plan = match self.method {
-            Method::Annealed => self.plan.over(&model.card.restore)?,
+            Method::Mmps => self.plan.over(&model.card.restore)?,
+            Method::Annealed => self.plan.over(&Plan::annealed_posterior())?,
             Method::Walk => self.plan.over(&Plan::exact_posterior())?,
         };
         warn_outside(&self.common, &model, &plan)?;
-        let posterior = self.posterior(&model, &problem, &[0])?;
-        let limit = posterior.likelihood.step_limit();
-        let walk = plan.walk(model.range())?.capped(posterior.step_limit());
+        let likelihood = self.likelihood(&model, &problem, &[0])?;
+        let limit = likelihood.step_limit();
+        let walk = plan.walk(model.range())?.capped(self.posterior(&model, &likelihood).step_limit());
         self.common.say(format_args!(
             "η = {} for pixels 0 … 1 ({} in data units −1 … 1), {}, {} evaluations a sample",
             self.noise,
             problem.eta,
             match self.method {
+                Method::Mmps => format!("{} solver steps a level", self.iterations),
                 Method::Annealed => format!("the likelihood exact from σ = {:.3}", limit.sqrt()),
                 Method::Walk => format!("τ ≤ {limit:.3e}"),
             },
@@ -229,13 +232,15 @@ impl Restore {
     /// All that tells this run from others beside the model and the plan.
     fn given(&self, problem: &Problem) -> Result<String> {
         let measurement = images::npy(&problem.measurement)?;
-        let rule =
-            format!("{:?} {:?} {} {} {}", self.method, self.limit_rule, self.noise, self.samples, self.common.seed);
+        let rule = format!(
+            "{:?} {} {:?} {} {} {}",
+            self.method, self.iterations, self.limit_rule, self.noise, self.samples, self.common.seed
+        );
         Ok(tweedie::card::sha256(&[measurement, rule.into_bytes()].concat()))
     }
 
     fn problem(&self, model: &Model, device: Device) -> Result<Problem> {
-        let operator: Rc<dyn LinearOperator> = Rc::from(self.operator(model, device)?);
+        let operator = self.operator(model, device)?;
         let eta = 2.0 * self.noise;
         if let Some(path) = &self.measurement {
             let measurement = measurement(path, model)?.to_device(device);
@@ -289,20 +294,22 @@ impl Restore {
         Ok((files.iter().map(|file| stem(file)).collect(), Tensor::cat(&pixels, 0)))
     }
 
-    /// The posterior of the images to which these samples belong.
-    fn posterior<'a>(&self, model: &'a Model, problem: &Problem, seeds: &[u64]) -> Result<Restoring<'a>> {
+    /// The likelihood of the images to which these samples belong, with an operator of its own.
+    fn likelihood(&self, model: &Model, problem: &Problem, seeds: &[u64]) -> Result<GaussianLikelihood> {
         let last = problem.names.len() as u64 - 1;
         let of: Vec<i64> = seeds.iter().map(|seed| (seed / self.samples as u64).min(last) as i64).collect();
-        let index = Tensor::from_slice(&of).to_device(problem.measurement.device());
-        let measurement = problem.measurement.index_select(0, &index);
+        let device = problem.measurement.device();
+        let measurement = problem.measurement.index_select(0, &Tensor::from_slice(&of).to_device(device));
         let rule = match self.limit_rule {
             Limit::Norm => StepLimit::Norm,
             Limit::Paper => StepLimit::Paper,
         };
-        let operator = Box::new(Shared(Rc::clone(&problem.operator)));
-        let likelihood =
-            GaussianLikelihood::new(operator, measurement, problem.eta, model.card.image)?.with_limit(rule);
-        Ok(Restoring { prior: &model.denoiser, likelihood, method: self.method })
+        let operator = self.operator(model, device)?;
+        Ok(GaussianLikelihood::new(operator, measurement, problem.eta, model.card.image)?.with_limit(rule))
+    }
+
+    fn posterior<'a>(&self, model: &'a Model, likelihood: &'a GaussianLikelihood) -> Restoring<'a> {
+        Restoring { prior: &model.denoiser, likelihood, method: self.method, iterations: self.iterations }
     }
 
     /// Draws all samples that are missing; an image is finished, and written, when its last sample is.
@@ -330,26 +337,32 @@ impl Restore {
             bar: &bar,
         };
         let mean = mean_image(model, device);
-        let score = |seeds: &[u64]| -> Result<Box<dyn Score + '_>> {
-            let own: Vec<u64> = seeds.iter().map(|seed| seed - shift).collect();
-            Ok(Box::new(self.posterior(model, problem, &own)?))
+        let workers = self.common.workers(device, blocks.len());
+        let jobs = blocks.into_iter().map(|block| {
+            let pieces = sampling.pieces(&block.seeds);
+            let likelihoods = pieces.map(|seeds| self.likelihood(model, problem, seeds)).collect::<Result<_>>()?;
+            Ok(Job { mean: mean.shallow_clone(), likelihoods, block })
+        });
+        let compute = |model: &Model, Job { block, mean, likelihoods }: Job| {
+            let seeds: Vec<u64> = block.seeds.iter().map(|seed| seed + shift).collect();
+            let means = mean.repeat([seeds.len() as i64, 1, 1, 1]);
+            let init = &means + Seeded(seeds.clone()).like(&means, 0, 0) * sampling.start;
+            let score = |i: usize| -> Box<dyn Score + '_> { Box::new(self.posterior(model, &likelihoods[i])) };
+            Ok((sampling.images(&seeds, Some(&init), &score)?, block))
         };
-        let mut samples: BTreeMap<usize, Vec<Tensor>> = BTreeMap::new();
-        for block in blocks {
-            let shifted: Vec<u64> = block.seeds.iter().map(|seed| seed + shift).collect();
-            let means = mean.repeat([shifted.len() as i64, 1, 1, 1]);
-            let init = &means + Seeded(shifted.clone()).like(&means, 0, 0) * sampling.start;
-            let x = sampling.images(&shifted, Some(&init), &score)?;
+        let mut samples: BTreeMap<usize, BTreeMap<u64, Tensor>> = BTreeMap::new();
+        spread(model, workers, jobs, compute, |(x, block)| {
             for &i in &block.wanted {
                 let image = (block.seeds[i] / each) as usize;
                 let drawn = samples.entry(image).or_default();
-                drawn.push(x.get(i as i64));
+                drawn.insert(block.seeds[i], x.get(i as i64));
                 if drawn.len() == self.samples {
-                    let drawn = Tensor::stack(&samples.remove(&image).unwrap_or_default(), 0);
-                    self.finish(problem, image, &drawn, baseline)?;
+                    let drawn: Vec<Tensor> = samples.remove(&image).unwrap_or_default().into_values().collect();
+                    self.finish(problem, image, &Tensor::stack(&drawn, 0), baseline)?;
                 }
             }
-        }
+            Ok(())
+        })?;
         bar.finish_and_clear();
         Ok(())
     }

@@ -17,14 +17,16 @@ use tweedie::{
     Error,
     blocks::{self, Block},
     card::Model,
-    denoiser::Score,
     images,
     plan::{AnySampler, Plan},
     schedule::AnySchedule,
     sheet,
 };
 
-use super::{Common, choice, images::Loop};
+use super::{
+    Common, choice,
+    images::{Loop, spread},
+};
 
 /// Most images on the contact sheet.
 const SHOWN: usize = 100;
@@ -163,21 +165,22 @@ impl Sample {
         }))
     }
 
-    /// Computes block after block; while the next is computed, the images of the last are written.
+    /// Computes block after block, and meanwhile writes the images of those that are done.
     fn write_all(&self, blocks: &[Block], sampling: &Loop, init: Option<&Tensor>, model: &Model) -> Result<()> {
         let failure: Mutex<Option<Error>> = Mutex::new(None);
-        let failed = || failure.lock().ok().and_then(|mut failure| failure.take());
-        let score = |_: &[u64]| -> Result<Box<dyn Score + '_>> { Ok(Box::new(&model.denoiser)) };
-        rayon::in_place_scope(|scope| -> Result<()> {
-            for block in blocks {
-                if let Some(error) = failed() {
-                    return Err(error.into());
-                }
-                let init = init.map(|init| rows(init, block));
-                let x = sampling.images(&block.seeds, init.as_ref(), &score)?;
-                let pixels = images::to_bytes(&x);
-                let wanted: Vec<(PathBuf, Tensor)> =
-                    block.wanted.iter().map(|&i| (self.file(block.seeds[i]), pixels.get(i as i64))).collect();
+        let failed = || failure.lock().ok().and_then(|mut failure| failure.take()).map_or(Ok(()), Err);
+        let workers = self.common.workers(sampling.device, blocks.len());
+        let jobs = blocks.iter().map(|block| {
+            failed()?;
+            Ok((block, init.map(|init| rows(init, block))))
+        });
+        let compute = |model: &Model, (block, init): (&Block, Option<Tensor>)| {
+            let x = sampling.images(&block.seeds, init.as_ref(), &|_| Box::new(&model.denoiser))?;
+            let pixels = images::to_bytes(&x);
+            Ok(block.wanted.iter().map(|&i| (self.file(block.seeds[i]), pixels.get(i as i64))).collect::<Vec<_>>())
+        };
+        rayon::in_place_scope(|scope| {
+            spread(model, workers, jobs, compute, |wanted| {
                 let failure = &failure;
                 scope.spawn(move |_| {
                     for (path, pixels) in wanted {
@@ -188,10 +191,10 @@ impl Sample {
                         }
                     }
                 });
-            }
-            Ok(())
+                Ok(())
+            })
         })?;
-        failed().map_or(Ok(()), |error| Err(error.into()))
+        Ok(failed()?)
     }
 
     fn file(&self, seed: u64) -> PathBuf {

@@ -50,7 +50,8 @@ impl Train {
             bail!("{}: holds a run already: --resume goes on with it, another `out` begins anew", out.display());
         }
         let start = if begun { Trainer::resume } else { Trainer::new };
-        let mut trainer = start(config, device, kind)?;
+        let workers = self.common.workers(device, config.micro_batches());
+        let mut trainer = start(config, device, kind, workers)?;
         let parameters: usize = trainer.average().values().map(tch::Tensor::numel).sum();
         self.common.say(format_args!(
             "{} parameters on {device:?}, from step {} to {}",

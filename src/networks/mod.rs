@@ -17,8 +17,8 @@ pub use unet::{UNet, UNetConfig};
 use crate::Error;
 use weights::Weights;
 
-/// F: the raw network.
-pub trait Network: fmt::Debug {
+/// F: the raw network. It may move to another thread, where a replica of it computes at the same time.
+pub trait Network: fmt::Debug + Send {
     /// `x` is `[batch, channels, height, width]`; `label`, `[batch]`, is what the network is told of σ.
     fn forward(&self, x: &Tensor, label: &Tensor) -> Tensor;
 

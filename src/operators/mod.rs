@@ -25,7 +25,7 @@ use tch::{Device, Kind, Tensor};
 use crate::{Error, registry::one_of};
 
 /// A linear map between images; it acts on each image of a batch alike.
-pub trait LinearOperator: fmt::Debug {
+pub trait LinearOperator: fmt::Debug + Send {
     /// A x: `[batch, channels, height, width]` to the measurement's `[batch, …]`.
     fn apply(&self, x: &Tensor) -> Tensor;
 

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -34,6 +35,10 @@ pub struct Training {
     pub data: AnyData,
     /// Images in a step.
     pub batch: usize,
+    /// Images whose gradient is computed at once [default: all of the step]; those of a step are spread over the CPU's
+    /// threads, or follow one another on a GPU, and are then averaged.
+    #[serde(default)]
+    pub micro_batch: Option<usize>,
     /// Steps in all.
     pub steps: u64,
     /// The last steps, over which the learning rate falls to 0.
@@ -56,7 +61,15 @@ pub struct Training {
 impl Training {
     /// The settings that a resumed run may not change.
     fn identity(&self) -> Self {
-        Self { steps: 0, cooldown: 0, checkpoint_every: 1, half: false, out: PathBuf::new(), ..self.clone() }
+        Self {
+            micro_batch: None,
+            steps: 0,
+            cooldown: 0,
+            checkpoint_every: 1,
+            half: false,
+            out: PathBuf::new(),
+            ..self.clone()
+        }
     }
 
     /// The learning rate of step n: it rises over `warmup`, stays, and falls to 0 over the last `cooldown` steps.
@@ -66,8 +79,37 @@ impl Training {
         self.optimizer.rate * rise.min(fall).min(1.0)
     }
 
+    /// Micro-batches in a step.
+    pub fn micro_batches(&self) -> usize {
+        self.batch.div_ceil(self.micro_batch.unwrap_or(self.batch).max(1))
+    }
+
     fn checkpoint(&self) -> PathBuf {
         self.out.join("checkpoint.safetensors")
+    }
+}
+
+/// The objective with its network, in a thread of its own; all replicas share their parameters.
+#[derive(Debug)]
+struct Replica {
+    objective: Box<dyn Objective>,
+    leaves: Vec<Tensor>,
+}
+
+/// Images and classes of one micro-batch, and their share of the step.
+struct MicroBatch {
+    x: Tensor,
+    classes: Option<Tensor>,
+    number: u64,
+    share: f64,
+}
+
+impl Replica {
+    /// The loss and its gradient, each times the micro-batch's share.
+    fn gradient(&self, batch: &MicroBatch, seed: u64) -> Result<(Tensor, Tensor), Error> {
+        let loss = self.objective.loss(&batch.x, batch.classes.as_ref(), seed, batch.number)? * batch.share;
+        let gradient = optimizer::gradient(&loss, &self.leaves)?;
+        Ok((loss.detach(), gradient))
     }
 }
 
@@ -76,7 +118,7 @@ impl Training {
 pub struct Trainer {
     config: Training,
     images: Images,
-    objective: Box<dyn Objective>,
+    replicas: Vec<Replica>,
     optimizer: Optimizer,
     step: u64,
     epoch: Option<(u64, Vec<usize>)>,
@@ -84,25 +126,34 @@ pub struct Trainer {
 
 impl Trainer {
     /// A run from the beginning. The network computes in `kind`; its parameters, their averages and the loss are f32.
-    pub fn new(config: Training, device: Device, kind: Kind) -> Result<Self, Error> {
-        if config.batch == 0 || config.checkpoint_every == 0 {
-            return Err(Error::parameter("batch and checkpoint_every", "at least 1", 0));
+    ///
+    /// Up to `threads` micro-batches are computed at the same time; their number does not change a bit of the result.
+    pub fn new(config: Training, device: Device, kind: Kind, threads: usize) -> Result<Self, Error> {
+        if config.batch == 0 || config.checkpoint_every == 0 || config.micro_batch == Some(0) {
+            return Err(Error::parameter("batch, micro_batch and checkpoint_every", "at least 1", 0));
         }
         let images = config.data.load()?;
         if images.count() < config.batch {
             return Err(Error::parameter("batch", "at most the number of images", config.batch));
         }
         let weights = Weights::fresh(config.seed, device, kind);
-        let objective = config.objective.build(&weights)?;
+        config.objective.build(&weights)?;
         let optimizer = Optimizer::new(config.optimizer.clone(), weights.finish()?);
-        Ok(Self { config, images, objective, optimizer, step: 0, epoch: None })
+        let parameters = optimizer.parameters();
+        let replica = |_| {
+            let weights = Weights::shared(&parameters, device, kind);
+            let objective = config.objective.build(&weights)?;
+            Ok(Replica { objective, leaves: weights.finish()?.into_iter().map(|(_, leaf)| leaf).collect() })
+        };
+        let replicas = (0..threads.clamp(1, config.micro_batches())).map(replica).collect::<Result<_, Error>>()?;
+        Ok(Self { config, images, replicas, optimizer, step: 0, epoch: None })
     }
 
     /// A run from its last checkpoint.
-    pub fn resume(config: Training, device: Device, kind: Kind) -> Result<Self, Error> {
+    pub fn resume(config: Training, device: Device, kind: Kind, threads: usize) -> Result<Self, Error> {
         let path = config.checkpoint();
         let (tensors, metadata) = safetensors::read(&path)?;
-        let mut trainer = Self::new(config, device, kind)?;
+        let mut trainer = Self::new(config, device, kind, threads)?;
         let stored = metadata.get("training").map_or("", String::as_str);
         let stored: Training =
             serde_json::from_str(stored).map_err(|e| Error::file(&path, format!("holds no training run: {e}")))?;
@@ -133,14 +184,38 @@ impl Trainer {
 
     /// One step; returns its loss, still on the device.
     pub fn advance(&mut self) -> Result<Tensor, Error> {
-        let indices = self.indices();
-        let device = self.optimizer.device();
-        let x = self.images.batch(&indices).to_device(device);
-        let classes = self.images.classes(&indices).map(|classes| classes.to_device(device));
-        let loss = self.objective.loss(&x, classes.as_ref(), self.config.seed, self.step)?;
-        self.optimizer.step(&loss, self.config.rate(self.step))?;
+        let (seed, threads) = (self.config.seed, self.replicas.len());
+        let mut queues: Vec<Vec<MicroBatch>> = (0..threads).map(|_| Vec::new()).collect();
+        for (i, batch) in self.batches().into_iter().enumerate() {
+            queues[i % threads].push(batch);
+        }
+        let each = |(replica, queue): (&mut Replica, Vec<MicroBatch>)| {
+            queue.iter().map(|batch| replica.gradient(batch, seed)).collect::<Result<Vec<_>, Error>>()
+        };
+        let gradients: Vec<Vec<(Tensor, Tensor)>> =
+            self.replicas.par_iter_mut().zip(queues).map(each).collect::<Result<_, _>>()?;
+        // Summed in the order of the micro-batches, whoever computed them.
+        let mut gradients: Vec<_> = gradients.into_iter().map(Vec::into_iter).collect();
+        let in_order = (0..self.config.micro_batches()).filter_map(|i| gradients[i % threads].next());
+        let sum = in_order.reduce(|(loss, gradient), next| (loss + next.0, gradient + next.1));
+        let (loss, gradient) = sum.ok_or_else(|| Error::parameter("batch", "at least 1", 0))?;
+        self.optimizer.descend(&gradient, self.config.rate(self.step));
         self.step += 1;
-        Ok(loss.detach())
+        Ok(loss)
+    }
+
+    /// The micro-batches of the next step. Each has a number of its own, from which its randomness comes.
+    fn batches(&mut self) -> Vec<MicroBatch> {
+        let (indices, device) = (self.indices(), self.optimizer.device());
+        let number = self.step * self.config.micro_batches() as u64;
+        let micro = self.config.micro_batch.unwrap_or(indices.len());
+        let batch = |(i, part): (usize, &[usize])| MicroBatch {
+            x: self.images.batch(part).to_device(device),
+            classes: self.images.classes(part).map(|classes| classes.to_device(device)),
+            number: number + i as u64,
+            share: part.len() as f64 / indices.len() as f64,
+        };
+        indices.chunks(micro).enumerate().map(batch).collect()
     }
 
     /// Every image once in each epoch, in an order that seed and epoch determine.

@@ -18,8 +18,8 @@ const LEVELS: u64 = 1;
 const NOISE: u64 = 2;
 const SHIFTS: u64 = 3;
 
-/// A loss to descend.
-pub trait Objective: fmt::Debug {
+/// A loss to descend. It may move to another thread, where a replica of it computes at the same time.
+pub trait Objective: fmt::Debug + Send {
     /// The mean loss over a batch `[batch, channels, height, width]` in data units: a scalar.
     ///
     /// Its randomness is a pure function of `seed` and `step`.

@@ -69,11 +69,20 @@ impl Optimizer {
         self.average.device()
     }
 
+    /// The parameters themselves, by name.
+    pub fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.names.iter().cloned().zip(self.leaves.iter().map(Tensor::shallow_clone)).collect()
+    }
+
     /// One step down the gradient of `loss`.
     pub fn step(&mut self, loss: &Tensor, rate: f64) -> Result<(), Error> {
-        let gradients = Tensor::f_run_backward(&[loss], &self.leaves, false, false)?;
-        tch::no_grad(|| self.update(&flat(&gradients), rate));
+        self.descend(&gradient(loss, &self.leaves)?, rate);
         Ok(())
+    }
+
+    /// One step down a [`gradient`].
+    pub fn descend(&mut self, gradient: &Tensor, rate: f64) {
+        tch::no_grad(|| self.update(gradient, rate));
     }
 
     fn update(&mut self, gradient: &Tensor, rate: f64) {
@@ -133,6 +142,11 @@ impl Optimizer {
         });
         Ok(())
     }
+}
+
+/// ∇ `loss` with respect to all of `leaves`, one after the other in one flat tensor.
+pub fn gradient(loss: &Tensor, leaves: &[Tensor]) -> Result<Tensor, Error> {
+    Ok(flat(&Tensor::f_run_backward(&[loss], leaves, false, false)?))
 }
 
 fn flat(tensors: &[Tensor]) -> Tensor {
