@@ -61,26 +61,26 @@ impl Denoiser for MomentMatching<'_> {
     }
 }
 
-/// z with M z ≈ b for each image of a batch, from z = 0.
-fn conjugate_residuals(m: &dyn Fn(&Tensor) -> Tensor, b: Tensor, iterations: usize) -> Tensor {
-    let (mut z, mut r) = (b.zeros_like(), b);
+/// The solution of M z = `right` for each image of a batch, from z = 0.
+fn conjugate_residuals(apply: &dyn Fn(&Tensor) -> Tensor, right: Tensor, iterations: usize) -> Tensor {
+    let (mut solution, mut residual) = (right.zeros_like(), right);
     let mut directions: Vec<(Tensor, Tensor)> = Vec::with_capacity(iterations);
     for _ in 0..iterations.max(1) {
-        let (mut p, mut q) = (r.shallow_clone(), m(&r));
-        for (earlier, image) in &directions {
-            let along = dot(&q, image);
-            p = p - earlier * &along;
-            q = q - image * along;
+        let (mut direction, mut image) = (residual.copy(), apply(&residual));
+        for (earlier, its_image) in &directions {
+            let along = dot(&image, its_image);
+            direction -= earlier * &along;
+            image -= its_image * along;
         }
-        // Where nothing is left to solve, q is 0 and so is the step.
-        let norm = dot(&q, &q).sqrt().clamp_min(f64::from(f32::MIN_POSITIVE));
-        let (p, q) = (p / &norm, q / norm);
-        let along = dot(&r, &q);
-        z += &p * &along;
-        r -= &q * along;
-        directions.push((p, q));
+        // Where nothing is left to solve, the image is 0 and so is the step.
+        let norm = dot(&image, &image).sqrt().clamp_min(f64::from(f32::MIN_POSITIVE));
+        let (direction, image) = (direction / &norm, image / norm);
+        let along = dot(&residual, &image);
+        solution += &direction * &along;
+        residual -= &image * along;
+        directions.push((direction, image));
     }
-    z
+    solution
 }
 
 /// ⟨a, b⟩ for each image of a batch, in a shape that multiplies them.

@@ -179,18 +179,6 @@ impl Common {
         Ok(libtorch::device(&self.device)?)
     }
 
-    /// How many of `jobs` to compute at the same time: on the CPU, threads that work apart need not wait for each other at
-    /// every layer. libtorch's own threads share what is left.
-    fn workers(&self, device: Device, jobs: usize) -> usize {
-        if device.is_cuda() {
-            return 1;
-        }
-        let threads = tch::get_num_threads().max(1);
-        let workers = (threads as usize).min(jobs.max(1));
-        tch::set_num_threads(threads / workers as i32);
-        workers
-    }
-
     /// The kind of the network's numbers.
     fn kind(&self, device: Device) -> Result<Kind> {
         match self.precision {
@@ -254,6 +242,18 @@ impl Common {
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
             .with_prefix(what.to_owned())
     }
+}
+
+/// How many of `jobs` to compute at the same time: on the CPU, threads that work apart need not wait for each other at
+/// every layer. libtorch's own threads share what is left.
+fn workers(device: Device, jobs: usize) -> usize {
+    if device.is_cuda() {
+        return 1;
+    }
+    let threads = tch::get_num_threads().max(1);
+    let workers = (threads as usize).min(jobs.max(1));
+    tch::set_num_threads(threads / workers as i32);
+    workers
 }
 
 /// A choice given as a bare name, as YAML in braces, or as a YAML file.

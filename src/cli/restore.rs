@@ -31,6 +31,7 @@ use super::{
     Common, choice, data,
     images::{Loop, spread},
     sample::{Identity, PlanArgs, claim, finite, warn_outside},
+    workers,
 };
 
 /// Most samples of an image on the contact sheet.
@@ -337,7 +338,7 @@ impl Restore {
             bar: &bar,
         };
         let mean = mean_image(model, device);
-        let workers = self.common.workers(device, blocks.len());
+        let threads = workers(device, blocks.len());
         let jobs = blocks.into_iter().map(|block| {
             let pieces = sampling.pieces(&block.seeds);
             let likelihoods = pieces.map(|seeds| self.likelihood(model, problem, seeds)).collect::<Result<_>>()?;
@@ -351,7 +352,7 @@ impl Restore {
             Ok((sampling.images(&seeds, Some(&init), &score)?, block))
         };
         let mut samples: BTreeMap<usize, BTreeMap<u64, Tensor>> = BTreeMap::new();
-        spread(model, workers, jobs, compute, |(x, block)| {
+        spread(model, threads, jobs, compute, |(x, block)| {
             for &i in &block.wanted {
                 let image = (block.seeds[i] / each) as usize;
                 let drawn = samples.entry(image).or_default();

@@ -26,6 +26,7 @@ use tweedie::{
 use super::{
     Common, choice,
     images::{Loop, spread},
+    workers,
 };
 
 /// Most images on the contact sheet.
@@ -169,7 +170,7 @@ impl Sample {
     fn write_all(&self, blocks: &[Block], sampling: &Loop, init: Option<&Tensor>, model: &Model) -> Result<()> {
         let failure: Mutex<Option<Error>> = Mutex::new(None);
         let failed = || failure.lock().ok().and_then(|mut failure| failure.take()).map_or(Ok(()), Err);
-        let workers = self.common.workers(sampling.device, blocks.len());
+        let threads = workers(sampling.device, blocks.len());
         let jobs = blocks.iter().map(|block| {
             failed()?;
             Ok((block, init.map(|init| rows(init, block))))
@@ -180,7 +181,7 @@ impl Sample {
             Ok(block.wanted.iter().map(|&i| (self.file(block.seeds[i]), pixels.get(i as i64))).collect::<Vec<_>>())
         };
         rayon::in_place_scope(|scope| {
-            spread(model, workers, jobs, compute, |wanted| {
+            spread(model, threads, jobs, compute, |wanted| {
                 let failure = &failure;
                 scope.spawn(move |_| {
                     for (path, pixels) in wanted {

@@ -19,7 +19,7 @@ use tweedie::{
     yaml,
 };
 
-use super::{Common, INTERRUPTED, thousands};
+use super::{Common, INTERRUPTED, thousands, workers};
 
 /// Steps over which a point of the loss curve is averaged.
 const EVERY: u64 = 20;
@@ -50,8 +50,8 @@ impl Train {
             bail!("{}: holds a run already: --resume goes on with it, another `out` begins anew", out.display());
         }
         let start = if begun { Trainer::resume } else { Trainer::new };
-        let workers = self.common.workers(device, config.micro_batches());
-        let mut trainer = start(config, device, kind, workers)?;
+        let threads = workers(device, config.micro_batches());
+        let mut trainer = start(config, device, kind, threads)?;
         let parameters: usize = trainer.average().values().map(tch::Tensor::numel).sum();
         self.common.say(format_args!(
             "{} parameters on {device:?}, from step {} to {}",

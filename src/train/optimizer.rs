@@ -80,7 +80,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// One step down a [`gradient`].
+    /// One step down a flat gradient, as [`Optimizer::step`] takes it.
     pub fn descend(&mut self, gradient: &Tensor, rate: f64) {
         tch::no_grad(|| self.update(gradient, rate));
     }
