@@ -21,6 +21,10 @@ use tweedie::{
 
 const ZOO: &str = "tests/golden/zoo";
 
+/// What goes off takes hours or all memory, what is refused takes milliseconds; a machine that others share may stop
+/// for seconds in between, so that a second told nothing.
+const AT_ONCE: Duration = Duration::from_secs(30);
+
 fn open(name: &str) -> Archive {
     Archive::open(&Path::new(ZOO).join(name)).unwrap()
 }
@@ -154,7 +158,7 @@ fn bombs_are_refused_at_once() {
         let start = Instant::now();
         let fault = Pickle::read(stream).unwrap_err();
         assert_eq!(fault.what, why);
-        assert!(start.elapsed() < Duration::from_secs(1));
+        assert!(start.elapsed() < AT_ONCE);
     };
     refused(b"\x8e\x00\x00\x00\x00\x00\x00\x00\x10.", "an end before its time"); // 2^60 bytes
     refused(b"\x8d\xff\xff\xff\xff\xff\xff\xff\xff.", "an end before its time");
@@ -197,7 +201,7 @@ fn formats() -> Vec<(PathBuf, Vec<u8>)> {
     names.iter().map(|name| (PathBuf::from(name), fs::read(Path::new(ZOO).join(name)).unwrap())).collect()
 }
 
-/// Opens a file and loads all that it can: an error or not, but within a second, and nothing else.
+/// Opens a file and loads all that it can: an error or not, but at once, and nothing else.
 fn survive(file: &Path, bytes: &[u8], seen: &mut BTreeSet<String>) -> bool {
     fs::write(file, bytes).unwrap();
     let start = Instant::now();
@@ -205,7 +209,7 @@ fn survive(file: &Path, bytes: &[u8], seen: &mut BTreeSet<String>) -> bool {
         let root = archive.pickle().root();
         archive.tensors(root)?.iter().try_for_each(|(_, stored)| archive.load(stored).map(drop))
     });
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < AT_ONCE);
     if let Err(error) = &result {
         seen.insert(error.to_string());
     }

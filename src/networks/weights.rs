@@ -28,9 +28,8 @@ pub struct Weights {
     stored: Option<RefCell<BTreeMap<String, Tensor>>>,
     seed: u64,
     device: Device,
-    /// Of the network's numbers, and of the parameters, unless these stay as they are.
+    /// Of the network's numbers.
     kind: Kind,
-    convert: bool,
     named: RefCell<Vec<(String, Tensor)>>,
     problems: RefCell<Vec<String>>,
 }
@@ -44,18 +43,22 @@ impl fmt::Debug for Weights {
 impl Weights {
     /// Parameters drawn from `seed`, for training: f32, in a network that computes in `kind`.
     pub fn fresh(seed: u64, device: Device, kind: Kind) -> Self {
-        let (named, problems) = (RefCell::default(), RefCell::default());
-        Self { stored: None, seed, device, kind, convert: false, named, problems }
+        Self { stored: None, seed, device, kind, named: RefCell::default(), problems: RefCell::default() }
     }
 
     /// Parameters read from a file; they become `kind` on `device`.
     pub fn stored(tensors: BTreeMap<String, Tensor>, device: Device, kind: Kind) -> Self {
-        Self { stored: Some(RefCell::new(tensors)), convert: true, ..Self::fresh(0, device, kind) }
+        let convert = |(name, tensor): (String, Tensor)| (name, tensor.to_device(device).to_kind(kind));
+        Self::given(tensors.into_iter().map(convert).collect(), device, kind)
     }
 
     /// The parameters of another network as they are, for a replica of it that computes in `kind`: the two share them.
     pub fn shared(parameters: &[(String, Tensor)], device: Device, kind: Kind) -> Self {
         let tensors = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+        Self::given(tensors, device, kind)
+    }
+
+    fn given(tensors: BTreeMap<String, Tensor>, device: Device, kind: Kind) -> Self {
         Self { stored: Some(RefCell::new(tensors)), ..Self::fresh(0, device, kind) }
     }
 
@@ -77,9 +80,6 @@ impl Weights {
         let tensor = match &self.stored {
             None => self.draw(shape, init),
             Some(stored) => match stored.borrow_mut().remove(name) {
-                Some(tensor) if tensor.size() == shape && self.convert => {
-                    tensor.to_device(self.device).to_kind(self.kind)
-                }
                 Some(tensor) if tensor.size() == shape => tensor,
                 found => {
                     self.problems.borrow_mut().push(match found {

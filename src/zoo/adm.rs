@@ -3,12 +3,9 @@
 //! The names are our network's own. What shapes cannot tell is the number of heads, their order and the chain; the
 //! published files that differ from the rest are known by their widths.
 
-use super::{Recognised, Shapes};
+use super::{Recognised, Shapes, epsilon_card};
 use crate::{
-    card::Card,
     networks::{AdmConfig, AnyNetwork, Heads},
-    plan::Plan,
-    precondition::{AnyPrecondition, DdpmConfig, Prediction},
     schedule::{AnyChain, Cosine, LinearBeta},
 };
 
@@ -47,19 +44,15 @@ fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
         },
         if config.use_new_attention_order { "new order" } else { "legacy order" },
     );
-    let card = Card {
-        name: name.to_owned(),
-        about: format!("ADM, {side}×{side}"),
-        reference: "ADM (Dhariwal & Nichol 2021) in the layout of guided-diffusion".to_owned(),
-        data: String::new(),
-        licence: String::new(),
-        training: String::new(),
-        image: [config.in_channels, side, side],
-        network: AnyNetwork::Adm(config),
-        precondition: AnyPrecondition::Ddpm(DdpmConfig { beta: chain, prediction: Prediction::Epsilon }),
-        sample: Plan::ddim(),
-        restore: Plan::posterior(),
-    };
+    let image = [config.in_channels, side, side];
+    let card = epsilon_card(
+        name,
+        format!("ADM, {side}×{side}"),
+        "ADM (Dhariwal & Nichol 2021) in the layout of guided-diffusion",
+        image,
+        AnyNetwork::Adm(config),
+        chain,
+    );
     let names = shapes.iter().map(|(name, shape)| (name.clone(), (name.clone(), shape.clone()))).collect();
     Ok(Recognised { card, assumed, names })
 }

@@ -5,12 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Recognised, Shapes};
+use super::{Recognised, Shapes, epsilon_card};
 use crate::{
-    card::Card,
     networks::{AnyNetwork, UNetConfig},
-    plan::Plan,
-    precondition::{AnyPrecondition, DdpmConfig, Prediction},
     schedule::{AnyChain, LinearBeta},
 };
 
@@ -39,19 +36,15 @@ fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
     };
     let names: BTreeMap<_, _> = shapes.keys().filter_map(renamed).collect();
     let beta = AnyChain::LinearBeta(LinearBeta::default());
-    let card = Card {
-        name: name.to_owned(),
-        about: format!("DDPM, {side}×{side}"),
-        reference: "DDPM (Ho et al. 2020) in the layout of pesser/pytorch_diffusion and ermongroup/ddim".to_owned(),
-        data: String::new(),
-        licence: String::new(),
-        training: String::new(),
-        image: [config.in_channels, side, side],
-        network: AnyNetwork::Unet(config),
-        precondition: AnyPrecondition::Ddpm(DdpmConfig { beta, prediction: Prediction::Epsilon }),
-        sample: Plan::ddim(),
-        restore: Plan::posterior(),
-    };
+    let image = [config.in_channels, side, side];
+    let card = epsilon_card(
+        name,
+        format!("DDPM, {side}×{side}"),
+        "DDPM (Ho et al. 2020) in the layout of pesser/pytorch_diffusion and ermongroup/ddim",
+        image,
+        AnyNetwork::Unet(config),
+        beta,
+    );
     let assumed = format!(
         "images of {side}×{side} in −1 … 1, because attention lies at level {level} and the published networks attend \
          at {ATTENDS_AT}×{ATTENDS_AT}; ε at 1000 times of the linear-β chain; {GROUPS} groups"

@@ -15,6 +15,10 @@ use crate::{
         safetensors::Tensors,
         torch::{Archive, Stored},
     },
+    networks::AnyNetwork,
+    plan::Plan,
+    precondition::{AnyPrecondition, DdpmConfig, Prediction},
+    schedule::AnyChain,
 };
 
 /// The tensors of a file: name and shape.
@@ -39,6 +43,30 @@ const FAMILIES: [Family; 2] = [adm::recognise, ddpm::recognise];
 
 /// Endings of the files that may hold a family's checkpoint.
 pub const EXTENSIONS: [&str; 4] = ["ckpt", "pth", "pt", "bin"];
+
+/// The card of a published network that predicts ε on a chain of discrete times.
+fn epsilon_card(
+    name: &str,
+    about: String,
+    reference: &str,
+    image: [i64; 3],
+    network: AnyNetwork,
+    beta: AnyChain,
+) -> Card {
+    Card {
+        name: name.to_owned(),
+        about,
+        reference: reference.to_owned(),
+        data: String::new(),
+        licence: String::new(),
+        training: String::new(),
+        image,
+        network,
+        precondition: AnyPrecondition::Ddpm(DdpmConfig { beta, prediction: Prediction::Epsilon }),
+        sample: Plan::ddim(),
+        restore: Plan::posterior(),
+    }
+}
 
 /// Opens a checkpoint as its authors published it: card, what was assumed, the file's SHA-256, and the tensors under our
 /// names.
