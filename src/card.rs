@@ -49,6 +49,10 @@ pub struct Card {
     pub training: String,
     /// `[channels, height, width]`; pixels are −1 … 1.
     pub image: [i64; 3],
+    /// The pixels of the program that trained it. Everything here is in −1 … 1 all the same, σ too; `denoise` alone reads
+    /// and writes these.
+    #[serde(default = "Card::pixels", skip_serializing_if = "Card::usual")]
+    pub pixels: [f64; 2],
     /// F.
     pub network: AnyNetwork,
     /// How F becomes D.
@@ -60,6 +64,17 @@ pub struct Card {
 }
 
 impl Card {
+    /// The pixels of almost all programs.
+    pub const PIXELS: [f64; 2] = [-1.0, 1.0];
+
+    fn pixels() -> [f64; 2] {
+        Self::PIXELS
+    }
+
+    fn usual(pixels: &[f64; 2]) -> bool {
+        *pixels == Self::PIXELS
+    }
+
     /// From the text of a card; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         crate::yaml::parse(text, path)
@@ -197,7 +212,7 @@ fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, PathBuf, 
         Some("safetensors") => Ok((None, path.to_owned(), read(path)?)),
         _ if path.exists() => {
             let cause = "is no model that can be opened: a card (.yaml), a .safetensors file with a card, or a checkpoint \
-                         (.ckpt, .pth, .pt, .bin) of a known family is wanted";
+                         (.ckpt, .pth, .pt, .bin, .pkl) of a known family is wanted";
             Err(Error::file(path, cause))
         }
         _ => {
@@ -205,6 +220,15 @@ fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, PathBuf, 
             Err(Error::file(path, format!("no such model or file; the models that ship are: {known}")))
         }
     }
+}
+
+/// The last of `weights=ema` and `weights=raw`.
+fn weights(settings: &[String]) -> Result<zoo::Weights, Error> {
+    settings.last().map_or(Ok(zoo::Weights::default()), |setting| match setting.as_str() {
+        "weights=ema" => Ok(zoo::Weights::Ema),
+        "weights=raw" => Ok(zoo::Weights::Raw),
+        _ => Err(Error::file(Path::new("--set"), format!("{setting}: weights are ema or raw"))),
+    })
 }
 
 impl Model {
@@ -218,11 +242,13 @@ impl Model {
         let path = Path::new(model);
         let published = path.extension().and_then(|e| e.to_str()).is_some_and(|e| zoo::EXTENSIONS.contains(&e));
         if published && path.exists() {
-            let (card, mut assumed, sha256, tensors) = zoo::open(path)?;
+            let (choice, settings): (Vec<_>, Vec<_>) =
+                settings.iter().cloned().partition(|setting| setting.starts_with("weights="));
+            let (card, mut assumed, sha256, tensors) = zoo::open(path, weights(&choice)?)?;
             if !settings.is_empty() {
                 assumed += "; but what was set replaces this";
             }
-            let card = card.with(settings)?;
+            let card = card.with(&settings)?;
             return Self::build(card, path.to_owned(), sha256, assumed, Weights::stored(tensors, device, kind));
         }
         let Found { card: (card, path), source, sha256, tensors } = find(model, models::SHIPPED)?;

@@ -56,21 +56,57 @@ pub struct Pretrained {
 }
 
 impl Pretrained {
+    /// D(x, σ | class): the images of a batch are known to be of these classes, one for each, if the network has any.
+    pub fn of(&self, classes: Option<&[i64]>) -> OfClass<'_> {
+        OfClass { prior: self, classes: classes.map(Tensor::from_slice) }
+    }
+
     /// out · F(input · x, label).
-    fn output(&self, x: &Tensor, Scaling { out, input, label, .. }: Scaling) -> Tensor {
+    fn output(&self, x: &Tensor, class: Option<&Tensor>, Scaling { out, input, label, .. }: Scaling) -> Tensor {
         let label = Tensor::full([x.size()[0]], label, (Kind::Float, x.device()));
-        self.network.forward(&(x * input), &label) * out
+        self.network.forward(&(x * input), &label, class) * out
+    }
+
+    fn denoised(&self, x: &Tensor, sigma: f64, class: Option<&Tensor>) -> Tensor {
+        let scaling = self.precondition.at(sigma);
+        x * (1.0 + scaling.skip_minus_one) + self.output(x, class, scaling)
+    }
+
+    fn rest(&self, x: &Tensor, sigma: f64, class: Option<&Tensor>) -> Tensor {
+        let scaling = self.precondition.at(sigma);
+        self.output(x, class, scaling) + x * scaling.skip_minus_one
     }
 }
 
 impl Denoiser for Pretrained {
     fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
-        let scaling = self.precondition.at(sigma);
-        x * (1.0 + scaling.skip_minus_one) + self.output(x, scaling)
+        self.denoised(x, sigma, None)
     }
 
     fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
-        let scaling = self.precondition.at(sigma);
-        self.output(x, scaling) + x * scaling.skip_minus_one
+        self.rest(x, sigma, None)
+    }
+}
+
+/// See [`Pretrained::of`].
+#[derive(Debug)]
+pub struct OfClass<'a> {
+    prior: &'a Pretrained,
+    classes: Option<Tensor>,
+}
+
+impl OfClass<'_> {
+    fn beside(&self, x: &Tensor) -> Option<Tensor> {
+        self.classes.as_ref().map(|classes| classes.to_device(x.device()))
+    }
+}
+
+impl Denoiser for OfClass<'_> {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.prior.denoised(x, sigma, self.beside(x).as_ref())
+    }
+
+    fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.prior.rest(x, sigma, self.beside(x).as_ref())
     }
 }

@@ -23,6 +23,7 @@ fn config() -> AnyNetwork {
         layers_per_block: 1,
         attention_levels: vec![1],
         norm_num_groups: 32,
+        attends_once_up: false,
     })
 }
 
@@ -51,7 +52,7 @@ fn the_unet_computes_what_diffusers_computes() {
     let model = pretrained(Prediction::Epsilon);
     let x = golden("z.npy");
     let input = &x * model.precondition.at(SIGMA).input;
-    let raw = model.network.forward(&input, &Tensor::from_slice(&[300f32, 300.0]));
+    let raw = model.network.forward(&input, &Tensor::from_slice(&[300f32, 300.0]), None);
     assert!(largest(&(raw - golden("raw.npy"))) < F32);
 }
 

@@ -11,6 +11,7 @@ mod networks;
 mod operators;
 mod originals;
 mod posterior;
+mod preconditions;
 mod schedules;
 mod shipped;
 mod training;

@@ -5,9 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use tch::{Device, Kind, Tensor};
-use tweedie::{card::Model, denoiser::Denoiser, images};
+use tweedie::{
+    card::{Card, Model},
+    denoiser::Denoiser,
+    images,
+};
 
-use super::{Common, sample::finite};
+use super::{Common, classes::ClassArgs, sample::finite};
 
 /// Denoise once: D(x, σ) = E[clean | x] for x = clean + σ n
 #[derive(Args, Debug)]
@@ -15,15 +19,17 @@ use super::{Common, sample::finite};
   tweedie denoise fashion-mnist --sigma 0.5 noisy.npy clean.npy     # data units, −1 … 1
   tweedie denoise fashion-mnist --sigma 0.5 noisy.png clean.png")]
 pub struct Denoise {
-    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.ckpt)
+    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.pth, .pt, .ckpt, .pkl)
     model: String,
-    /// σ of the noise, in the model's own pixel range −1 … 1
+    /// σ of the noise, in the pixel range of the program that trained the model: −1 … 1, but for a few 0 … 1
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     sigma: f64,
     /// .npy (f32, [batch, channels, height, width]) or an image
     input: PathBuf,
     /// .npy or .png
     output: PathBuf,
+    #[command(flatten)]
+    class: ClassArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -34,23 +40,34 @@ impl Denoise {
             bail!("--sigma must be positive, but is {}", self.sigma);
         }
         let (model, device) = self.common.open(&self.model)?;
-        let x = self.read(&model)?;
-        let denoised = tch::no_grad(|| model.denoiser.denoise(&x.to_device(device), self.sigma)).to_device(Device::Cpu);
+        let classes = self.class.of(&model)?;
+        let pixels = Pixels(model.card.pixels);
+        let x = self.read(&model, pixels)?;
+        let rows = classes.rows(0..x.size()[0] as u64);
+        let (sigma, state) = (pixels.scale() * self.sigma, x.to_device(device));
+        let denoised = tch::no_grad(|| model.denoiser.of(rows.as_deref()).denoise(&state, sigma));
+        let denoised = denoised.to_device(Device::Cpu);
         finite(&denoised, &self.input).context("the network's answer")?;
-        self.write(&denoised)?;
+        self.write(&denoised, pixels)?;
         let (min, max) = model.range();
-        if self.sigma < min || self.sigma > max {
+        if sigma < min || sigma > max {
+            let (min, max) = (min / pixels.scale(), max / pixels.scale());
             self.common.say(format_args!("note: the network was trained for σ from {min:.4} to {max:.4}"));
+        }
+        if pixels.0 != Card::PIXELS {
+            let [black, white] = pixels.0;
+            self.common.say(format_args!("pixels of {black} … {white}, as the program that trained it had them"));
         }
         self.common.say(format_args!("{} images in {}", x.size()[0], self.output.display()));
         self.common.record(&serde_json::json!({"images": x.size()[0], "sigma": self.sigma, "out": self.output}))
     }
 
-    fn read(&self, model: &Model) -> Result<Tensor> {
+    /// The images, in −1 … 1.
+    fn read(&self, model: &Model, pixels: Pixels) -> Result<Tensor> {
         let x = if is_npy(&self.input) {
-            Tensor::read_npy(&self.input)
-                .with_context(|| format!("{}: not a readable .npy file", self.input.display()))?
-                .to_kind(Kind::Float)
+            let x = Tensor::read_npy(&self.input)
+                .with_context(|| format!("{}: not a readable .npy file", self.input.display()))?;
+            pixels.read(&x.to_kind(Kind::Float))
         } else {
             images::from_bytes(&images::read(&self.input, model.card.image[0])?).unsqueeze(0)
         };
@@ -63,14 +80,35 @@ impl Denoise {
         Ok(x)
     }
 
-    fn write(&self, x: &Tensor) -> Result<()> {
+    fn write(&self, x: &Tensor, pixels: Pixels) -> Result<()> {
         if !is_npy(&self.output) {
             if x.size()[0] != 1 {
                 bail!("{}: {} images do not fit one picture: write .npy", self.output.display(), x.size()[0]);
             }
             return Ok(images::write_png(&self.output, &images::to_bytes(&x.get(0)))?);
         }
-        Ok(images::write_npy(&self.output, x)?)
+        Ok(images::write_npy(&self.output, &pixels.write(x))?)
+    }
+}
+
+/// Black and white of the program that trained the network.
+#[derive(Clone, Copy)]
+struct Pixels([f64; 2]);
+
+impl Pixels {
+    /// How much wider −1 … 1 is.
+    fn scale(self) -> f64 {
+        2.0 / (self.0[1] - self.0[0])
+    }
+
+    /// To −1 … 1.
+    fn read(self, x: &Tensor) -> Tensor {
+        if self.0 == Card::PIXELS { x.shallow_clone() } else { (x - self.0[0]) * self.scale() - 1.0 }
+    }
+
+    /// From −1 … 1.
+    fn write(self, x: &Tensor) -> Tensor {
+        if self.0 == Card::PIXELS { x.shallow_clone() } else { (x + 1.0) / self.scale() + self.0[0] }
     }
 }
 

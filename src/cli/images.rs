@@ -37,8 +37,8 @@ pub struct Loop<'a> {
     pub bar: &'a ProgressBar,
 }
 
-/// The score of the i-th piece of a block.
-pub type ScoreOf<'a> = dyn Fn(usize) -> Box<dyn Score + 'a> + 'a;
+/// The score of the i-th piece of a block, and of its seeds.
+pub type ScoreOf<'a> = dyn Fn(usize, &[u64]) -> Box<dyn Score + 'a> + 'a;
 
 impl Loop<'_> {
     /// The seeds that the network sees together.
@@ -52,7 +52,7 @@ impl Loop<'_> {
         let mut solved = Vec::new();
         for (i, seeds) in self.pieces(seeds).enumerate() {
             let count = seeds.len() as i64;
-            solved.push(self.solve(seeds, init.map(|init| init.narrow(0, first, count)), &*score(i))?);
+            solved.push(self.solve(seeds, init.map(|init| init.narrow(0, first, count)), &*score(i, seeds))?);
             first += count;
         }
         Ok(Tensor::cat(&solved, 0))

@@ -10,7 +10,7 @@ use super::{Common, thousands};
 /// Show a model's architecture, conventions, parameters and hash
 #[derive(Args, Debug)]
 pub struct Inspect {
-    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.ckpt)
+    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.pth, .pt, .ckpt, .pkl)
     model: String,
     /// List every tensor with its shape
     #[arg(long)]

@@ -1,5 +1,6 @@
 //! One file for each subcommand; here is what they share.
 
+mod classes;
 mod denoise;
 mod doctor;
 mod evaluate;

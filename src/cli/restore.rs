@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 use tweedie::{
     blocks::{self, Block},
     card::Model,
-    denoiser::{Denoiser, Pretrained, Score},
+    denoiser::{Denoiser, OfClass, Score},
     exact::Gaussian,
     images,
     likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
@@ -28,7 +28,9 @@ use tweedie::{
 };
 
 use super::{
-    Common, choice, data,
+    Common, choice,
+    classes::{ClassArgs, Classes},
+    data,
     images::{Loop, spread},
     sample::{Identity, PlanArgs, claim, finite, warn_outside},
     workers,
@@ -46,7 +48,7 @@ const SHOWN: usize = 8;
   tweedie restore fashion-mnist --measurement y.npy --mask mask.png --noise 0.05
 Images are damaged first (y = A x + η n), so that PSNR can be told; --measurement takes what is damaged already.")]
 pub struct Restore {
-    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.ckpt)
+    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.pth, .pt, .ckpt, .pkl)
     model: String,
     /// An image, a folder of images, or '{kind: idx, images: FILE, pad: 2}'
     #[arg(long, value_name = "FILE|DIR", required_unless_present = "measurement", conflicts_with = "measurement")]
@@ -83,6 +85,8 @@ pub struct Restore {
     samples: usize,
     #[command(flatten)]
     plan: PlanArgs,
+    #[command(flatten)]
+    class: ClassArgs,
     /// Compare with the linear estimate of a Gaussian prior fitted to these images: DIR or '{kind: idx, …}'
     #[arg(long, value_name = "DATA")]
     baseline: Option<String>,
@@ -124,15 +128,15 @@ struct Problem {
 /// A block of samples, ready for a thread of its own.
 struct Job {
     block: Block,
-    /// E[X], `[1, channels, height, width]`.
-    mean: Tensor,
+    /// E[X] of each sample's class, `[batch, channels, height, width]`.
+    means: Tensor,
     /// One for each piece of the block.
     likelihoods: Vec<GaussianLikelihood>,
 }
 
 /// The posterior of some samples.
 struct Restoring<'a> {
-    prior: &'a Pretrained,
+    prior: OfClass<'a>,
     likelihood: &'a GaussianLikelihood,
     method: Method,
     iterations: usize,
@@ -140,11 +144,11 @@ struct Restoring<'a> {
 
 impl Restoring<'_> {
     fn with<T>(&self, act: impl FnOnce(&dyn Score) -> T) -> T {
-        let &Self { prior, likelihood, iterations, .. } = self;
+        let Self { prior, likelihood, iterations, .. } = self;
         match self.method {
-            Method::Mmps => act(&MomentMatching { prior, likelihood, iterations }),
-            Method::Annealed => act(&Annealed { prior, likelihood }),
-            Method::Walk => act(&Posterior { prior, likelihood }),
+            Method::Mmps => act(&MomentMatching { prior, likelihood, iterations: *iterations }),
+            Method::Annealed => act(&Annealed { prior, likelihood: *likelihood }),
+            Method::Walk => act(&Posterior { prior, likelihood: *likelihood }),
         }
     }
 }
@@ -191,6 +195,7 @@ impl Restore {
             bail!("--noise must be positive, but is {}", self.noise);
         }
         let (model, device) = self.common.open(&self.model)?;
+        let classes = self.class.of(&model)?;
         let problem = self.problem(&model, device)?;
         let plan = match self.method {
             Method::Mmps => self.plan.over(&model.card.restore)?,
@@ -200,7 +205,8 @@ impl Restore {
         warn_outside(&self.common, &model, &plan)?;
         let likelihood = self.likelihood(&model, &problem, &[0])?;
         let limit = likelihood.step_limit();
-        let walk = plan.walk(model.range())?.capped(self.posterior(&model, &likelihood).step_limit());
+        let posterior = self.posterior(&model, &likelihood, classes.rows([0]).as_deref());
+        let walk = plan.walk(model.range())?.capped(posterior.step_limit());
         self.common.say(format_args!(
             "η = {} for pixels 0 … 1 ({} in data units −1 … 1), {}, {} evaluations a sample",
             self.noise,
@@ -218,6 +224,7 @@ impl Restore {
             model: &model.card.name,
             sha256: &model.sha256,
             set: &self.common.set,
+            classes: classes.list(),
             plan: &plan,
             batch: (!self.common.deterministic).then_some(batch),
             device: if device.is_cuda() { "cuda" } else { "cpu" },
@@ -226,7 +233,7 @@ impl Restore {
         };
         claim(&self.out, &identity)?;
         let baseline = self.baseline(&problem)?;
-        self.solve(&model, &problem, &walk, device, batch, baseline.as_ref())?;
+        self.solve(&model, &problem, &walk, &classes, (device, batch), baseline.as_ref())?;
         self.report(&problem, baseline.as_ref())
     }
 
@@ -309,8 +316,13 @@ impl Restore {
         Ok(GaussianLikelihood::new(operator, measurement, problem.eta, model.card.image)?.with_limit(rule))
     }
 
-    fn posterior<'a>(&self, model: &'a Model, likelihood: &'a GaussianLikelihood) -> Restoring<'a> {
-        Restoring { prior: &model.denoiser, likelihood, method: self.method, iterations: self.iterations }
+    fn posterior<'a>(
+        &self,
+        model: &'a Model,
+        likelihood: &'a GaussianLikelihood,
+        classes: Option<&[i64]>,
+    ) -> Restoring<'a> {
+        Restoring { prior: model.denoiser.of(classes), likelihood, method: self.method, iterations: self.iterations }
     }
 
     /// Draws all samples that are missing; an image is finished, and written, when its last sample is.
@@ -319,8 +331,8 @@ impl Restore {
         model: &Model,
         problem: &Problem,
         walk: &Walk,
-        device: Device,
-        batch: u64,
+        classes: &Classes,
+        (device, batch): (Device, u64),
         baseline: Option<&Tensor>,
     ) -> Result<()> {
         let each = self.samples as u64;
@@ -337,18 +349,25 @@ impl Restore {
             deterministic: self.common.deterministic,
             bar: &bar,
         };
-        let mean = mean_image(model, device);
+        let mut known: BTreeMap<Option<i64>, Tensor> = BTreeMap::new();
+        let mut mean_of = |seed: &u64| {
+            let class = classes.at(seed / each);
+            known.entry(class).or_insert_with(|| mean_image(model, class, device)).shallow_clone()
+        };
         let threads = workers(device, blocks.len());
         let jobs = blocks.into_iter().map(|block| {
             let pieces = sampling.pieces(&block.seeds);
             let likelihoods = pieces.map(|seeds| self.likelihood(model, problem, seeds)).collect::<Result<_>>()?;
-            Ok(Job { mean: mean.shallow_clone(), likelihoods, block })
+            let means = Tensor::cat(&block.seeds.iter().map(&mut mean_of).collect::<Vec<_>>(), 0);
+            Ok(Job { block, means, likelihoods })
         });
-        let compute = |model: &Model, Job { block, mean, likelihoods }: Job| {
+        let compute = |model: &Model, Job { block, means, likelihoods }: Job| {
             let seeds: Vec<u64> = block.seeds.iter().map(|seed| seed + shift).collect();
-            let means = mean.repeat([seeds.len() as i64, 1, 1, 1]);
             let init = &means + Seeded(seeds.clone()).like(&means, 0, 0) * sampling.start;
-            let score = |i: usize| -> Box<dyn Score + '_> { Box::new(self.posterior(model, &likelihoods[i])) };
+            let score = |i: usize, seeds: &[u64]| -> Box<dyn Score + '_> {
+                let classes = classes.rows(seeds.iter().map(|seed| (seed - shift) / each));
+                Box::new(self.posterior(model, &likelihoods[i], classes.as_deref()))
+            };
             Ok((sampling.images(&seeds, Some(&init), &score)?, block))
         };
         let mut samples: BTreeMap<usize, BTreeMap<u64, Tensor>> = BTreeMap::new();
@@ -465,16 +484,17 @@ fn pair(what: &str) -> (String, String) {
     (what.to_owned(), what.to_owned())
 }
 
-/// E[X], `[1, channels, height, width]`: what the network answers where noise hides everything.
+/// E[X] of a class, `[1, channels, height, width]`: what the network answers where noise hides everything.
 ///
 /// Walks for posteriors begin at this image with noise of the first level: none of their few steps is then spent on
 /// finding out what all images have in common.
-fn mean_image(model: &Model, device: Device) -> Tensor {
+fn mean_image(model: &Model, class: Option<i64>, device: Device) -> Tensor {
     let [channels, height, width] = model.card.image;
     let (_, sigma) = model.range();
     let blank = Tensor::zeros([1, channels, height, width], (Kind::Float, device));
     let noise = Seeded(vec![0]).like(&blank, 0, 0) * model.denoiser.precondition.start(sigma);
-    tch::no_grad(|| model.denoiser.denoise(&noise, sigma))
+    let class = class.map(|class| [class]);
+    tch::no_grad(|| model.denoiser.of(class.as_ref().map(<[i64; 1]>::as_slice)).denoise(&noise, sigma))
 }
 
 /// Mean and standard deviation over the samples; one sample has no spread.

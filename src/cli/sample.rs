@@ -17,6 +17,7 @@ use tweedie::{
     Error,
     blocks::{self, Block},
     card::Model,
+    denoiser::Score,
     images,
     plan::{AnySampler, Plan},
     schedule::AnySchedule,
@@ -25,6 +26,7 @@ use tweedie::{
 
 use super::{
     Common, choice,
+    classes::{ClassArgs, Classes},
     images::{Loop, spread},
     workers,
 };
@@ -40,10 +42,12 @@ const SHOWN: usize = 100;
   tweedie sample fashion-mnist --sampler '{kind: ddim, eta: 0.5}' --schedule '{kind: karras, max: 40}'
   tweedie sample fashion-mnist --sampler plan.yaml      # a file with schedule, steps and sampler")]
 pub struct Sample {
-    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.ckpt)
+    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.pth, .pt, .ckpt, .pkl)
     model: String,
     #[command(flatten)]
     plan: PlanArgs,
+    #[command(flatten)]
+    class: ClassArgs,
     /// Which images: each seed is one image, the same whatever else is drawn
     #[arg(long, default_value = "0-63", value_name = "SEEDS")]
     seeds: String,
@@ -102,6 +106,8 @@ pub struct Identity<'a> {
     pub sha256: &'a str,
     /// What replaced values of the card.
     pub set: &'a [String],
+    /// Over which images go in turn; empty for a network without classes.
+    pub classes: &'a [i64],
     /// Schedule, steps and sampler.
     pub plan: &'a Plan,
     /// Size of the blocks; irrelevant if deterministic.
@@ -118,6 +124,7 @@ impl Sample {
     pub fn run(&self) -> Result<()> {
         let seeds = blocks::parse(&self.seeds)?;
         let (model, device) = self.common.open(&self.model)?;
+        let classes = self.class.of(&model)?;
         let plan = self.plan.over(&model.card.sample)?;
         let walk = plan.walk(model.range())?;
         warn_outside(&self.common, &model, &plan)?;
@@ -128,6 +135,7 @@ impl Sample {
             model: &model.card.name,
             sha256: &model.sha256,
             set: &self.common.set,
+            classes: classes.list(),
             plan: &plan,
             batch: (!self.common.deterministic).then_some(batch),
             device: if device.is_cuda() { "cuda" } else { "cpu" },
@@ -148,7 +156,7 @@ impl Sample {
             deterministic: self.common.deterministic,
             bar: &bar,
         };
-        self.write_all(&blocks, &sampling, init.as_ref(), &model)?;
+        self.write_all(&blocks, &sampling, init.as_ref(), &model, &classes)?;
         bar.finish_and_clear();
         let sheet = self.sheet(&seeds)?;
         let seconds = start.elapsed().as_secs_f64();
@@ -167,7 +175,14 @@ impl Sample {
     }
 
     /// Computes block after block, and meanwhile writes the images of those that are done.
-    fn write_all(&self, blocks: &[Block], sampling: &Loop, init: Option<&Tensor>, model: &Model) -> Result<()> {
+    fn write_all(
+        &self,
+        blocks: &[Block],
+        sampling: &Loop,
+        init: Option<&Tensor>,
+        model: &Model,
+        classes: &Classes,
+    ) -> Result<()> {
         let failure: Mutex<Option<Error>> = Mutex::new(None);
         let failed = || failure.lock().ok().and_then(|mut failure| failure.take()).map_or(Ok(()), Err);
         let threads = workers(sampling.device, blocks.len());
@@ -176,7 +191,10 @@ impl Sample {
             Ok((block, init.map(|init| rows(init, block))))
         });
         let compute = |model: &Model, (block, init): (&Block, Option<Tensor>)| {
-            let x = sampling.images(&block.seeds, init.as_ref(), &|_| Box::new(&model.denoiser))?;
+            let score = |_: usize, seeds: &[u64]| -> Box<dyn Score + '_> {
+                Box::new(model.denoiser.of(classes.rows(seeds.iter().copied()).as_deref()))
+            };
+            let x = sampling.images(&block.seeds, init.as_ref(), &score)?;
             let pixels = images::to_bytes(&x);
             Ok(block.wanted.iter().map(|&i| (self.file(block.seeds[i]), pixels.get(i as i64))).collect::<Vec<_>>())
         };
@@ -257,8 +275,8 @@ pub fn warn_outside(common: &Common, model: &Model, plan: &Plan) -> Result<()> {
     // A schedule that ends at the model's own level may miss it by a rounding.
     if sigmas.max() > max * 1.001 || sigmas.min() < min * 0.999 {
         common.say(format_args!(
-            "note: σ goes from {:.4} to {:.4}, but the network was trained from {max:.4} to {min:.4}; outside, it is \
-             told its nearest level",
+            "note: σ goes from {:.4} to {:.4}, but the network was trained from {max:.4} to {min:.4}; outside, its \
+             answers are guesses",
             sigmas.max(),
             sigmas.min(),
         ));

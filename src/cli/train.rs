@@ -118,6 +118,7 @@ fn card(config: &Training) -> Result<String> {
             licence: String::new(),
             training,
             image,
+            pixels: Card::PIXELS,
             network: denoise.network.clone(),
             precondition: denoise.precondition.clone(),
             sample: Plan::ddim(),

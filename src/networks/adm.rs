@@ -16,6 +16,7 @@ const EPSILON: f64 = 1e-5;
 /// The hyper-parameters of an [`Adm`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "the original program's own choices")]
 pub struct AdmConfig {
     /// Channels of the images: 3 as a rule.
     pub in_channels: i64,
@@ -29,6 +30,9 @@ pub struct AdmConfig {
     pub num_res_blocks: usize,
     /// The levels (0 is the finest) whose blocks are followed by self-attention.
     pub attention_levels: Vec<usize>,
+    /// The middle attends between its two blocks.
+    #[serde(default = "yes")]
+    pub middle_attention: bool,
     /// How attention is divided.
     pub heads: Heads,
     /// Queries of all heads first, then all keys and values; else each head has its three side by side.
@@ -41,9 +45,17 @@ pub struct AdmConfig {
     /// Classes that the network was told in training.
     #[serde(default)]
     pub num_classes: Option<i64>,
-    /// The class to make images of.
-    #[serde(default)]
-    pub class: Option<i64>,
+    /// Normalisations have 32 groups, or fewer where these would have fewer channels than this.
+    #[serde(default = "one")]
+    pub min_channels_per_group: i64,
+}
+
+fn one() -> i64 {
+    1
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// How many heads attention has.
@@ -77,27 +89,31 @@ impl AdmConfig {
         if widths.is_empty() || self.in_channels < 1 || self.num_res_blocks < 1 || self.model_channels < 2 {
             return wrong("a U-Net with channels, levels and blocks", format!("{self:?}"));
         }
-        if widths.iter().any(|width| *width < GROUPS || width % GROUPS != 0) {
-            return wrong("of widths that its 32 groups divide", format!("{widths:?}"));
+        if self.min_channels_per_group < 1 || widths.iter().any(|width| *width < 1 || width % self.groups(*width) != 0)
+        {
+            return wrong("of widths that its groups divide", format!("{widths:?}"));
         }
         if self.out_channels != self.in_channels && self.out_channels != 2 * self.in_channels {
             return wrong("with as many or twice as many channels out as in", self.out_channels.to_string());
         }
         let attends = |level: &usize| widths.get(*level).is_some_and(|width| self.heads.fits(*width));
-        if !self.attention_levels.iter().all(attends) || !self.heads.fits(widths[widths.len() - 1]) {
+        if !self.attention_levels.iter().all(attends)
+            || (self.middle_attention && !self.heads.fits(widths[widths.len() - 1]))
+        {
             return wrong(
                 "with heads that divide the widths that attend (set heads, as in heads={width: 16})",
                 format!("{:?} of {widths:?}", self.heads),
             );
         }
-        match (self.num_classes, self.class) {
-            (None, None) => Ok(()),
-            (Some(count), Some(class)) if (0..count).contains(&class) => Ok(()),
-            (Some(count), None) => {
-                wrong("told which class to make (set class, below the number of classes)", count.to_string())
-            }
-            (_, Some(class)) => wrong("one that knows the class", class.to_string()),
-        }
+        Ok(())
+    }
+
+    fn groups(&self, channels: i64) -> i64 {
+        GROUPS.min(channels / self.min_channels_per_group).max(1)
+    }
+
+    fn norm(&self, path: &Path, channels: i64) -> GroupNorm {
+        GroupNorm::new(path, self.groups(channels), channels, EPSILON)
     }
 }
 
@@ -136,10 +152,10 @@ impl ResBlock {
         let scale_shift = config.use_scale_shift_norm;
         let told = if scale_shift { 2 * outputs } else { outputs };
         Self {
-            norm1: GroupNorm::new(&(path / "in_layers.0"), GROUPS, inputs, EPSILON),
+            norm1: config.norm(&(path / "in_layers.0"), inputs),
             conv1: Conv::new(&(path / "in_layers.2"), inputs, outputs, 3),
             time: Linear::new(&(path / "emb_layers.1"), 4 * config.model_channels, told),
-            norm2: GroupNorm::new(&(path / "out_layers.0"), GROUPS, outputs, EPSILON),
+            norm2: config.norm(&(path / "out_layers.0"), outputs),
             conv2: Conv::zero(&(path / "out_layers.3"), outputs, outputs, 3),
             shortcut: (inputs != outputs).then(|| Conv::new(&(path / "skip_connection"), inputs, outputs, 1)),
             resize,
@@ -179,7 +195,7 @@ struct Attention {
 impl Attention {
     fn new(path: &Path, config: &AdmConfig, channels: i64) -> Self {
         Self {
-            norm: GroupNorm::new(&(path / "norm"), GROUPS, channels, EPSILON),
+            norm: config.norm(&(path / "norm"), channels),
             qkv: Linear::convolution(&(path / "qkv"), channels, 3 * channels),
             out: Linear::convolution(&(path / "proj_out"), channels, channels),
             heads: config.heads.count(channels),
@@ -259,12 +275,12 @@ impl Adm {
         let conv_in = Conv::new(&(root / "input_blocks.0.0"), config.in_channels, first, 3);
         let mut skips = vec![first];
         let down = Self::down(&(root / "input_blocks"), config, &mut skips);
-        let middle = root / "middle_block";
-        let middle = vec![
-            Part::Res(ResBlock::new(&(&middle / 0), config, deepest, deepest, Resize::Keep)),
-            Part::Attention(Attention::new(&(&middle / 1), config, deepest)),
-            Part::Res(ResBlock::new(&(&middle / 2), config, deepest, deepest, Resize::Keep)),
-        ];
+        let path = root / "middle_block";
+        let mut middle = vec![Part::Res(ResBlock::new(&(&path / 0), config, deepest, deepest, Resize::Keep))];
+        if config.middle_attention {
+            middle.push(Part::Attention(Attention::new(&(&path / 1), config, deepest)));
+        }
+        middle.push(Part::Res(ResBlock::new(&(&path / middle.len()), config, deepest, deepest, Resize::Keep)));
         let up = Self::up(&(root / "output_blocks"), config, &mut skips);
         Ok(Self {
             config: config.clone(),
@@ -276,7 +292,7 @@ impl Adm {
             down,
             middle,
             up,
-            norm_out: GroupNorm::new(&(root / "out.0"), GROUPS, first, EPSILON),
+            norm_out: config.norm(&(root / "out.0"), first),
             conv_out: Conv::zero(&(root / "out.2"), first, config.out_channels, 3),
         })
     }
@@ -337,12 +353,12 @@ impl Adm {
 }
 
 impl Network for Adm {
-    fn forward(&self, x: &Tensor, label: &Tensor) -> Tensor {
+    fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
         let [first, second] = &self.embed;
         let time = self.sinusoidal.forward(label).to_kind(self.kind);
         let mut embedding = second.forward(&first.forward(&time).silu());
-        if let (Some(classes), Some(class)) = (&self.classes, self.config.class) {
-            embedding += classes.get(class);
+        if let (Some(classes), Some(class)) = (&self.classes, class) {
+            embedding += classes.index_select(0, class);
         }
         let embedding = embedding.silu();
         let through = |h: Tensor, parts: &[Part]| parts.iter().fold(h, |h, part| part.forward(&h, &embedding));
@@ -364,5 +380,9 @@ impl Network for Adm {
     fn check(&self, shape: [i64; 3]) -> Result<(), Error> {
         let stride = 1 << (self.config.block_out_channels.len() - 1);
         super::multiples(shape, self.config.in_channels, stride)
+    }
+
+    fn classes(&self) -> Option<i64> {
+        self.config.num_classes
     }
 }

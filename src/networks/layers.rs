@@ -3,9 +3,11 @@
 //! Images are `[batch, channels, height, width]`, channels-last in memory. A layer computes in the kind of its input: where
 //! parameters are f32 and images bf16, as in training, it rounds its parameters on the way.
 
+use std::f64::consts::TAU;
+
 use tch::{Device, Kind, Tensor};
 
-use super::weights::{Init, Path};
+use super::weights::{FREQUENCIES, Init, Path};
 
 /// The same tensor with its channels side by side in memory, as convolutions like it.
 pub fn channels_last(x: &Tensor) -> Tensor {
@@ -133,6 +135,25 @@ impl Sinusoidal {
         let angles = time.unsqueeze(1) * self.frequencies.unsqueeze(0);
         let (sines, cosines) = (angles.sin(), angles.cos());
         Tensor::cat(&if self.cosines_first { [cosines, sines] } else { [sines, cosines] }, 1)
+    }
+}
+
+/// Sines and cosines of a label's product with random frequencies [Score SDE, Appendix C; Tancik et al. 2020].
+#[derive(Debug)]
+pub struct Fourier {
+    frequencies: Tensor,
+}
+
+impl Fourier {
+    /// `features / 2` frequencies, which are the file's.
+    pub fn new(path: &Path, features: i64) -> Self {
+        Self { frequencies: path.tensor(FREQUENCIES, &[features / 2], Init::FanIn(1)) }
+    }
+
+    /// A label for each image, `[batch]`, to `[batch, features]`: sin 2πwx of all, then cos 2πwx.
+    pub fn forward(&self, label: &Tensor) -> Tensor {
+        let angles = (label.unsqueeze(1) * self.frequencies.unsqueeze(0)) * TAU;
+        Tensor::cat(&[angles.sin(), angles.cos()], 1)
     }
 }
 

@@ -3,6 +3,7 @@
 mod adm;
 mod classifier;
 pub mod layers;
+mod ncsnpp;
 mod unet;
 pub mod weights;
 
@@ -10,6 +11,7 @@ use std::fmt;
 
 pub use adm::{Adm, AdmConfig, Heads};
 pub use classifier::{Classifier, ClassifierConfig};
+pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 pub use unet::{UNet, UNetConfig};
@@ -19,11 +21,17 @@ use weights::Weights;
 
 /// F: the raw network. It may move to another thread, where a replica of it computes at the same time.
 pub trait Network: fmt::Debug + Send {
-    /// `x` is `[batch, channels, height, width]`; `label`, `[batch]`, is what the network is told of σ.
-    fn forward(&self, x: &Tensor, label: &Tensor) -> Tensor;
+    /// `x` is `[batch, channels, height, width]`; `label`, `[batch]`, is what the network is told of σ; `class`, `[batch]`,
+    /// is of integers, for networks that have classes.
+    fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor;
 
     /// Whether it takes images of this `[channels, height, width]`.
     fn check(&self, shape: [i64; 3]) -> Result<(), Error>;
+
+    /// How many classes it has to be told one of, if any.
+    fn classes(&self) -> Option<i64> {
+        None
+    }
 }
 
 /// What `network:` may name.
@@ -32,6 +40,8 @@ pub trait Network: fmt::Debug + Send {
 pub enum AnyNetwork {
     /// See [`Adm`].
     Adm(AdmConfig),
+    /// See [`Ncsnpp`].
+    Ncsnpp(NcsnppConfig),
     /// See [`UNet`].
     Unet(UNetConfig),
 }
@@ -41,6 +51,7 @@ impl AnyNetwork {
     pub fn build(&self, weights: &Weights) -> Result<Box<dyn Network>, Error> {
         match self {
             Self::Adm(config) => Ok(Box::new(Adm::new(config, weights)?)),
+            Self::Ncsnpp(config) => Ok(Box::new(Ncsnpp::new(config, weights)?)),
             Self::Unet(config) => Ok(Box::new(UNet::new(config, weights)?)),
         }
     }

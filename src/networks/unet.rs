@@ -27,6 +27,9 @@ pub struct UNetConfig {
     pub attention_levels: Vec<usize>,
     /// Groups of every normalisation.
     pub norm_num_groups: i64,
+    /// On the way up, attention follows the last block of a level alone, and not each.
+    #[serde(default)]
+    pub attends_once_up: bool,
 }
 
 impl UNetConfig {
@@ -220,6 +223,7 @@ impl UNet {
             .map(|i| {
                 let skip = skips.pop().unwrap_or(width);
                 let inputs = skip + if i == 0 { below } else { width };
+                let attends = attends && (i == config.layers_per_block || !config.attends_once_up);
                 (
                     ResBlock::new(&(&path / "resnets" / i), config, inputs, width),
                     attends.then(|| Attention::new(&(&path / "attentions" / i), config, width)),
@@ -232,7 +236,7 @@ impl UNet {
 }
 
 impl Network for UNet {
-    fn forward(&self, x: &Tensor, label: &Tensor) -> Tensor {
+    fn forward(&self, x: &Tensor, label: &Tensor, _class: Option<&Tensor>) -> Tensor {
         let [first, second] = &self.embed;
         let embedding =
             second.forward(&first.forward(&self.sinusoidal.forward(label).to_kind(self.kind)).silu()).silu();

@@ -11,6 +11,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Error, noise::stream};
 
+/// What the frequencies of an embedding are called: angles need all their digits.
+pub const FREQUENCIES: &str = "frequencies";
+
 /// How a fresh parameter is drawn.
 #[derive(Clone, Copy, Debug)]
 pub enum Init {
@@ -46,9 +49,12 @@ impl Weights {
         Self { stored: None, seed, device, kind, named: RefCell::default(), problems: RefCell::default() }
     }
 
-    /// Parameters read from a file; they become `kind` on `device`.
+    /// Parameters read from a file; they become `kind` on `device`, but frequencies f32.
     pub fn stored(tensors: BTreeMap<String, Tensor>, device: Device, kind: Kind) -> Self {
-        let convert = |(name, tensor): (String, Tensor)| (name, tensor.to_device(device).to_kind(kind));
+        let convert = |(name, tensor): (String, Tensor)| {
+            let kind = if name.ends_with(FREQUENCIES) { Kind::Float } else { kind };
+            (name, tensor.to_device(device).to_kind(kind).contiguous())
+        };
         Self::given(tensors.into_iter().map(convert).collect(), device, kind)
     }
 

@@ -3,9 +3,10 @@
 //! The names are our network's own. What shapes cannot tell is the number of heads, their order and the chain; the
 //! published files that differ from the rest are known by their widths.
 
-use super::{Recognised, Shapes, epsilon_card};
+use super::{Change, Contents, Recognised, Shapes, card};
 use crate::{
     networks::{AdmConfig, AnyNetwork, Heads},
+    precondition::{AnyPrecondition, DdpmConfig, Prediction},
     schedule::{AnyChain, Cosine, LinearBeta},
 };
 
@@ -13,9 +14,10 @@ use crate::{
 const HEAD: i64 = 64;
 
 /// A state dict with `time_embed` and numbered blocks.
-pub fn recognise(name: &str, shapes: &Shapes) -> Option<Result<Recognised, String>> {
+pub fn recognise(file: &Contents) -> Option<Result<Recognised, String>> {
+    let shapes = file.shapes();
     let is_ours = shapes.contains_key("time_embed.0.weight") && shapes.contains_key("input_blocks.0.0.weight");
-    is_ours.then(|| read(name, shapes))
+    is_ours.then(|| read(file.name(), shapes))
 }
 
 fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
@@ -45,15 +47,10 @@ fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
         if config.use_new_attention_order { "new order" } else { "legacy order" },
     );
     let image = [config.in_channels, side, side];
-    let card = epsilon_card(
-        name,
-        format!("ADM, {side}×{side}"),
-        "ADM (Dhariwal & Nichol 2021) in the layout of guided-diffusion",
-        image,
-        AnyNetwork::Adm(config),
-        chain,
-    );
-    let names = shapes.iter().map(|(name, shape)| (name.clone(), (name.clone(), shape.clone()))).collect();
+    let reference = "ADM (Dhariwal & Nichol 2021) in the layout of guided-diffusion";
+    let mut card = card(name, format!("ADM, {side}×{side}"), reference, image, AnyNetwork::Adm(config));
+    card.precondition = AnyPrecondition::Ddpm(DdpmConfig { beta: chain, prediction: Prediction::Epsilon });
+    let names = shapes.keys().map(|name| (name.clone(), vec![(name.clone(), Change::Keep)])).collect();
     Ok(Recognised { card, assumed, names })
 }
 
@@ -82,12 +79,13 @@ fn config(shapes: &Shapes) -> Option<AdmConfig> {
         attention_levels: (0..levels)
             .filter(|&level| has(format!("input_blocks.{}.1.qkv.weight", block(level))))
             .collect(),
+        middle_attention: has("middle_block.1.qkv.weight".to_owned()),
         heads: Heads::Width(HEAD),
         use_new_attention_order: false,
         use_scale_shift_norm: told == 2 * widths[0],
         resblock_updown: !has(format!("input_blocks.{per_level}.0.op.weight")),
         num_classes: shapes.get("label_emb.weight").and_then(|shape| shape.first().copied()),
-        class: None,
+        min_channels_per_group: 1,
         block_out_channels: widths,
     })
 }

@@ -3,13 +3,10 @@
 //! It is the U-Net of [`crate::networks::UNet`] under other names; its attention has 1×1 convolutions where that has
 //! linear layers, and its way up counts levels from the finest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::{Recognised, Shapes, epsilon_card};
-use crate::{
-    networks::{AnyNetwork, UNetConfig},
-    schedule::{AnyChain, LinearBeta},
-};
+use super::{Change, Contents, Names, Recognised, Shapes, card};
+use crate::networks::{AnyNetwork, UNetConfig};
 
 /// Groups of every normalisation: a constant of both programs.
 const GROUPS: i64 = 32;
@@ -17,9 +14,10 @@ const GROUPS: i64 = 32;
 const ATTENDS_AT: i64 = 16;
 
 /// A state dict that begins with `temb.dense` and has levels of blocks.
-pub fn recognise(name: &str, shapes: &Shapes) -> Option<Result<Recognised, String>> {
+pub fn recognise(file: &Contents) -> Option<Result<Recognised, String>> {
+    let shapes = file.shapes();
     let is_ours = shapes.contains_key("temb.dense.0.weight") && shapes.contains_key("down.0.block.0.conv1.weight");
-    is_ours.then(|| read(name, shapes))
+    is_ours.then(|| read(file.name(), shapes))
 }
 
 fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
@@ -32,19 +30,13 @@ fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
         let shape = &shapes[theirs];
         // The 1×1 convolutions of attention are linear layers here.
         let linear = ours.contains("attentions") && shape.len() == 4;
-        Some((theirs.clone(), (ours, if linear { shape[..2].to_vec() } else { shape.clone() })))
+        let change = if linear { Change::Shape(shape[..2].to_vec()) } else { Change::Keep };
+        Some((theirs.clone(), vec![(ours, change)]))
     };
-    let names: BTreeMap<_, _> = shapes.keys().filter_map(renamed).collect();
-    let beta = AnyChain::LinearBeta(LinearBeta::default());
+    let names: Names = shapes.keys().filter_map(renamed).collect();
+    let reference = "DDPM (Ho et al. 2020) in the layout of pesser/pytorch_diffusion and ermongroup/ddim";
     let image = [config.in_channels, side, side];
-    let card = epsilon_card(
-        name,
-        format!("DDPM, {side}×{side}"),
-        "DDPM (Ho et al. 2020) in the layout of pesser/pytorch_diffusion and ermongroup/ddim",
-        image,
-        AnyNetwork::Unet(config),
-        beta,
-    );
+    let card = card(name, format!("DDPM, {side}×{side}"), reference, image, AnyNetwork::Unet(config));
     let assumed = format!(
         "images of {side}×{side} in −1 … 1, because attention lies at level {level} and the published networks attend \
          at {ATTENDS_AT}×{ATTENDS_AT}; ε at 1000 times of the linear-β chain; {GROUPS} groups"
@@ -66,6 +58,7 @@ fn config(shapes: &Shapes) -> Option<UNetConfig> {
         layers_per_block: numbers("down.0.block.").len(),
         attention_levels: (0..levels).filter(attends).collect(),
         norm_num_groups: GROUPS,
+        attends_once_up: false,
     })
 }
 

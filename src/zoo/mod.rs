@@ -1,20 +1,24 @@
 //! Published checkpoints: what their tensors' names and shapes tell, and what their family takes for granted.
 //!
-//! A family is a file with one function: from names and shapes to a card, and to the names that our network has for the
-//! same tensors. Loading is total: what the card's network lacks, or what is left over, is an error that lists it all.
+//! A file is unpacked to flat names first; a family is a file with one function: from names, shapes and what the file
+//! says of itself to a card, and to what our network calls the same tensors. Loading is total: what the card's network
+//! lacks, or what is left over, is an error that lists it all.
 
 mod adm;
 mod ddpm;
+mod edm;
+mod score_sde;
+mod unpack;
 
 use std::{collections::BTreeMap, path::Path};
+
+use tch::Tensor;
+pub use unpack::{Contents, Weights};
 
 use crate::{
     Error,
     card::{Card, sha256},
-    checkpoint::{
-        safetensors::Tensors,
-        torch::{Archive, Stored},
-    },
+    checkpoint::safetensors::Tensors,
     networks::AnyNetwork,
     plan::Plan,
     precondition::{AnyPrecondition, DdpmConfig, Prediction},
@@ -31,28 +35,69 @@ pub struct Recognised {
     pub card: Card,
     /// What was taken for granted, a sentence.
     pub assumed: String,
-    /// Our name and shape for each tensor of the file that the network uses.
-    pub names: BTreeMap<String, (String, Vec<i64>)>,
+    /// What our network calls each tensor of the file, and how it has to be changed; a tensor that is known, but not
+    /// used, has no names.
+    pub names: Names,
 }
 
-/// A family's reading of a file, if it is one of its own; `name` is what to call the model.
-type Family = fn(name: &str, shapes: &Shapes) -> Option<Result<Recognised, String>>;
+/// See [`Recognised::names`].
+pub type Names = BTreeMap<String, Vec<(String, Change)>>;
+
+/// What stands between a tensor of a file and the one that a network asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Nothing.
+    Keep,
+    /// Its shape.
+    Shape(Vec<i64>),
+    /// The order of its two dimensions.
+    Transposed,
+    /// Every `step`-th row from row `first` on, without the dimensions of size 1 at its end.
+    Rows {
+        /// 0, …, `step` − 1.
+        first: i64,
+        /// How many tensors are interleaved.
+        step: i64,
+    },
+    /// The order of its two dimensions, and two of size 1 behind them.
+    Convolution,
+    /// Within each of so many heads, rows (c, q k v) become rows (q k v, c).
+    Heads(i64),
+}
+
+impl Change {
+    /// The tensor that the network asks for.
+    pub fn apply(&self, tensor: &Tensor) -> Result<Tensor, Error> {
+        Ok(match self {
+            Self::Keep => tensor.shallow_clone(),
+            Self::Shape(shape) => tensor.f_reshape(shape)?,
+            Self::Transposed => tensor.f_transpose(0, 1)?,
+            Self::Convolution => tensor.f_transpose(0, 1)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?,
+            Self::Rows { first, step } => {
+                let rows = tensor.f_slice(0, *first, None, *step)?;
+                if rows.dim() > 2 { rows.f_flatten(1, -1)? } else { rows }
+            }
+            Self::Heads(heads) => {
+                let size = tensor.size();
+                let rest: i64 = size[1..].iter().product();
+                let shape: Vec<i64> = if size.len() > 1 { vec![size[0], rest, 1] } else { size.clone() };
+                tensor.f_reshape([*heads, -1, 3, rest])?.f_transpose(1, 2)?.f_reshape(shape)?
+            }
+        })
+    }
+}
+
+/// A family's reading of a file, if it is one of its own.
+type Family = fn(file: &Contents) -> Option<Result<Recognised, String>>;
 
 /// All families, in the order in which they are asked.
-const FAMILIES: [Family; 2] = [adm::recognise, ddpm::recognise];
+const FAMILIES: [Family; 4] = [adm::recognise, ddpm::recognise, edm::recognise, score_sde::recognise];
 
 /// Endings of the files that may hold a family's checkpoint.
-pub const EXTENSIONS: [&str; 4] = ["ckpt", "pth", "pt", "bin"];
+pub const EXTENSIONS: [&str; 5] = ["ckpt", "pth", "pt", "bin", "pkl"];
 
-/// The card of a published network that predicts ε on a chain of discrete times.
-fn epsilon_card(
-    name: &str,
-    about: String,
-    reference: &str,
-    image: [i64; 3],
-    network: AnyNetwork,
-    beta: AnyChain,
-) -> Card {
+/// The card of a published network of our own conventions, −1 … 1.
+fn card(name: &str, about: String, reference: &str, image: [i64; 3], network: AnyNetwork) -> Card {
     Card {
         name: name.to_owned(),
         about,
@@ -61,38 +106,50 @@ fn epsilon_card(
         licence: String::new(),
         training: String::new(),
         image,
+        pixels: Card::PIXELS,
         network,
-        precondition: AnyPrecondition::Ddpm(DdpmConfig { beta, prediction: Prediction::Epsilon }),
+        precondition: AnyPrecondition::Ddpm(DdpmConfig {
+            beta: AnyChain::LinearBeta(crate::schedule::LinearBeta::default()),
+            prediction: Prediction::Epsilon,
+        }),
         sample: Plan::ddim(),
         restore: Plan::posterior(),
     }
 }
 
-/// Opens a checkpoint as its authors published it: card, what was assumed, the file's SHA-256, and the tensors under our
-/// names.
-pub fn open(path: &Path) -> Result<(Card, String, String, Tensors), Error> {
-    let archive = Archive::open(path)?;
-    let stored: BTreeMap<String, Stored> = archive.tensors(archive.pickle().root())?.into_iter().collect();
-    let shapes: Shapes = stored.iter().map(|(name, stored)| (name.clone(), stored.size.clone())).collect();
-    let name = path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
-    let recognised = FAMILIES.iter().find_map(|family| family(&name, &shapes)).ok_or_else(|| unknown(path, &shapes))?;
-    let Recognised { card, assumed, names } = recognised.map_err(|cause| Error::file(path, cause))?;
-    let mut tensors = Tensors::new();
-    for (theirs, stored) in &stored {
-        let tensor = archive.load(stored)?;
-        match names.get(theirs) {
-            Some((ours, shape)) => tensors.insert(ours.clone(), tensor.f_reshape(shape)?),
-            None => tensors.insert(theirs.clone(), tensor),
-        };
-    }
-    Ok((card, assumed, sha256(archive.bytes()), tensors))
+/// What a family makes of a file with these contents.
+pub fn recognise(file: &Contents) -> Result<Recognised, String> {
+    FAMILIES.iter().find_map(|family| family(file)).unwrap_or_else(|| Err(unknown(file.shapes())))
 }
 
-fn unknown(path: &Path, shapes: &Shapes) -> Error {
+/// Opens a checkpoint as its authors published it: card, what was assumed, the file's SHA-256, and the tensors under our
+/// names.
+pub fn open(path: &Path, weights: Weights) -> Result<(Card, String, String, Tensors), Error> {
+    let file = Contents::open(path, weights)?;
+    let Recognised { card, assumed, names } = recognise(&file).map_err(|cause| Error::file(path, cause))?;
+    let mut tensors = Tensors::new();
+    for theirs in file.shapes().keys() {
+        match names.get(theirs) {
+            Some(uses) if uses.is_empty() => {}
+            Some(uses) => {
+                let tensor = file.load(theirs)?;
+                for (ours, change) in uses {
+                    tensors.insert(ours.clone(), change.apply(&tensor)?);
+                }
+            }
+            None => {
+                tensors.insert(theirs.clone(), file.load(theirs)?);
+            }
+        }
+    }
+    let assumed = [file.note(), &assumed].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+    Ok((card, assumed, sha256(file.bytes()), tensors))
+}
+
+fn unknown(shapes: &Shapes) -> String {
     if shapes.is_empty() {
-        return Error::file(path, "holds no named tensors at its top: a state dict is wanted");
+        return "holds no named tensors at its top: a state dict is wanted".to_owned();
     }
     let first: Vec<String> = shapes.iter().take(3).map(|(name, shape)| format!("{name} {shape:?}")).collect();
-    let cause = format!("is of no known family; its first tensors are {}", first.join(", "));
-    Error::file(path, cause)
+    format!("is of no known family; its first tensors are {}", first.join(", "))
 }

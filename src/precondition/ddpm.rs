@@ -1,46 +1,12 @@
-//! How a network's own conventions become a denoiser [EDM, §5]: four numbers for each σ.
-
-use std::fmt;
+//! Chains of discrete times [DDPM].
 
 use serde::{Deserialize, Serialize};
 
+use super::{Precondition, Scaling};
 use crate::{
-    Error,
     schedule::AnyChain,
     sigma::{Times, alpha_bar},
 };
-
-/// D(x, σ) = skip · x + out · F(input · x, label).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scaling {
-    /// c_skip − 1, kept so that D − x loses no digits at small σ.
-    pub skip_minus_one: f64,
-    /// c_out.
-    pub out: f64,
-    /// c_in.
-    pub input: f64,
-    /// c_noise, what the network is told of σ.
-    pub label: f64,
-}
-
-/// A family of checkpoints, reduced to four numbers for each σ.
-pub trait Precondition: fmt::Debug + Send + Sync {
-    /// The scaling at σ.
-    fn at(&self, sigma: f64) -> Scaling;
-
-    /// The smallest and the largest σ that the network was trained for, in data units.
-    fn range(&self) -> (f64, f64);
-
-    /// The standard deviation of x at a large σ, from which sampling starts: σ for images of no variance.
-    fn start(&self, sigma: f64) -> f64 {
-        sigma
-    }
-
-    /// The trained level of each discrete time, if the network knows discrete times.
-    fn times(&self) -> Option<&Times> {
-        None
-    }
-}
 
 /// What the network's raw output F stands for, as diffusers' `prediction_type` has it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -105,25 +71,5 @@ impl Precondition for Ddpm {
 
     fn times(&self) -> Option<&Times> {
         Some(&self.times)
-    }
-}
-
-/// What `precondition:` may name.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum AnyPrecondition {
-    /// See [`Ddpm`].
-    Ddpm(DdpmConfig),
-}
-
-impl AnyPrecondition {
-    /// The chosen preconditioning, its tables made.
-    pub fn build(&self) -> Result<Box<dyn Precondition>, Error> {
-        match self {
-            Self::Ddpm(config) => {
-                let times = config.beta.get().times()?;
-                Ok(Box::new(Ddpm::new(times, config.prediction)))
-            }
-        }
     }
 }

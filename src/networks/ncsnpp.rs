@@ -1,0 +1,482 @@
+//! NCSN++ and DDPM++ [Score SDE, Appendix H], also called SongUNet [EDM, Table 7].
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::{
+    Network,
+    layers::{Conv, Fourier, GroupNorm, Linear, Sinusoidal, channels_last, doubled},
+    weights::{Path, Weights},
+};
+use crate::Error;
+
+const EPSILON: f64 = 1e-6;
+/// Most groups of a normalisation; none has fewer than 4 channels.
+const GROUPS: i64 = 32;
+/// Taps of the filter that precedes halving and follows doubling, in one direction [StyleGAN2].
+const FIR: [f32; 4] = [1.0, 3.0, 3.0, 1.0];
+
+/// The hyper-parameters of an [`Ncsnpp`].
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NcsnppConfig {
+    /// Channels of the images.
+    pub in_channels: i64,
+    /// Width of the first convolution, and a quarter of the embedding's.
+    pub model_channels: i64,
+    /// Width of each level; each but the last halves the image.
+    pub block_out_channels: Vec<i64>,
+    /// Residual blocks in each level on the way down; one more on the way up.
+    pub num_res_blocks: usize,
+    /// The levels (0 is the finest) that attend: after each block on the way down, once on the way up.
+    #[serde(default)]
+    pub attention_levels: Vec<usize>,
+    /// How the network is told of σ.
+    pub embedding: Embedding,
+    /// Features of the embedding, before its layers.
+    pub embedding_features: i64,
+    /// What each level is given of the image itself.
+    #[serde(default)]
+    pub progressive_input: ProgressiveInput,
+    /// Whether each level adds its own part to the answer.
+    #[serde(default)]
+    pub progressive: Progressive,
+    /// Images are halved and doubled with the filter [1, 3, 3, 1]; else by means and repetition.
+    pub fir: bool,
+    /// What is added is divided by √2.
+    #[serde(default = "yes")]
+    pub skip_rescale: bool,
+    /// Classes that the network was told in training.
+    #[serde(default)]
+    pub num_classes: Option<i64>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What becomes of the label.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Embedding {
+    /// Sines and cosines of its product with random frequencies, which the file holds.
+    Fourier,
+    /// Sines and cosines at frequencies from 1 to 1/10000.
+    Positional,
+}
+
+/// What each level on the way down is given of the image itself.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProgressiveInput {
+    /// Nothing.
+    #[default]
+    None,
+    /// The halved image through a 1×1 convolution.
+    InputSkip,
+    /// What the level above was given, through a convolution that halves.
+    Residual,
+}
+
+/// Where the answer comes from.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progressive {
+    /// From the last level.
+    #[default]
+    None,
+    /// From all levels on the way up, doubled and added.
+    OutputSkip,
+}
+
+impl NcsnppConfig {
+    fn check(&self) -> Result<(), Error> {
+        let wrong = |want, value: String| Err(Error::parameter("network", want, value));
+        let widths = &self.block_out_channels;
+        if widths.is_empty() || self.in_channels < 1 || self.num_res_blocks < 1 {
+            return wrong("a U-Net with channels, levels and blocks", format!("{self:?}"));
+        }
+        if widths.iter().chain([&self.model_channels]).any(|width| *width < 4) {
+            return wrong("of widths of 4 or more", format!("{widths:?}"));
+        }
+        if self.embedding_features < 4 || self.embedding_features % 2 != 0 {
+            return wrong("of an even number of features of time, 4 or more", self.embedding_features.to_string());
+        }
+        if self.attention_levels.iter().any(|level| *level >= widths.len()) {
+            return wrong("free of attention on levels that it lacks", format!("{:?}", self.attention_levels));
+        }
+        Ok(())
+    }
+
+    /// What is divided by √2.
+    fn scale(&self) -> f64 {
+        if self.skip_rescale { 0.5f64.sqrt() } else { 1.0 }
+    }
+}
+
+fn norm(path: &Path, channels: i64) -> GroupNorm {
+    GroupNorm::new(path, GROUPS.min(channels / 4), channels, EPSILON)
+}
+
+/// Halves and doubles images.
+#[derive(Debug)]
+struct Resample {
+    /// `[1, 1, 4, 4]`, of sum 1; none for means and repetition.
+    taps: Option<Tensor>,
+}
+
+impl Resample {
+    fn new(config: &NcsnppConfig, path: &Path) -> Self {
+        let taps = config.fir.then(|| {
+            let row = Tensor::from_slice(&FIR) / 8.0;
+            row.outer(&row).view([1, 1, 4, 4]).to_device(path.device())
+        });
+        Self { taps }
+    }
+
+    fn halve(&self, x: &Tensor) -> Tensor {
+        match &self.taps {
+            None => x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>),
+            Some(taps) => {
+                let channels = x.size()[1];
+                let taps = taps.to_kind(x.kind()).expand([channels, 1, 4, 4], false);
+                x.conv2d(&taps, None::<Tensor>, [2, 2], [1, 1], [1, 1], channels)
+            }
+        }
+    }
+
+    fn double(&self, x: &Tensor) -> Tensor {
+        match &self.taps {
+            None => doubled(x),
+            Some(taps) => {
+                let channels = x.size()[1];
+                let taps = (taps * 4.0).to_kind(x.kind()).expand([channels, 1, 4, 4], false);
+                x.conv_transpose2d(&taps, None::<Tensor>, [2, 2], [1, 1], [0, 0], channels, [1, 1])
+            }
+        }
+    }
+
+    fn apply(&self, x: &Tensor, resize: Resize) -> Tensor {
+        match resize {
+            Resize::Keep => x.shallow_clone(),
+            Resize::Halve => self.halve(x),
+            Resize::Double => self.double(x),
+        }
+    }
+}
+
+/// What a residual block does to the size of the image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Resize {
+    Keep,
+    Halve,
+    Double,
+}
+
+/// The residual block of BigGAN.
+#[derive(Debug)]
+struct ResBlock {
+    norm1: GroupNorm,
+    conv1: Conv,
+    time: Linear,
+    norm2: GroupNorm,
+    conv2: Conv,
+    shortcut: Option<Conv>,
+    resize: Resize,
+    scale: f64,
+}
+
+impl ResBlock {
+    fn new(path: &Path, config: &NcsnppConfig, inputs: i64, outputs: i64, resize: Resize) -> Self {
+        let shortcut = inputs != outputs || resize != Resize::Keep;
+        Self {
+            norm1: norm(&(path / "norm1"), inputs),
+            conv1: Conv::new(&(path / "conv1"), inputs, outputs, 3),
+            time: Linear::new(&(path / "time"), 4 * config.model_channels, outputs),
+            norm2: norm(&(path / "norm2"), outputs),
+            conv2: Conv::zero(&(path / "conv2"), outputs, outputs, 3),
+            shortcut: shortcut.then(|| Conv::new(&(path / "shortcut"), inputs, outputs, 1)),
+            resize,
+            scale: config.scale(),
+        }
+    }
+
+    /// `embedding` has passed its SiLU already, once for all blocks.
+    fn forward(&self, x: &Tensor, embedding: &Tensor, resample: &Resample) -> Tensor {
+        let h = self.conv1.forward(&resample.apply(&self.norm1.forward(x).silu(), self.resize));
+        let h = h + self.time.forward(embedding).unsqueeze(-1).unsqueeze(-1);
+        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
+        let x = resample.apply(x, self.resize);
+        match &self.shortcut {
+            Some(shortcut) => (shortcut.forward(&x) + h) * self.scale,
+            None => (x + h) * self.scale,
+        }
+    }
+}
+
+/// Self-attention of one head.
+#[derive(Debug)]
+struct Attention {
+    norm: GroupNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    scale: f64,
+}
+
+impl Attention {
+    fn new(path: &Path, config: &NcsnppConfig, channels: i64) -> Self {
+        let linear = |name| Linear::new(&(path / name), channels, channels);
+        Self {
+            norm: norm(&(path / "norm"), channels),
+            query: linear("query"),
+            key: linear("key"),
+            value: linear("value"),
+            out: linear("out"),
+            scale: config.scale(),
+        }
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let size = x.size();
+        let (batch, channels, height, width) = (size[0], size[1], size[2], size[3]);
+        let pixels = self.norm.forward(x).permute([0, 2, 3, 1]).reshape([batch, 1, -1, channels]);
+        let mixed = Tensor::scaled_dot_product_attention(
+            &self.query.forward(&pixels),
+            &self.key.forward(&pixels),
+            &self.value.forward(&pixels),
+            None::<&Tensor>,
+            0.0,
+            false,
+            None,
+            false,
+        );
+        (x + self.out.forward(&mixed).view([batch, height, width, channels]).permute([0, 3, 1, 2])) * self.scale
+    }
+}
+
+/// One level on the way down.
+#[derive(Debug)]
+struct Down {
+    blocks: Vec<(ResBlock, Option<Attention>)>,
+    halve: Option<ResBlock>,
+    /// Of the image, or of what the level above was given.
+    image: Option<Conv>,
+}
+
+/// One level on the way up.
+#[derive(Debug)]
+struct Up {
+    blocks: Vec<ResBlock>,
+    attention: Option<Attention>,
+    /// This level's part of the answer.
+    answer: Option<(GroupNorm, Conv)>,
+    double: Option<ResBlock>,
+}
+
+/// −n or −ε or EDM's target, from a noisy image and what the embedding is made of.
+#[derive(Debug)]
+pub struct Ncsnpp {
+    config: NcsnppConfig,
+    kind: Kind,
+    embedding: Features,
+    /// From `[batch, classes]`.
+    classes: Option<Linear>,
+    embed: [Linear; 2],
+    resample: Resample,
+    conv_in: Conv,
+    down: Vec<Down>,
+    middle: (ResBlock, Attention, ResBlock),
+    up: Vec<Up>,
+}
+
+#[derive(Debug)]
+enum Features {
+    Fourier(Fourier),
+    Positional(Sinusoidal),
+}
+
+impl Ncsnpp {
+    /// Takes every parameter from `weights`.
+    pub fn new(config: &NcsnppConfig, weights: &Weights) -> Result<Self, Error> {
+        config.check()?;
+        let root = &weights.root();
+        let (first, features) = (config.model_channels, config.embedding_features);
+        let deepest = config.block_out_channels[config.block_out_channels.len() - 1];
+        let embedding = match config.embedding {
+            Embedding::Fourier => Features::Fourier(Fourier::new(&(root / "embedding"), features)),
+            Embedding::Positional => Features::Positional(Sinusoidal::new(features, root.device())),
+        };
+        let classes = config.num_classes.map(|count| Linear::new(&(root / "embedding" / "classes"), count, features));
+        let embed = [
+            Linear::new(&(root / "embedding" / "linear1"), features, 4 * first),
+            Linear::new(&(root / "embedding" / "linear2"), 4 * first, 4 * first),
+        ];
+        let conv_in = Conv::new(&(root / "conv_in"), config.in_channels, first, 3);
+        let mut skips = vec![first];
+        let down = (0..config.block_out_channels.len()).map(|level| Self::down(root, config, level, &mut skips));
+        let down = down.collect();
+        let middle = &(root / "middle");
+        let middle = (
+            ResBlock::new(&(middle / "block1"), config, deepest, deepest, Resize::Keep),
+            Attention::new(&(middle / "attention"), config, deepest),
+            ResBlock::new(&(middle / "block2"), config, deepest, deepest, Resize::Keep),
+        );
+        let up = (0..config.block_out_channels.len()).rev().map(|level| Self::up(root, config, level, &mut skips));
+        let up = up.collect();
+        let (kind, resample) = (root.kind(), Resample::new(config, root));
+        Ok(Self { config: config.clone(), kind, embedding, classes, embed, resample, conv_in, down, middle, up })
+    }
+
+    /// `skips` holds the widths of the states that wait for their way up.
+    fn down(root: &Path, config: &NcsnppConfig, level: usize, skips: &mut Vec<i64>) -> Down {
+        let path = root / "down" / level;
+        let width = config.block_out_channels[level];
+        let attends = config.attention_levels.contains(&level);
+        let above = skips[skips.len() - 1];
+        let blocks = (0..config.num_res_blocks)
+            .map(|i| {
+                let inputs = skips[skips.len() - 1];
+                skips.push(width);
+                (
+                    ResBlock::new(&(&path / "blocks" / i), config, inputs, width, Resize::Keep),
+                    attends.then(|| Attention::new(&(&path / "attentions" / i), config, width)),
+                )
+            })
+            .collect();
+        let last = level + 1 == config.block_out_channels.len();
+        let halve = (!last).then(|| {
+            skips.push(width);
+            ResBlock::new(&(&path / "halve"), config, width, width, Resize::Halve)
+        });
+        let place = &path / "image";
+        let image = match config.progressive_input {
+            _ if last => None,
+            ProgressiveInput::None => None,
+            ProgressiveInput::InputSkip => Some(Conv::new(&place, config.in_channels, width, 1)),
+            ProgressiveInput::Residual => {
+                let inputs = if level == 0 { config.in_channels } else { above };
+                // The filter and the stride come together.
+                let conv = Conv::new(&place, inputs, width, 3);
+                Some(if config.fir { conv.strided(1, 2) } else { conv.strided(2, 0) })
+            }
+        };
+        Down { blocks, halve, image }
+    }
+
+    fn up(root: &Path, config: &NcsnppConfig, level: usize, skips: &mut Vec<i64>) -> Up {
+        let widths = &config.block_out_channels;
+        let path = root / "up" / level;
+        let width = widths[level];
+        let below = widths[(level + 1).min(widths.len() - 1)];
+        let blocks = (0..=config.num_res_blocks)
+            .map(|i| {
+                let skip = skips.pop().unwrap_or(width);
+                let inputs = skip + if i == 0 { below } else { width };
+                ResBlock::new(&(&path / "blocks" / i), config, inputs, width, Resize::Keep)
+            })
+            .collect();
+        let attends = config.attention_levels.contains(&level);
+        let answers = level == 0 || config.progressive == Progressive::OutputSkip;
+        Up {
+            blocks,
+            attention: attends.then(|| Attention::new(&(&path / "attention"), config, width)),
+            answer: answers.then(|| {
+                let answer_norm = norm(&(&path / "answer_norm"), width);
+                (answer_norm, Conv::zero(&(&path / "answer"), width, config.in_channels, 3))
+            }),
+            double: (level > 0).then(|| ResBlock::new(&(&path / "double"), config, width, width, Resize::Double)),
+        }
+    }
+
+    fn embedding(&self, label: &Tensor, class: Option<&Tensor>) -> Tensor {
+        let features = match &self.embedding {
+            Features::Fourier(fourier) => fourier.forward(label),
+            Features::Positional(sinusoidal) => sinusoidal.forward(label),
+        };
+        let mut features = features.to_kind(self.kind);
+        if let (Some(layer), Some(count), Some(class)) = (&self.classes, self.config.num_classes, class) {
+            // One of them, scaled to unit variance.
+            let told = class.one_hot(count).to_kind(self.kind) * (count as f64).sqrt();
+            features += layer.forward(&told);
+        }
+        let [first, second] = &self.embed;
+        second.forward(&first.forward(&features).silu()).silu()
+    }
+
+    /// The next lower level's share of the image, added to what the level hands down.
+    fn with_image(&self, level: &Down, h: Tensor, image: &mut Tensor) -> Tensor {
+        let Some(conv) = &level.image else { return h };
+        if self.config.progressive_input == ProgressiveInput::InputSkip {
+            *image = self.resample.halve(image);
+            return h + conv.forward(image);
+        }
+        // FIR and stride after the convolution, or a convolution of stride 2 that pads below and to the right.
+        let halved = match &self.resample.taps {
+            Some(taps) => {
+                let wide = conv.forward(image);
+                let channels = wide.size()[1];
+                let taps = taps.to_kind(wide.kind()).expand([channels, 1, 4, 4], false);
+                wide.conv2d(&taps, None::<Tensor>, [2, 2], [0, 0], [1, 1], channels)
+            }
+            None => conv.forward(&image.constant_pad_nd([0, 1, 0, 1])),
+        };
+        *image = (halved + h) * self.config.scale();
+        image.shallow_clone()
+    }
+}
+
+impl Network for Ncsnpp {
+    fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
+        let embedding = self.embedding(label, class);
+        let mut image = channels_last(&x.to_kind(self.kind));
+        let mut h = self.conv_in.forward(&image);
+        let mut skips = vec![h.shallow_clone()];
+        for level in &self.down {
+            for (block, attention) in &level.blocks {
+                h = block.forward(&h, &embedding, &self.resample);
+                if let Some(attention) = attention {
+                    h = attention.forward(&h);
+                }
+                skips.push(h.shallow_clone());
+            }
+            if let Some(halve) = &level.halve {
+                h = self.with_image(level, halve.forward(&h, &embedding, &self.resample), &mut image);
+                skips.push(h.shallow_clone());
+            }
+        }
+        let (first, attention, second) = &self.middle;
+        h = attention.forward(&first.forward(&h, &embedding, &self.resample));
+        h = second.forward(&h, &embedding, &self.resample);
+        let mut answer: Option<Tensor> = None;
+        for level in &self.up {
+            for block in &level.blocks {
+                let skip = skips.pop().unwrap_or_else(|| h.zeros_like());
+                h = block.forward(&Tensor::cat(&[h, skip], 1), &embedding, &self.resample);
+            }
+            if let Some(attention) = &level.attention {
+                h = attention.forward(&h);
+            }
+            if let Some((norm, conv)) = &level.answer {
+                let part = conv.forward(&norm.forward(&h).silu());
+                answer = Some(match answer {
+                    Some(below) => self.resample.double(&below) + part,
+                    None => part,
+                });
+            }
+            if let Some(double) = &level.double {
+                h = double.forward(&h, &embedding, &self.resample);
+            }
+        }
+        answer.unwrap_or(h).to_kind(x.kind()).contiguous()
+    }
+
+    fn check(&self, shape: [i64; 3]) -> Result<(), Error> {
+        super::multiples(shape, self.config.in_channels, 1 << (self.config.block_out_channels.len() - 1))
+    }
+
+    fn classes(&self) -> Option<i64> {
+        self.config.num_classes
+    }
+}
