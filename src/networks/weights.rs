@@ -53,7 +53,7 @@ impl Weights {
     pub fn stored(tensors: BTreeMap<String, Tensor>, device: Device, kind: Kind) -> Self {
         let convert = |(name, tensor): (String, Tensor)| {
             let kind = if name.ends_with(FREQUENCIES) { Kind::Float } else { kind };
-            (name, tensor.to_device(device).to_kind(kind).contiguous())
+            (name, tensor.to_device(device).to_kind(kind))
         };
         Self::given(tensors.into_iter().map(convert).collect(), device, kind)
     }

@@ -71,11 +71,11 @@ impl Change {
         Ok(match self {
             Self::Keep => tensor.shallow_clone(),
             Self::Shape(shape) => tensor.f_reshape(shape)?,
-            Self::Transposed => tensor.f_transpose(0, 1)?,
-            Self::Convolution => tensor.f_transpose(0, 1)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?,
+            Self::Transposed => tensor.f_transpose(0, 1)?.f_contiguous()?,
+            Self::Convolution => tensor.f_transpose(0, 1)?.f_contiguous()?.f_unsqueeze(-1)?.f_unsqueeze(-1)?,
             Self::Rows { first, step } => {
                 let rows = tensor.f_slice(0, *first, None, *step)?;
-                if rows.dim() > 2 { rows.f_flatten(1, -1)? } else { rows }
+                if rows.dim() > 2 { rows.f_flatten(1, -1)? } else { rows }.f_contiguous()?
             }
             Self::Heads(heads) => {
                 let size = tensor.size();
@@ -126,24 +126,33 @@ pub fn recognise(file: &Contents) -> Result<Recognised, String> {
 /// names.
 pub fn open(path: &Path, weights: Weights) -> Result<(Card, String, String, Tensors), Error> {
     let file = Contents::open(path, weights)?;
-    let Recognised { card, assumed, names } = recognise(&file).map_err(|cause| Error::file(path, cause))?;
-    let mut tensors = Tensors::new();
-    for theirs in file.shapes().keys() {
-        match names.get(theirs) {
-            Some(uses) if uses.is_empty() => {}
-            Some(uses) => {
-                let tensor = file.load(theirs)?;
-                for (ours, change) in uses {
-                    tensors.insert(ours.clone(), change.apply(&tensor)?);
-                }
-            }
-            None => {
-                tensors.insert(theirs.clone(), file.load(theirs)?);
-            }
-        }
-    }
+    let recognised = recognise(&file).map_err(|cause| Error::file(path, cause))?;
+    let tensors = recognised.tensors(&file)?;
+    let Recognised { card, assumed, .. } = recognised;
     let assumed = [file.note(), &assumed].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
     Ok((card, assumed, sha256(file.bytes()), tensors))
+}
+
+impl Recognised {
+    /// The tensors of the file under our names; those that nobody knows keep theirs, so that they are told as left over.
+    pub fn tensors(&self, file: &Contents) -> Result<Tensors, Error> {
+        let mut tensors = Tensors::new();
+        for theirs in file.shapes().keys() {
+            match self.names.get(theirs) {
+                Some(uses) if uses.is_empty() => {}
+                Some(uses) => {
+                    let tensor = file.load(theirs)?;
+                    for (ours, change) in uses {
+                        tensors.insert(ours.clone(), change.apply(&tensor)?);
+                    }
+                }
+                None => {
+                    tensors.insert(theirs.clone(), file.load(theirs)?);
+                }
+            }
+        }
+        Ok(tensors)
+    }
 }
 
 fn unknown(shapes: &Shapes) -> String {

@@ -81,7 +81,7 @@ impl Contents {
         self.held.as_ref().map_or(&[], |(archive, _)| archive.bytes())
     }
 
-    /// A tensor; zeros where only its shape is known.
+    /// A tensor; a single zero in its shape where that is all that is known.
     pub fn load(&self, name: &str) -> Result<Tensor, Error> {
         if let Some((archive, tensors)) = &self.held
             && let Some(stored) = tensors.get(name)
@@ -89,7 +89,7 @@ impl Contents {
             return archive.load(stored);
         }
         let shape = self.shapes.get(name).map_or(&[][..], Vec::as_slice);
-        Ok(Tensor::f_zeros(shape, (Kind::Float, tch::Device::Cpu))?)
+        Ok(Tensor::f_zeros([1], (Kind::Float, tch::Device::Cpu))?.f_expand(shape, false)?)
     }
 
     /// The numbers of a tensor, if the file holds it.
