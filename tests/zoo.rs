@@ -84,6 +84,14 @@ fn the_networks_of_score_sde_open_as_published() {
     assert!(matches!(&ddpm.card.network, AnyNetwork::Unet(config) if config.attends_once_up));
 }
 
+#[test]
+fn the_refinenets_of_ncsn_open_as_published() {
+    let first = agrees("ncsn", "checkpoint.pth", &[]);
+    assert!(first.card.pixels == [0.0, 1.0] && first.assumed.contains("10 levels"), "{}", first.assumed);
+    let second = agrees("ncsnv2", "checkpoint.pth", &[]);
+    assert!(second.assumed.contains("moving average"), "{}", second.assumed);
+}
+
 /// The averages are other numbers than the weights that they average.
 #[test]
 fn the_weights_themselves_are_read_if_they_are_asked_for() {
@@ -113,8 +121,9 @@ fn the_pickled_networks_of_edm_open_as_published() {
 fn published_networks_are_recognised_by_names_and_shapes() {
     let file = fs::File::open("tests/golden/shapes/published.json.gz").unwrap();
     let all: BTreeMap<String, Published> = serde_json::from_reader(GzDecoder::new(file)).unwrap();
-    let known =
-        |name: &str| ["adm", "azula", "edm", "pesser", "score_sde"].iter().any(|family| name.starts_with(family));
+    let known = |name: &str| {
+        ["adm", "azula", "edm", "ncsn", "pesser", "score_sde"].iter().any(|family| name.starts_with(family))
+    };
     let mut seen = 0;
     for (name, Published { params, tensors }) in all.into_iter().filter(|(name, _)| known(name)) {
         let numbers = |ending: &str| -> i64 {
@@ -136,11 +145,15 @@ fn published_networks_are_recognised_by_names_and_shapes() {
         assert_eq!(recognised.card.image, [3, side, side], "{name}");
         seen += 1;
     }
-    assert_eq!(seen, 36);
+    assert_eq!(seen, 42);
 }
 
 /// The size of the images, by a part of the name; the first that fits.
-const SIDES: [(&str, i64); 16] = [
+const SIDES: [(&str, i64); 19] = [
+    ("ncsnv2_bedroom", 128),
+    ("ncsnv2_celeba", 64),
+    // Its file says 64, its page 96.
+    ("ncsnv2_church", 64),
     // Recorded with the attention of its 256-pixel configuration.
     ("azula_adm_imagenet_512x512", 256),
     ("512", 512),

@@ -18,30 +18,37 @@ pub fn channels_last(x: &Tensor) -> Tensor {
 #[derive(Debug)]
 pub struct Conv {
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
     stride: i64,
     padding: i64,
+    dilation: i64,
 }
 
 impl Conv {
     /// `size`×`size` taps from `inputs` to `outputs` channels, at stride 1 and padded to keep the image's size.
     pub fn new(path: &Path, inputs: i64, outputs: i64, size: i64) -> Self {
         let init = Init::FanIn(inputs * size * size);
-        Self {
-            weight: path.tensor("weight", &[outputs, inputs, size, size], init),
-            bias: path.tensor("bias", &[outputs], init),
-            stride: 1,
-            padding: size / 2,
-        }
+        Self::drawn(path, [outputs, inputs, size, size], init, Some(init))
     }
 
     /// The same, starting from the zero map.
     pub fn zero(path: &Path, inputs: i64, outputs: i64, size: i64) -> Self {
+        let init = Init::Constant(0.0);
+        Self::drawn(path, [outputs, inputs, size, size], init, Some(init))
+    }
+
+    /// The same without b.
+    pub fn unbiased(path: &Path, inputs: i64, outputs: i64, size: i64) -> Self {
+        Self::drawn(path, [outputs, inputs, size, size], Init::FanIn(inputs * size * size), None)
+    }
+
+    fn drawn(path: &Path, shape: [i64; 4], weight: Init, bias: Option<Init>) -> Self {
         Self {
-            weight: path.tensor("weight", &[outputs, inputs, size, size], Init::Constant(0.0)),
-            bias: path.tensor("bias", &[outputs], Init::Constant(0.0)),
+            weight: path.tensor("weight", &shape, weight),
+            bias: bias.map(|init| path.tensor("bias", &shape[..1], init)),
             stride: 1,
-            padding: size / 2,
+            padding: shape[3] / 2,
+            dilation: 1,
         }
     }
 
@@ -51,11 +58,17 @@ impl Conv {
         Self { stride, padding, ..self }
     }
 
+    /// The same taps so far apart, padded to keep the image's size.
+    #[must_use]
+    pub fn dilated(self, dilation: i64) -> Self {
+        Self { padding: dilation * self.padding, dilation, ..self }
+    }
+
     /// `[batch, inputs, …]` to `[batch, outputs, …]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        let kind = x.kind();
-        x.conv2d(&self.weight.to_kind(kind), Some(&self.bias.to_kind(kind)), stride, padding, [1, 1], 1)
+        let (stride, padding, dilation) = ([self.stride; 2], [self.padding; 2], [self.dilation; 2]);
+        let bias = self.bias.as_ref().map(|bias| bias.to_kind(x.kind()));
+        x.conv2d(&self.weight.to_kind(x.kind()), bias, stride, padding, dilation, 1)
     }
 }
 

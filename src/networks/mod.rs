@@ -4,6 +4,7 @@ mod adm;
 mod classifier;
 pub mod layers;
 mod ncsnpp;
+mod refinenet;
 mod unet;
 pub mod weights;
 
@@ -12,6 +13,7 @@ use std::fmt;
 pub use adm::{Adm, AdmConfig, Heads};
 pub use classifier::{Classifier, ClassifierConfig};
 pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput};
+pub use refinenet::{RefineNet, RefineNetConfig, Stage};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 pub use unet::{UNet, UNetConfig};
@@ -42,6 +44,9 @@ pub enum AnyNetwork {
     Adm(AdmConfig),
     /// See [`Ncsnpp`].
     Ncsnpp(NcsnppConfig),
+    /// See [`RefineNet`].
+    #[serde(rename = "refinenet")]
+    RefineNet(RefineNetConfig),
     /// See [`UNet`].
     Unet(UNetConfig),
 }
@@ -52,6 +57,7 @@ impl AnyNetwork {
         match self {
             Self::Adm(config) => Ok(Box::new(Adm::new(config, weights)?)),
             Self::Ncsnpp(config) => Ok(Box::new(Ncsnpp::new(config, weights)?)),
+            Self::RefineNet(config) => Ok(Box::new(RefineNet::new(config, weights)?)),
             Self::Unet(config) => Ok(Box::new(UNet::new(config, weights)?)),
         }
     }

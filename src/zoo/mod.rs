@@ -7,6 +7,7 @@
 mod adm;
 mod ddpm;
 mod edm;
+mod ncsn;
 mod score_sde;
 mod unpack;
 
@@ -91,7 +92,7 @@ impl Change {
 type Family = fn(file: &Contents) -> Option<Result<Recognised, String>>;
 
 /// All families, in the order in which they are asked.
-const FAMILIES: [Family; 4] = [adm::recognise, ddpm::recognise, edm::recognise, score_sde::recognise];
+const FAMILIES: [Family; 5] = [adm::recognise, ddpm::recognise, edm::recognise, ncsn::recognise, score_sde::recognise];
 
 /// Endings of the files that may hold a family's checkpoint.
 pub const EXTENSIONS: [&str; 5] = ["ckpt", "pth", "pt", "bin", "pkl"];
