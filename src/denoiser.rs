@@ -60,31 +60,15 @@ impl Pretrained {
     pub fn of(&self, classes: Option<&[i64]>) -> OfClass<'_> {
         OfClass { prior: self, classes: classes.map(Tensor::from_slice) }
     }
-
-    /// out · F(input · x, label).
-    fn output(&self, x: &Tensor, class: Option<&Tensor>, Scaling { out, input, label, .. }: Scaling) -> Tensor {
-        let label = Tensor::full([x.size()[0]], label, (Kind::Float, x.device()));
-        self.network.forward(&(x * input), &label, class) * out
-    }
-
-    fn denoised(&self, x: &Tensor, sigma: f64, class: Option<&Tensor>) -> Tensor {
-        let scaling = self.precondition.at(sigma);
-        x * (1.0 + scaling.skip_minus_one) + self.output(x, class, scaling)
-    }
-
-    fn rest(&self, x: &Tensor, sigma: f64, class: Option<&Tensor>) -> Tensor {
-        let scaling = self.precondition.at(sigma);
-        self.output(x, class, scaling) + x * scaling.skip_minus_one
-    }
 }
 
 impl Denoiser for Pretrained {
     fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.denoised(x, sigma, None)
+        self.of(None).denoise(x, sigma)
     }
 
     fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.rest(x, sigma, None)
+        self.of(None).residual(x, sigma)
     }
 }
 
@@ -96,17 +80,22 @@ pub struct OfClass<'a> {
 }
 
 impl OfClass<'_> {
-    fn beside(&self, x: &Tensor) -> Option<Tensor> {
-        self.classes.as_ref().map(|classes| classes.to_device(x.device()))
+    /// out · F(input · x, label).
+    fn output(&self, x: &Tensor, Scaling { out, input, label, .. }: Scaling) -> Tensor {
+        let label = Tensor::full([x.size()[0]], label, (Kind::Float, x.device()));
+        let class = self.classes.as_ref().map(|classes| classes.to_device(x.device()));
+        self.prior.network.forward(&(x * input), &label, class.as_ref()) * out
     }
 }
 
 impl Denoiser for OfClass<'_> {
     fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.prior.denoised(x, sigma, self.beside(x).as_ref())
+        let scaling = self.prior.precondition.at(sigma);
+        x * (1.0 + scaling.skip_minus_one) + self.output(x, scaling)
     }
 
     fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.prior.rest(x, sigma, self.beside(x).as_ref())
+        let scaling = self.prior.precondition.at(sigma);
+        self.output(x, scaling) + x * scaling.skip_minus_one
     }
 }

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Conv, GroupNorm, Linear, Sinusoidal, doubled},
+    layers::{Conv, GroupNorm, Linear, Resize, Sinusoidal, attend, doubled, image_of, pixels},
     weights::{Init, Path, Weights},
 };
 use crate::Error;
@@ -31,7 +31,7 @@ pub struct AdmConfig {
     /// The levels (0 is the finest) whose blocks are followed by self-attention.
     pub attention_levels: Vec<usize>,
     /// The middle attends between its two blocks.
-    #[serde(default = "yes")]
+    #[serde(default = "super::yes")]
     pub middle_attention: bool,
     /// How attention is divided.
     pub heads: Heads,
@@ -52,10 +52,6 @@ pub struct AdmConfig {
 
 fn one() -> i64 {
     1
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// How many heads attention has.
@@ -114,24 +110,6 @@ impl AdmConfig {
 
     fn norm(&self, path: &Path, channels: i64) -> GroupNorm {
         GroupNorm::new(path, self.groups(channels), channels, EPSILON)
-    }
-}
-
-/// What a residual block does to the size of the image.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Resize {
-    Keep,
-    Halve,
-    Double,
-}
-
-impl Resize {
-    fn apply(self, x: &Tensor) -> Tensor {
-        match self {
-            Self::Keep => x.shallow_clone(),
-            Self::Halve => x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>),
-            Self::Double => doubled(x),
-        }
     }
 }
 
@@ -205,20 +183,14 @@ impl Attention {
 
     /// softmax(Q Kᵀ / √width) V of each head, added to `x`.
     fn forward(&self, x: &Tensor) -> Tensor {
-        let size = x.size();
-        let (batch, channels, height, width) = (size[0], size[1], size[2], size[3]);
-        let pixels = self.norm.forward(x).permute([0, 2, 3, 1]).reshape([batch, -1, channels]);
-        let qkv = self.qkv.forward(&pixels);
-        // To [3][batch, heads, pixels, width].
-        let qkv = if self.new_order {
-            qkv.view([batch, -1, 3, self.heads, channels / self.heads]).permute([2, 0, 3, 1, 4])
+        let qkv = self.qkv.forward(&pixels(&self.norm.forward(x)));
+        // To [batch, pixels, heads, width] of each.
+        let [q, k, v] = if self.new_order {
+            [0, 1, 2].map(|i| qkv.unflatten(2, [3, self.heads, -1]).select(2, i))
         } else {
-            qkv.view([batch, -1, self.heads, 3, channels / self.heads]).permute([3, 0, 2, 1, 4])
+            [0, 1, 2].map(|i| qkv.unflatten(2, [self.heads, 3, -1]).select(3, i))
         };
-        let (q, k, v) = (qkv.get(0), qkv.get(1), qkv.get(2));
-        let mixed = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, None, false);
-        let mixed = mixed.transpose(1, 2).reshape([batch, -1, channels]);
-        x + self.out.forward(&mixed).view([batch, height, width, channels]).permute([0, 3, 1, 2])
+        x + image_of(&self.out.forward(&attend(&q, &k, &v)), x)
     }
 }
 

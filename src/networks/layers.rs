@@ -125,6 +125,49 @@ impl GroupNorm {
     }
 }
 
+/// softmax(Q Kᵀ / √width) V of each head: all three `[batch, pixels, heads, width]`, to `[batch, pixels, heads · width]`.
+pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
+    let [query, key, value] = [query, key, value].map(|x| x.transpose(1, 2));
+    let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, false, None, false);
+    mixed.transpose(1, 2).flatten(2, 3)
+}
+
+/// `[batch, channels, height, width]` to `[batch, pixels, channels]`.
+pub fn pixels(x: &Tensor) -> Tensor {
+    x.permute([0, 2, 3, 1]).flatten(1, 2)
+}
+
+/// `[batch, pixels, channels]` to the shape of `image`, `[batch, channels, height, width]`.
+pub fn image_of(pixels: &Tensor, image: &Tensor) -> Tensor {
+    pixels.unflatten(1, &image.size()[2..]).permute([0, 3, 1, 2])
+}
+
+/// Self-attention over all pixels.
+#[derive(Debug)]
+pub struct Attention {
+    norm: GroupNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    heads: i64,
+}
+
+impl Attention {
+    /// The layers of queries, keys, values and of what comes out, each from all channels to as many.
+    pub fn new(norm: GroupNorm, [query, key, value, out]: [Linear; 4], heads: i64) -> Self {
+        Self { norm, query, key, value, out, heads }
+    }
+
+    /// x + out(softmax(Q Kᵀ / √width) V), of normalised pixels.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let normed = pixels(&self.norm.forward(x));
+        let heads = |layer: &Linear| layer.forward(&normed).unflatten(2, [self.heads, -1]);
+        let mixed = attend(&heads(&self.query), &heads(&self.key), &heads(&self.value));
+        x + image_of(&self.out.forward(&mixed), x)
+    }
+}
+
 /// Sines and cosines of a time, at `features / 2` frequencies that fall from 1 towards 1/10000.
 #[derive(Debug)]
 pub struct Sinusoidal {
@@ -174,6 +217,28 @@ impl Fourier {
 fn frequencies(count: i64, divisor: i64, device: Device) -> Tensor {
     let exponents = Tensor::arange(count, (Kind::Float, device)) / divisor as f64;
     (exponents * -(10_000f64.ln())).exp()
+}
+
+/// What a residual block does to the size of the image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Resize {
+    /// Nothing.
+    Keep,
+    /// Two pixels become one, in both directions.
+    Halve,
+    /// One pixel becomes two.
+    Double,
+}
+
+impl Resize {
+    /// By means, and by repetition.
+    pub fn apply(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Keep => x.shallow_clone(),
+            Self::Halve => x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>),
+            Self::Double => doubled(x),
+        }
+    }
 }
 
 /// Each pixel repeated twice in both directions.

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Conv, Fourier, GroupNorm, Linear, Sinusoidal, channels_last, doubled},
+    layers::{Attention, Conv, Fourier, GroupNorm, Linear, Resize, Sinusoidal, channels_last},
     weights::{Path, Weights},
 };
 use crate::Error;
@@ -44,15 +44,11 @@ pub struct NcsnppConfig {
     /// Images are halved and doubled with the filter [1, 3, 3, 1]; else by means and repetition.
     pub fir: bool,
     /// What is added is divided by √2.
-    #[serde(default = "yes")]
+    #[serde(default = "super::yes")]
     pub skip_rescale: bool,
     /// Classes that the network was told in training.
     #[serde(default)]
     pub num_classes: Option<i64>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// What becomes of the label.
@@ -134,43 +130,24 @@ impl Resample {
         Self { taps }
     }
 
-    fn halve(&self, x: &Tensor) -> Tensor {
-        match &self.taps {
-            None => x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>),
-            Some(taps) => {
-                let channels = x.size()[1];
-                let taps = taps.to_kind(x.kind()).expand([channels, 1, 4, 4], false);
-                x.conv2d(&taps, None::<Tensor>, [2, 2], [1, 1], [1, 1], channels)
-            }
-        }
+    /// Every other pixel of the filtered image, whose edges are padded with so many zeros.
+    fn halve_filtered(taps: &Tensor, x: &Tensor, padding: i64) -> Tensor {
+        let channels = x.size()[1];
+        let taps = taps.to_kind(x.kind()).expand([channels, 1, 4, 4], false);
+        x.conv2d(&taps, None::<Tensor>, [2, 2], [padding; 2], [1, 1], channels)
     }
 
-    fn double(&self, x: &Tensor) -> Tensor {
-        match &self.taps {
-            None => doubled(x),
-            Some(taps) => {
+    fn apply(&self, x: &Tensor, resize: Resize) -> Tensor {
+        match (&self.taps, resize) {
+            (Some(taps), Resize::Halve) => Self::halve_filtered(taps, x, 1),
+            (Some(taps), Resize::Double) => {
                 let channels = x.size()[1];
                 let taps = (taps * 4.0).to_kind(x.kind()).expand([channels, 1, 4, 4], false);
                 x.conv_transpose2d(&taps, None::<Tensor>, [2, 2], [1, 1], [0, 0], channels, [1, 1])
             }
+            _ => resize.apply(x),
         }
     }
-
-    fn apply(&self, x: &Tensor, resize: Resize) -> Tensor {
-        match resize {
-            Resize::Keep => x.shallow_clone(),
-            Resize::Halve => self.halve(x),
-            Resize::Double => self.double(x),
-        }
-    }
-}
-
-/// What a residual block does to the size of the image.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Resize {
-    Keep,
-    Halve,
-    Double,
 }
 
 /// The residual block of BigGAN.
@@ -214,46 +191,9 @@ impl ResBlock {
     }
 }
 
-/// Self-attention of one head.
-#[derive(Debug)]
-struct Attention {
-    norm: GroupNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
-    scale: f64,
-}
-
-impl Attention {
-    fn new(path: &Path, config: &NcsnppConfig, channels: i64) -> Self {
-        let linear = |name| Linear::new(&(path / name), channels, channels);
-        Self {
-            norm: norm(&(path / "norm"), channels),
-            query: linear("query"),
-            key: linear("key"),
-            value: linear("value"),
-            out: linear("out"),
-            scale: config.scale(),
-        }
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let size = x.size();
-        let (batch, channels, height, width) = (size[0], size[1], size[2], size[3]);
-        let pixels = self.norm.forward(x).permute([0, 2, 3, 1]).reshape([batch, 1, -1, channels]);
-        let mixed = Tensor::scaled_dot_product_attention(
-            &self.query.forward(&pixels),
-            &self.key.forward(&pixels),
-            &self.value.forward(&pixels),
-            None::<&Tensor>,
-            0.0,
-            false,
-            None,
-            false,
-        );
-        (x + self.out.forward(&mixed).view([batch, height, width, channels]).permute([0, 3, 1, 2])) * self.scale
-    }
+fn attention(path: &Path, channels: i64) -> Attention {
+    let linear = |name| Linear::new(&(path / name), channels, channels);
+    Attention::new(norm(&(path / "norm"), channels), ["query", "key", "value", "out"].map(linear), 1)
 }
 
 /// One level on the way down.
@@ -320,7 +260,7 @@ impl Ncsnpp {
         let middle = &(root / "middle");
         let middle = (
             ResBlock::new(&(middle / "block1"), config, deepest, deepest, Resize::Keep),
-            Attention::new(&(middle / "attention"), config, deepest),
+            attention(&(middle / "attention"), deepest),
             ResBlock::new(&(middle / "block2"), config, deepest, deepest, Resize::Keep),
         );
         let up = (0..config.block_out_channels.len()).rev().map(|level| Self::up(root, config, level, &mut skips));
@@ -341,7 +281,7 @@ impl Ncsnpp {
                 skips.push(width);
                 (
                     ResBlock::new(&(&path / "blocks" / i), config, inputs, width, Resize::Keep),
-                    attends.then(|| Attention::new(&(&path / "attentions" / i), config, width)),
+                    attends.then(|| attention(&(&path / "attentions" / i), width)),
                 )
             })
             .collect();
@@ -381,7 +321,7 @@ impl Ncsnpp {
         let answers = level == 0 || config.progressive == Progressive::OutputSkip;
         Up {
             blocks,
-            attention: attends.then(|| Attention::new(&(&path / "attention"), config, width)),
+            attention: attends.then(|| attention(&(&path / "attention"), width)),
             answer: answers.then(|| {
                 let answer_norm = norm(&(&path / "answer_norm"), width);
                 (answer_norm, Conv::zero(&(&path / "answer"), width, config.in_channels, 3))
@@ -409,17 +349,12 @@ impl Ncsnpp {
     fn with_image(&self, level: &Down, h: Tensor, image: &mut Tensor) -> Tensor {
         let Some(conv) = &level.image else { return h };
         if self.config.progressive_input == ProgressiveInput::InputSkip {
-            *image = self.resample.halve(image);
+            *image = self.resample.apply(image, Resize::Halve);
             return h + conv.forward(image);
         }
         // FIR and stride after the convolution, or a convolution of stride 2 that pads below and to the right.
         let halved = match &self.resample.taps {
-            Some(taps) => {
-                let wide = conv.forward(image);
-                let channels = wide.size()[1];
-                let taps = taps.to_kind(wide.kind()).expand([channels, 1, 4, 4], false);
-                wide.conv2d(&taps, None::<Tensor>, [2, 2], [0, 0], [1, 1], channels)
-            }
+            Some(taps) => Resample::halve_filtered(taps, &conv.forward(image), 0),
             None => conv.forward(&image.constant_pad_nd([0, 1, 0, 1])),
         };
         *image = (halved + h) * self.config.scale();
@@ -430,6 +365,7 @@ impl Ncsnpp {
 impl Network for Ncsnpp {
     fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
         let embedding = self.embedding(label, class);
+        let scale = self.config.scale();
         let mut image = channels_last(&x.to_kind(self.kind));
         let mut h = self.conv_in.forward(&image);
         let mut skips = vec![h.shallow_clone()];
@@ -437,7 +373,7 @@ impl Network for Ncsnpp {
             for (block, attention) in &level.blocks {
                 h = block.forward(&h, &embedding, &self.resample);
                 if let Some(attention) = attention {
-                    h = attention.forward(&h);
+                    h = attention.forward(&h) * scale;
                 }
                 skips.push(h.shallow_clone());
             }
@@ -447,7 +383,7 @@ impl Network for Ncsnpp {
             }
         }
         let (first, attention, second) = &self.middle;
-        h = attention.forward(&first.forward(&h, &embedding, &self.resample));
+        h = attention.forward(&first.forward(&h, &embedding, &self.resample)) * scale;
         h = second.forward(&h, &embedding, &self.resample);
         let mut answer: Option<Tensor> = None;
         for level in &self.up {
@@ -456,12 +392,12 @@ impl Network for Ncsnpp {
                 h = block.forward(&Tensor::cat(&[h, skip], 1), &embedding, &self.resample);
             }
             if let Some(attention) = &level.attention {
-                h = attention.forward(&h);
+                h = attention.forward(&h) * scale;
             }
             if let Some((norm, conv)) = &level.answer {
                 let part = conv.forward(&norm.forward(&h).silu());
                 answer = Some(match answer {
-                    Some(below) => self.resample.double(&below) + part,
+                    Some(below) => self.resample.apply(&below, Resize::Double) + part,
                     None => part,
                 });
             }

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Conv, GroupNorm, Linear, Sinusoidal, channels_last, doubled},
+    layers::{Attention, Conv, GroupNorm, Linear, Sinusoidal, channels_last, doubled},
     weights::{Path, Weights},
 };
 use crate::Error;
@@ -93,44 +93,10 @@ impl ResBlock {
     }
 }
 
-#[derive(Debug)]
-struct Attention {
-    norm: GroupNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
-}
-
-impl Attention {
-    fn new(path: &Path, config: &UNetConfig, channels: i64) -> Self {
-        let linear = |name| Linear::new(&(path / name), channels, channels);
-        Self {
-            norm: GroupNorm::new(&(path / "group_norm"), config.norm_num_groups, channels, EPSILON),
-            query: linear("to_q"),
-            key: linear("to_k"),
-            value: linear("to_v"),
-            out: linear("to_out.0"),
-        }
-    }
-
-    /// softmax(Q Kᵀ / √channels) V over all pixels, added to `x`.
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let size = x.size();
-        let (batch, channels, height, width) = (size[0], size[1], size[2], size[3]);
-        let pixels = self.norm.forward(x).permute([0, 2, 3, 1]).reshape([batch, 1, -1, channels]);
-        let mixed = Tensor::scaled_dot_product_attention(
-            &self.query.forward(&pixels),
-            &self.key.forward(&pixels),
-            &self.value.forward(&pixels),
-            None::<&Tensor>,
-            0.0,
-            false,
-            None,
-            false,
-        );
-        x + self.out.forward(&mixed).view([batch, height, width, channels]).permute([0, 3, 1, 2])
-    }
+fn attention(path: &Path, config: &UNetConfig, channels: i64) -> Attention {
+    let norm = GroupNorm::new(&(path / "group_norm"), config.norm_num_groups, channels, EPSILON);
+    let linear = |name| Linear::new(&(path / name), channels, channels);
+    Attention::new(norm, ["to_q", "to_k", "to_v", "to_out.0"].map(linear), 1)
 }
 
 /// One level, on the way down or up.
@@ -172,7 +138,7 @@ impl UNet {
         let middle = &(root / "mid_block");
         let middle = (
             ResBlock::new(&(middle / "resnets" / 0), config, deepest, deepest),
-            Attention::new(&(middle / "attentions" / 0), config, deepest),
+            attention(&(middle / "attentions" / 0), config, deepest),
             ResBlock::new(&(middle / "resnets" / 1), config, deepest, deepest),
         );
         let up = (0..widths.len()).rev().map(|level| Self::up(root, config, level, &mut skips)).collect();
@@ -201,7 +167,7 @@ impl UNet {
                 skips.push(width);
                 (
                     ResBlock::new(&(&path / "resnets" / i), config, inputs, width),
-                    attends.then(|| Attention::new(&(&path / "attentions" / i), config, width)),
+                    attends.then(|| attention(&(&path / "attentions" / i), config, width)),
                 )
             })
             .collect();
@@ -226,7 +192,7 @@ impl UNet {
                 let attends = attends && (i == config.layers_per_block || !config.attends_once_up);
                 (
                     ResBlock::new(&(&path / "resnets" / i), config, inputs, width),
-                    attends.then(|| Attention::new(&(&path / "attentions" / i), config, width)),
+                    attends.then(|| attention(&(&path / "attentions" / i), config, width)),
                 )
             })
             .collect();

@@ -95,8 +95,8 @@ fn read(file: &Contents) -> Result<Recognised, String> {
     })
 }
 
-/// The names that the file's tensors have in our network; `layer` names those within a module.
-fn names(modules: &Modules, layer: impl Fn(Module, &str) -> Option<(String, Change)>) -> Names {
+/// The names that the file's tensors have in our network.
+fn names(modules: &Modules, layers: &Layers) -> Names {
     let mut names = Names::new();
     for name in modules.file.shapes().keys() {
         if name == "sigmas" {
@@ -107,7 +107,7 @@ fn names(modules: &Modules, layer: impl Fn(Module, &str) -> Option<(String, Chan
             continue;
         };
         let Some((module, ours)) = modules.found.get(number) else { continue };
-        if let Some((rest, change)) = layer(*module, rest) {
+        if let Some((rest, change)) = layer(layers, *module, rest) {
             names.insert(name.clone(), vec![(format!("{ours}.{rest}"), change)]);
         }
     }
@@ -217,7 +217,7 @@ fn read_ncsnpp(modules: &mut Modules) -> Option<Result<Recognised, String>> {
     }
     card.precondition = precondition;
     let assumed = format!("{seen}; {taken}; {} resampling", if fir { "FIR" } else { "plain" });
-    Some(Ok(Recognised { card, assumed, names: names(modules, ncsnpp_layer) }))
+    Some(Ok(Recognised { card, assumed, names: names(modules, &NCSNPP) }))
 }
 
 /// How the network is told of σ, and what it predicts.
@@ -245,35 +245,56 @@ fn conventions(file: &Contents, fourier: bool, input: ProgressiveInput, side: i6
     (AnyPrecondition::Vp(Vp { epsilon: 1e-3, ..Vp::default() }), taken.to_owned())
 }
 
-fn ncsnpp_layer(module: Module, name: &str) -> Option<(String, Change)> {
-    let (layer, kind) = name.split_once('.').unwrap_or((name, ""));
-    let ours = match (module, layer) {
+/// What our networks call the layers within a module.
+type Layers = [(Module, &'static str, &'static str); 11];
+
+const NCSNPP: Layers = [
+    (Module::Block, "GroupNorm_0", "norm1"),
+    (Module::Block, "GroupNorm_1", "norm2"),
+    (Module::Block, "Conv_0", "conv1"),
+    (Module::Block, "Conv_1", "conv2"),
+    (Module::Block, "Conv_2", "shortcut"),
+    (Module::Block, "Dense_0", "time"),
+    (Module::Attention, "GroupNorm_0", "norm"),
+    (Module::Attention, "NIN_0", "query"),
+    (Module::Attention, "NIN_1", "key"),
+    (Module::Attention, "NIN_2", "value"),
+    (Module::Attention, "NIN_3", "out"),
+];
+
+const DDPM: Layers = [
+    (Module::Block, "GroupNorm_0", "norm1"),
+    (Module::Block, "GroupNorm_1", "norm2"),
+    (Module::Block, "Conv_0", "conv1"),
+    (Module::Block, "Conv_1", "conv2"),
+    (Module::Block, "NIN_0", SHORTCUT),
+    (Module::Block, "Dense_0", "time_emb_proj"),
+    (Module::Attention, "GroupNorm_0", "group_norm"),
+    (Module::Attention, "NIN_0", "to_q"),
+    (Module::Attention, "NIN_1", "to_k"),
+    (Module::Attention, "NIN_2", "to_v"),
+    (Module::Attention, "NIN_3", "to_out.0"),
+];
+
+/// A NIN that is a 1×1 convolution of ours.
+const SHORTCUT: &str = "conv_shortcut";
+
+fn layer(layers: &Layers, module: Module, name: &str) -> Option<(String, Change)> {
+    let (theirs, kind) = name.split_once('.').unwrap_or((name, ""));
+    match (module, theirs) {
         (Module::Frequencies, "W") => return Some(("frequencies".to_owned(), Change::Keep)),
         (Module::Plain, _) => return Some((name.to_owned(), Change::Keep)),
         (Module::Inner, "Conv_0" | "Conv2d_0") => return Some((kind.to_owned(), Change::Keep)),
-        (Module::Block, "GroupNorm_0") => "norm1",
-        (Module::Block, "GroupNorm_1") => "norm2",
-        (Module::Block, "Conv_0") => "conv1",
-        (Module::Block, "Conv_1") => "conv2",
-        (Module::Block, "Conv_2") => "shortcut",
-        (Module::Block, "Dense_0") => "time",
-        (Module::Attention, "GroupNorm_0") => "norm",
-        (Module::Attention, "NIN_0") => "query",
-        (Module::Attention, "NIN_1") => "key",
-        (Module::Attention, "NIN_2") => "value",
-        (Module::Attention, "NIN_3") => "out",
-        _ => return None,
-    };
-    Some(within(ours, kind))
-}
-
-/// A layer's weight or bias; a NIN has its weight the other way round.
-fn within(ours: &str, kind: &str) -> (String, Change) {
-    match kind {
+        _ => {}
+    }
+    let (.., ours) = layers.iter().find(|(within, known, _)| *within == module && *known == theirs)?;
+    // A NIN has its weight the other way round.
+    Some(match kind {
+        "W" if *ours == SHORTCUT => (format!("{ours}.weight"), Change::Convolution),
         "W" => (format!("{ours}.weight"), Change::Transposed),
         "b" => (format!("{ours}.bias"), Change::Keep),
         kind => (format!("{ours}.{kind}"), Change::Keep),
-    }
+    })
 }
 
 /// The DDPM architecture: the U-Net of [`crate::networks::UNet`] that attends once on each level's way up.
@@ -331,34 +352,5 @@ fn read_ddpm(modules: &mut Modules) -> Option<Result<Recognised, String>> {
     let (precondition, taken) = conventions(modules.file, false, ProgressiveInput::None, side);
     card.precondition = precondition;
     let assumed = format!("{seen}; {taken}; {GROUPS} groups");
-    Some(Ok(Recognised { card, assumed, names: names(modules, ddpm_layer) }))
-}
-
-fn ddpm_layer(module: Module, name: &str) -> Option<(String, Change)> {
-    let (layer, kind) = name.split_once('.').unwrap_or((name, ""));
-    let ours = match (module, layer) {
-        (Module::Plain, _) => return Some((name.to_owned(), Change::Keep)),
-        (Module::Inner, "Conv_0") => return Some((kind.to_owned(), Change::Keep)),
-        (Module::Block, "GroupNorm_0") => "norm1",
-        (Module::Block, "GroupNorm_1") => "norm2",
-        (Module::Block, "Conv_0") => "conv1",
-        (Module::Block, "Conv_1") => "conv2",
-        (Module::Block, "NIN_0") => return Some(shortcut(kind)),
-        (Module::Block, "Dense_0") => "time_emb_proj",
-        (Module::Attention, "GroupNorm_0") => "group_norm",
-        (Module::Attention, "NIN_0") => "to_q",
-        (Module::Attention, "NIN_1") => "to_k",
-        (Module::Attention, "NIN_2") => "to_v",
-        (Module::Attention, "NIN_3") => "to_out.0",
-        _ => return None,
-    };
-    Some(within(ours, kind))
-}
-
-/// A NIN that is a 1×1 convolution of ours.
-fn shortcut(kind: &str) -> (String, Change) {
-    match kind {
-        "W" => ("conv_shortcut.weight".to_owned(), Change::Convolution),
-        _ => ("conv_shortcut.bias".to_owned(), Change::Keep),
-    }
+    Some(Ok(Recognised { card, assumed, names: names(modules, &DDPM) }))
 }
