@@ -3,6 +3,7 @@
 use std::{
     fmt::{self, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,10 @@ use tch::{Device, Kind};
 
 use crate::{
     Error,
-    checkpoint::safetensors::{self, Metadata, Tensors},
+    checkpoint::{
+        safetensors::{self, Metadata, Tensors},
+        source::Source,
+    },
     denoiser::Pretrained,
     networks::{AnyNetwork, weights::Weights},
     plan::Plan,
@@ -127,8 +131,8 @@ pub struct Model {
     pub card: Card,
     /// Where the weights came from.
     pub source: PathBuf,
-    /// SHA-256 of the file of weights, in hexadecimal.
-    pub sha256: String,
+    /// The files themselves.
+    sources: Arc<[Source]>,
     /// What a family takes for granted that neither names nor shapes of its file can tell; empty where a card says it.
     pub assumed: String,
     /// Parameters, by name and in the network's order.
@@ -145,7 +149,11 @@ impl fmt::Debug for Model {
 
 /// SHA-256 in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+    hexadecimal(Sha256::new_with_prefix(bytes))
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
@@ -165,10 +173,8 @@ pub fn cards() -> Result<Vec<Card>, Error> {
 pub(crate) struct Found {
     /// The text of the card, and the file that it came from.
     pub card: (String, PathBuf),
-    /// Where the weights came from.
-    pub source: PathBuf,
-    /// SHA-256 of the file of weights, in hexadecimal.
-    pub sha256: String,
+    /// Where the weights are.
+    pub source: Source,
     /// The weights, by name.
     pub tensors: Tensors,
 }
@@ -176,13 +182,14 @@ pub(crate) struct Found {
 /// Finds a name among the shipped cards, a card file (.yaml) with its weights beside it, or a .safetensors file with a
 /// card inside.
 pub(crate) fn find(model: &str, shipped: &[Shipped]) -> Result<Found, Error> {
-    let (card, source, bytes) = locate(model, shipped)?;
-    let (tensors, metadata) = safetensors::parse(&bytes, &source)?;
+    let (card, source) = locate(model, shipped)?;
+    let (stored, metadata) = safetensors::index(&source)?;
     let card = match card {
         Some(card) => (card, PathBuf::from(model)),
-        None => (inside(&metadata, &source)?, source.clone()),
+        None => (inside(&metadata, source.path())?, source.path().to_owned()),
     };
-    Ok(Found { card, source, sha256: sha256(&bytes), tensors })
+    let tensors = stored.into_iter().map(|(name, stored)| Ok((name, source.load(&stored)?)));
+    Ok(Found { card, tensors: tensors.collect::<Result<_, Error>>()?, source })
 }
 
 fn inside(metadata: &Metadata, source: &Path) -> Result<String, Error> {
@@ -192,27 +199,24 @@ fn inside(metadata: &Metadata, source: &Path) -> Result<String, Error> {
         .ok_or_else(|| Error::file(source, "has no card inside: name a card file (.yaml) that lies beside it instead"))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
+/// The text of a card.
+fn text(path: &Path) -> Result<String, Error> {
+    let bytes = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    String::from_utf8(bytes).map_err(|_| Error::file(path, "is not text"))
 }
 
-/// The card, file and bytes that a name stands for.
-fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, PathBuf, Vec<u8>), Error> {
+/// The card and the weights that a name stands for.
+fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, Source), Error> {
     if let Some((name, card, weights)) = shipped.iter().find(|(name, ..)| *name == model) {
-        return Ok((Some((*card).to_owned()), PathBuf::from(name), weights.to_vec()));
+        return Ok((Some((*card).to_owned()), Source::program(Path::new(name), weights)));
     }
     let path = Path::new(model);
     match path.extension().and_then(|e| e.to_str()) {
-        Some("yaml" | "yml") => {
-            let card = String::from_utf8(read(path)?).map_err(|_| Error::file(path, "is not text"))?;
-            let weights = path.with_extension("safetensors");
-            let bytes = read(&weights)?;
-            Ok((Some(card), weights, bytes))
-        }
-        Some("safetensors") => Ok((None, path.to_owned(), read(path)?)),
+        Some("yaml" | "yml") => Ok((Some(text(path)?), Source::open(&path.with_extension("safetensors"))?)),
+        Some("safetensors") => Ok((None, Source::open(path)?)),
         _ if path.exists() => {
-            let cause = "is no model that can be opened: a card (.yaml), a .safetensors file with a card, or a checkpoint \
-                         (.ckpt, .pth, .pt, .bin, .pkl) of a known family is wanted";
+            let cause = "is no model that can be opened: a card (.yaml), a checkpoint (.safetensors, .ckpt, .pth, .pt, .bin, \
+                         .pkl) or a folder of diffusers is wanted";
             Err(Error::file(path, cause))
         }
         _ => {
@@ -220,6 +224,19 @@ fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, PathBuf, 
             Err(Error::file(path, format!("no such model or file; the models that ship are: {known}")))
         }
     }
+}
+
+/// Whether a path is a checkpoint as its authors published it, and none of our own with a card inside.
+fn is_published(path: &Path) -> Result<bool, Error> {
+    if path.is_dir() {
+        return Ok(true);
+    }
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    if !zoo::EXTENSIONS.contains(&extension) || !path.exists() {
+        return Ok(false);
+    }
+    let own = || Ok::<_, Error>(safetensors::index(&Source::open(path)?)?.1.contains_key("card"));
+    Ok(extension != "safetensors" || !own()?)
 }
 
 /// The last of `weights=ema` and `weights=raw`.
@@ -234,34 +251,49 @@ fn weights(settings: &[String]) -> Result<zoo::Weights, Error> {
 impl Model {
     /// Opens what the command line calls MODEL; its network computes in `kind`.
     pub fn open(model: &str, device: Device, kind: Kind) -> Result<Self, Error> {
-        Self::open_with(model, &[], device, kind)
+        Self::open_with(model, None, &[], device, kind)
     }
 
-    /// The same with values of the card replaced, as [`Card::with`] does.
-    pub fn open_with(model: &str, settings: &[String], device: Device, kind: Kind) -> Result<Self, Error> {
+    /// The same with another card than its own, and with values of the card replaced, as [`Card::with`] does.
+    pub fn open_with(
+        model: &str,
+        card: Option<&Path>,
+        settings: &[String],
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self, Error> {
+        let given = card.map(|path| Card::parse(&text(path)?, path)).transpose()?;
         let path = Path::new(model);
-        let published = path.extension().and_then(|e| e.to_str()).is_some_and(|e| zoo::EXTENSIONS.contains(&e));
-        if published && path.exists() {
+        if is_published(path)? {
             let (choice, settings): (Vec<_>, Vec<_>) =
                 settings.iter().cloned().partition(|setting| setting.starts_with("weights="));
-            let (card, mut assumed, sha256, tensors) = zoo::open(path, weights(&choice)?)?;
-            if !settings.is_empty() {
+            let zoo::Opened { card, mut assumed, sources, tensors } =
+                zoo::open(path, weights(&choice)?, given, device, kind)?;
+            if !settings.is_empty() && !assumed.is_empty() {
                 assumed += "; but what was set replaces this";
             }
             let card = card.with(&settings)?;
-            return Self::build(card, path.to_owned(), sha256, assumed, Weights::stored(tensors, device, kind));
+            let weights = Weights::stored(tensors, device, kind);
+            return Self::build(card, path.to_owned(), sources.into(), assumed, weights);
         }
-        let Found { card: (card, path), source, sha256, tensors } = find(model, models::SHIPPED)?;
-        let card = Card::parse(&card, &path)?.with(settings)?;
-        Self::build(card, source, sha256, String::new(), Weights::stored(tensors, device, kind))
+        let Found { card: (card, path), source, tensors } = find(model, models::SHIPPED)?;
+        let card = given.map_or_else(|| Card::parse(&card, &path), Ok)?.with(settings)?;
+        let place = source.path().to_owned();
+        Self::build(card, place, [source].into(), String::new(), Weights::stored(tensors, device, kind))
     }
 
-    fn build(card: Card, source: PathBuf, sha256: String, assumed: String, weights: Weights) -> Result<Self, Error> {
+    fn build(
+        card: Card,
+        source: PathBuf,
+        sources: Arc<[Source]>,
+        assumed: String,
+        weights: Weights,
+    ) -> Result<Self, Error> {
         let network = card.network.build(&weights)?;
         let parameters = weights.finish().map_err(|e| Error::file(&source, e))?;
         network.check(card.image)?;
         let precondition = card.precondition.build()?;
-        Ok(Self { card, source, sha256, assumed, parameters, denoiser: Pretrained { network, precondition } })
+        Ok(Self { card, source, sources, assumed, parameters, denoiser: Pretrained { network, precondition } })
     }
 
     /// Another network with the same parameters, for a thread of its own: they are shared, not copied.
@@ -270,7 +302,14 @@ impl Model {
         let kind = self.parameters.first().map_or(Kind::Float, |(_, tensor)| tensor.kind());
         let weights = Weights::shared(&self.parameters, device, kind);
         let (card, source) = (self.card.clone(), self.source.clone());
-        Self::build(card, source, self.sha256.clone(), self.assumed.clone(), weights)
+        Self::build(card, source, self.sources.clone(), self.assumed.clone(), weights)
+    }
+
+    /// SHA-256 of the file of weights, in hexadecimal; of several, one after another. It is computed when it is asked for.
+    pub fn sha256(&self) -> Result<String, Error> {
+        let mut hash = Sha256::new();
+        self.sources.iter().try_for_each(|source| source.hash(&mut hash))?;
+        Ok(hexadecimal(hash))
     }
 
     /// The σ for which it was trained: smallest and largest.

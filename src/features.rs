@@ -7,7 +7,7 @@ use tch::{Device, Kind};
 
 use crate::{
     Error,
-    card::{Found, find},
+    card::{Found, find, sha256},
     data::Images,
     metrics::Moments,
     networks::{Classifier, ClassifierConfig, weights::Weights},
@@ -72,12 +72,13 @@ impl fmt::Debug for Features {
 impl Features {
     /// Opens a shipped name, a card file or a .safetensors file with a card inside; computes in f32.
     pub fn open(name: &str, device: Device) -> Result<Self, Error> {
-        let Found { card: (card, path), source, sha256, tensors } = find(name, shipped::SHIPPED)?;
+        let Found { card: (card, path), source, tensors } = find(name, shipped::SHIPPED)?;
         let card: FeatureCard = crate::yaml::parse(&card, &path)?;
         let weights = Weights::stored(tensors, device, Kind::Float);
         let classifier = Classifier::new(&card.network, &weights)?;
-        weights.finish().map_err(|e| Error::file(&source, e))?;
-        Ok(Self { card, source, sha256, classifier, device })
+        weights.finish().map_err(|e| Error::file(source.path(), e))?;
+        let sha256 = sha256(source.bytes());
+        Ok(Self { card, source: source.path().to_owned(), sha256, classifier, device })
     }
 
     /// Count, mean and covariance of the features of a set of images, and the share of them that is classified as

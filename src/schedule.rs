@@ -367,12 +367,64 @@ impl Schedule for Cosine {
     }
 }
 
+/// β grows along the logistic curve, from u = −6 to 6: β = first + S(u) (last − first); diffusers' `sigmoid`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SigmoidBeta {
+    /// The level of β far to the left, which β₀ exceeds by a four-hundredth of the whole.
+    #[serde(default = "first_beta")]
+    pub first: f64,
+    /// The level of β far to the right.
+    #[serde(default = "last_beta")]
+    pub last: f64,
+    /// How many times the chain has.
+    #[serde(default = "thousand")]
+    pub times: usize,
+}
+
+impl Chain for SigmoidBeta {
+    fn betas(&self) -> Result<Vec<f64>, Error> {
+        let (first, last) = (fraction("first", self.first)?, fraction("last", self.last)?);
+        let logistic = |u: f64| 1.0 / (1.0 + (6.0 - 12.0 * u).exp());
+        Ok(grid(count("times", self.times)?).map(|u| first + logistic(u) * (last - first)).collect())
+    }
+}
+
+impl Schedule for SigmoidBeta {
+    fn sigmas(&self, levels: usize, _: (f64, f64)) -> Result<Sigmas, Error> {
+        along(self, levels)
+    }
+}
+
+/// βₜ written out.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Betas {
+    /// β₀, β₁, ….
+    pub betas: Vec<f64>,
+}
+
+impl Chain for Betas {
+    fn betas(&self) -> Result<Vec<f64>, Error> {
+        count("the number of betas", self.betas.len())?;
+        self.betas.iter().map(|beta| fraction("beta", *beta)).collect()
+    }
+}
+
+impl Schedule for Betas {
+    fn sigmas(&self, levels: usize, _: (f64, f64)) -> Result<Sigmas, Error> {
+        along(self, levels)
+    }
+}
+
 one_of! {
     /// What `schedule:` may name.
-    pub enum AnySchedule: Schedule { Cosine, Geometric, Karras, Linear, LinearBeta, List, ScaledLinear, Sigmoid }
+    pub enum AnySchedule: Schedule {
+        Betas, Cosine, Geometric, Karras, Linear, LinearBeta, List, ScaledLinear, Sigmoid, SigmoidBeta
+    }
 }
 
 one_of! {
     /// What `beta:` may name: the chain with which a network was trained.
-    pub enum AnyChain: Chain { Cosine, LinearBeta, ScaledLinear }
+    pub enum AnyChain: Chain { Betas, Cosine, LinearBeta, ScaledLinear, SigmoidBeta }
 }

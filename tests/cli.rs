@@ -108,7 +108,7 @@ fn tensors() -> Tensors {
         layers_per_block: 1,
         attention_levels: vec![],
         norm_num_groups: 4,
-        attends_once_up: false,
+        ..UNetConfig::default()
     };
     let weights = Weights::fresh(5, Device::Cpu, Kind::Float);
     AnyNetwork::Unet(config).build(&weights).unwrap();

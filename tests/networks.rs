@@ -23,16 +23,16 @@ fn config() -> AnyNetwork {
         layers_per_block: 1,
         attention_levels: vec![1],
         norm_num_groups: 32,
-        attends_once_up: false,
+        ..UNetConfig::default()
     })
 }
 
 fn golden(name: &str) -> Tensor {
-    Tensor::read_npy(Path::new("tests/golden/diffusers-ddpm").join(name)).unwrap()
+    Tensor::read_npy(Path::new("tests/golden/zoo/diffusers-ddpm").join(name)).unwrap()
 }
 
 fn stored() -> safetensors::Tensors {
-    let file = Path::new("tests/golden/diffusers-ddpm/diffusion_pytorch_model.safetensors");
+    let file = Path::new("tests/golden/zoo/diffusers-ddpm/diffusion_pytorch_model.safetensors");
     safetensors::read(file).unwrap().0
 }
 

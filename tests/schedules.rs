@@ -8,7 +8,8 @@ use tweedie::{
     plan::Plan,
     samplers::Ddim,
     schedule::{
-        AnySchedule, Chain, Cosine, Geometric, Karras, Linear, LinearBeta, List, ScaledLinear, Schedule, Sigmoid,
+        AnySchedule, Betas, Chain, Cosine, Geometric, Karras, Linear, LinearBeta, List, ScaledLinear, Schedule,
+        Sigmoid, SigmoidBeta,
     },
     sigma::{Sigmas, Times, alpha_bar, from_alpha_bar, from_snr, snr},
 };
@@ -203,6 +204,30 @@ fn scaled_linear_betas_are_squares_of_a_line() {
 }
 
 /// [Nichol & Dhariwal 2021, Eq. 17]. Divided as integers, t/N would be 0 and all β but the last 0.
+/// Golden values of an independent float64 program.
+#[test]
+fn sigmoid_betas_follow_the_logistic_curve() {
+    let chain = SigmoidBeta { first: 1e-4, last: 0.02, times: 1000 };
+    let (betas, times) = (chain.betas().unwrap(), chain.times().unwrap());
+    for (t, beta, sigma) in [
+        (0, 0.00014920520081703202, 0.01221586944638621),
+        (499, 0.010020120209938985, 1.5205309519735037),
+        (999, 0.01995079479918297, 158.74336866656455),
+    ] {
+        assert!(relative(betas[t], beta) < GOLDEN, "β of {t}: {}", betas[t]);
+        assert!(relative(times.sigma(t as f64), sigma) < GOLDEN, "σ of {t}: {}", times.sigma(t as f64));
+    }
+}
+
+#[test]
+fn a_chain_that_is_written_out_is_itself() {
+    let chain = LinearBeta::default();
+    let written = Betas { betas: chain.betas().unwrap() };
+    assert_eq!(written.times().unwrap(), chain.times().unwrap());
+    assert!(message(Betas { betas: vec![0.1, 1.5] }.times()).contains("beta must be larger than 0 and smaller than 1"));
+    assert!(message(Betas { betas: vec![] }.times()).contains("the number of betas must be at least 1"));
+}
+
 #[test]
 fn cosine_betas_are_those_of_improved_ddpm() {
     let f = |t: f64| ((t / 1000.0 + 0.008) / 1.008 * FRAC_PI_2).cos().powi(2);

@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 use flate2::read::GzDecoder;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
+use tempfile::TempDir;
 use tweedie::{
     card::Model,
+    checkpoint::safetensors,
     denoiser::Denoiser,
     networks::{AnyNetwork, weights::Weights},
     precondition::AnyPrecondition,
@@ -17,7 +19,7 @@ const ZOO: &str = "tests/golden/zoo";
 
 fn open(path: &Path, settings: &[&str]) -> Result<Model, tweedie::Error> {
     let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
-    Model::open_with(path.to_str().unwrap(), &settings, Device::Cpu, Kind::Float)
+    Model::open_with(path.to_str().unwrap(), None, &settings, Device::Cpu, Kind::Float)
 }
 
 /// D(x, σ) of a case, against what the original program computed on the same weights.
@@ -26,13 +28,17 @@ fn agrees(case: &str, file: &str, settings: &[&str]) -> Model {
 }
 
 fn agrees_after(case: &str, file: &str, settings: &[&str], mend: impl Fn(&Model)) -> Model {
+    agrees_at(&Path::new(ZOO).join(case).join(file), case, settings, mend)
+}
+
+fn agrees_at(path: &Path, case: &str, settings: &[&str], mend: impl Fn(&Model)) -> Model {
     let folder = Path::new(ZOO).join(case);
     let text = std::fs::read(folder.join("case.json")).unwrap();
     let text: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let sigma = text["sigma"].as_f64().unwrap();
     let classes: Option<Vec<i64>> =
         text["class_labels"].as_array().map(|all| all.iter().filter_map(serde_json::Value::as_i64).collect());
-    let model = open(&folder.join(file), settings).unwrap();
+    let model = open(path, settings).unwrap();
     mend(&model);
     // The figures are in the pixels of the original program.
     let [black, white] = model.card.pixels;
@@ -55,6 +61,120 @@ fn a_checkpoint_of_pesser_and_ermongroup_opens_as_published() {
     let AnyNetwork::Unet(config) = &model.card.network else { panic!("{:?}", model.card) };
     assert_eq!(config.layers_per_block, 1);
     assert_eq!(model.card.image, [3, 32, 32]);
+}
+
+#[test]
+fn the_networks_of_diffusers_open_as_published() {
+    let ddpm = agrees("diffusers-ddpm", "", &[]);
+    assert!(ddpm.card.image == [3, 16, 16] && ddpm.assumed == "images of 16×16 in −1 … 1", "{}", ddpm.assumed);
+    let ncsnpp = agrees("diffusers-ncsnpp", "", &[]);
+    assert_eq!(ncsnpp.card.pixels, [0.0, 1.0]);
+    assert_eq!(ncsnpp.range(), (0.02, 2.0 * 348.0), "twice those of scheduler_config.json");
+    // The file of weights stands for the folder that it lies in.
+    assert_eq!(agrees("diffusers-ddpm", "diffusion_pytorch_model.safetensors", &[]).card.image, [3, 16, 16]);
+}
+
+/// Without a configuration names and shapes are enough for the published conventions.
+#[test]
+fn a_file_of_diffusers_opens_without_its_folder() {
+    let place = TempDir::new().unwrap();
+    for case in ["diffusers-ddpm", "diffusers-ncsnpp"] {
+        let alone = place.path().join(format!("{case}.safetensors"));
+        fs::copy(Path::new(ZOO).join(case).join("diffusion_pytorch_model.safetensors"), &alone).unwrap();
+        let model = agrees_at(&alone, case, &[], |_| ());
+        assert!(model.assumed.contains("because there is no config.json beside it"), "{}", model.assumed);
+    }
+}
+
+/// The old names of attention's layers, as 1×1 convolutions, in two files that an index lists, in a folder with `unet/` and
+/// `scheduler/`.
+#[test]
+fn a_folder_of_diffusers_may_have_several_files_and_old_names() {
+    let place = TempDir::new().unwrap();
+    let from = Path::new(ZOO).join("diffusers-ddpm");
+    let (unet, scheduler) = (place.path().join("unet"), place.path().join("scheduler"));
+    fs::create_dir(&unet).unwrap();
+    fs::create_dir(&scheduler).unwrap();
+    fs::copy(from.join("config.json"), unet.join("config.json")).unwrap();
+    fs::copy(from.join("scheduler_config.json"), scheduler.join("scheduler_config.json")).unwrap();
+    let (tensors, _) = safetensors::read(&from.join("diffusion_pytorch_model.safetensors")).unwrap();
+    let old = |(name, tensor): (String, Tensor)| {
+        let renamed = [("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")]
+            .iter()
+            .fold(name.clone(), |name, (new, old)| name.replace(new, old));
+        let convolved = renamed != name && tensor.dim() == 2;
+        (renamed, if convolved { tensor.unsqueeze(-1).unsqueeze(-1) } else { tensor })
+    };
+    let mut parts = [BTreeMap::new(), BTreeMap::new()];
+    let mut map = serde_json::Map::new();
+    let names =
+        ["diffusion_pytorch_model-00001-of-00002.safetensors", "diffusion_pytorch_model-00002-of-00002.safetensors"];
+    for (i, (name, tensor)) in tensors.into_iter().map(old).enumerate() {
+        map.insert(name.clone(), names[i % 2].into());
+        parts[i % 2].insert(name, tensor);
+    }
+    for (name, part) in names.iter().zip(&parts) {
+        safetensors::write(&unet.join(name), part, &BTreeMap::new()).unwrap();
+    }
+    let index = unet.join("diffusion_pytorch_model.safetensors.index.json");
+    fs::write(&index, serde_json::json!({"weight_map": map}).to_string()).unwrap();
+    let model = agrees_at(place.path(), "diffusers-ddpm", &[], |_| ());
+    let whole = agrees("diffusers-ddpm", "", &[]);
+    assert_ne!(model.sha256().unwrap(), whole.sha256().unwrap(), "of both files, one after another");
+    // An index may not lead out of its folder.
+    fs::write(&index, r#"{"weight_map": {"conv_in.weight": "../../secret.safetensors"}}"#).unwrap();
+    let refused = open(place.path(), &[]).unwrap_err().to_string();
+    assert!(refused.contains("../../secret.safetensors, which is not a file of this folder"), "{refused}");
+}
+
+/// What a configuration says is honoured or refused.
+#[test]
+fn configurations_of_diffusers_are_honoured_or_refused() {
+    let place = TempDir::new().unwrap();
+    let from = Path::new(ZOO).join("diffusers-ddpm");
+    let weights = "diffusion_pytorch_model.safetensors";
+    fs::copy(from.join(weights), place.path().join(weights)).unwrap();
+    let change = |file: &str, changes: serde_json::Value| {
+        let mut config: serde_json::Value = serde_json::from_slice(&fs::read(from.join(file)).unwrap()).unwrap();
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        fs::write(place.path().join(file), config.to_string()).unwrap();
+    };
+    let refused = || open(place.path(), &[]).unwrap_err().to_string();
+    change("scheduler_config.json", serde_json::json!({}));
+    for (key, value, told) in [
+        ("act_fn", serde_json::json!("gelu"), "act_fn is \"gelu\", but silu is wanted"),
+        ("class_embed_type", serde_json::json!("timestep"), "but null is wanted"),
+        ("center_input_sample", serde_json::json!(true), "center_input_sample is true"),
+        ("norm_eps", serde_json::json!("small"), "norm_eps is \"small\", but a number is wanted"),
+        ("_class_name", serde_json::json!("UNet2DConditionModel"), "only UNet2DModel is opened"),
+        ("attention_head_dim", serde_json::json!(24), "heads that divide the widths"),
+    ] {
+        change("config.json", serde_json::json!({key: value}));
+        assert!(refused().contains(told), "{key}: {}", refused());
+    }
+    change("config.json", serde_json::json!({"attention_head_dim": 8, "flip_sin_to_cos": true, "norm_eps": 1e-5}));
+    let AnyNetwork::Unet(config) = open(place.path(), &[]).unwrap().card.network else { panic!() };
+    assert!(config.attention_head_dim == Some(8) && config.flip_sin_to_cos && config.norm_eps == 1e-5);
+    for (changes, chain) in [
+        (serde_json::json!({"beta_schedule": "squaredcos_cap_v2"}), "Cosine"),
+        (serde_json::json!({"beta_schedule": "scaled_linear", "prediction_type": "v_prediction"}), "prediction: V"),
+        (serde_json::json!({"beta_schedule": "sigmoid", "prediction_type": "sample"}), "SigmoidBeta"),
+        (serde_json::json!({"trained_betas": [0.1, 0.2]}), "Betas { betas: [0.1, 0.2] }"),
+    ] {
+        change("scheduler_config.json", changes);
+        let precondition = format!("{:?}", open(place.path(), &[]).unwrap().card.precondition);
+        assert!(precondition.contains(chain), "{precondition}");
+    }
+    change("scheduler_config.json", serde_json::json!({"beta_schedule": "cubic"}));
+    assert!(refused().contains("scheduler_config.json: beta_schedule is \"cubic\""), "{}", refused());
+    change("scheduler_config.json", serde_json::json!({"rescale_betas_zero_snr": true}));
+    assert!(refused().contains("its last level is infinite"), "{}", refused());
+    fs::write(place.path().join("config.json"), "{").unwrap();
+    assert!(refused().contains("config.json: is not JSON"), "{}", refused());
+    fs::remove_file(place.path().join("config.json")).unwrap();
+    assert!(refused().contains("is a folder without config.json"), "{}", refused());
 }
 
 #[test]
@@ -121,11 +241,8 @@ fn the_pickled_networks_of_edm_open_as_published() {
 fn published_networks_are_recognised_by_names_and_shapes() {
     let file = fs::File::open("tests/golden/shapes/published.json.gz").unwrap();
     let all: BTreeMap<String, Published> = serde_json::from_reader(GzDecoder::new(file)).unwrap();
-    let known = |name: &str| {
-        ["adm", "azula", "edm", "ncsn", "pesser", "score_sde"].iter().any(|family| name.starts_with(family))
-    };
     let mut seen = 0;
-    for (name, Published { params, tensors }) in all.into_iter().filter(|(name, _)| known(name)) {
+    for (name, Published { params, tensors }) in all {
         let numbers = |ending: &str| -> i64 {
             let of = tensors.iter().filter(|(name, _)| name.ends_with(ending));
             of.map(|(_, shape)| shape.iter().product::<i64>()).sum()
@@ -134,7 +251,8 @@ fn published_networks_are_recognised_by_names_and_shapes() {
         let expected = params - numbers("map_augment.weight") + numbers("map_noise.freqs");
         let contents = Contents::described(&name, tensors.clone(), serde_json::Value::Null);
         let recognised = zoo::recognise(&contents).unwrap_or_else(|cause| panic!("{name} {cause}"));
-        let weights = Weights::stored(recognised.tensors(&contents).unwrap(), Device::Cpu, Kind::Float);
+        let tensors = recognised.tensors(&contents, Device::Cpu, Kind::Float).unwrap();
+        let weights = Weights::stored(tensors, Device::Cpu, Kind::Float);
         let network = recognised.card.network.build(&weights).unwrap_or_else(|cause| panic!("{name}: {cause}"));
         let parameters = weights.finish().unwrap_or_else(|cause| panic!("{name}: {cause}"));
         let count: usize = parameters.iter().map(|(_, tensor)| tensor.numel()).sum();
@@ -145,11 +263,12 @@ fn published_networks_are_recognised_by_names_and_shapes() {
         assert_eq!(recognised.card.image, [3, side, side], "{name}");
         seen += 1;
     }
-    assert_eq!(seen, 42);
+    assert_eq!(seen, 46);
 }
 
 /// The size of the images, by a part of the name; the first that fits.
-const SIDES: [(&str, i64); 19] = [
+const SIDES: [(&str, i64); 20] = [
+    ("1024", 1024),
     ("ncsnv2_bedroom", 128),
     ("ncsnv2_celeba", 64),
     // Its file says 64, its page 96.

@@ -2,4 +2,5 @@
 
 pub mod pickle;
 pub mod safetensors;
+pub mod source;
 pub mod torch;

@@ -1,10 +1,11 @@
 //! safetensors files: named tensors, and a card of text beside them in the header.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tch::{Kind, Tensor};
 
+use super::source::{Source, Stored};
 use crate::{Error, images::write_whole};
 
 /// Named tensors, in the order of their names.
@@ -15,33 +16,44 @@ pub type Metadata = BTreeMap<String, String>;
 
 /// Tensors and metadata of the file at `path`.
 pub fn read(path: &Path) -> Result<(Tensors, Metadata), Error> {
-    let bytes = fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    parse(&bytes, path)
+    let source = Source::open(path)?;
+    let (stored, metadata) = index(&source)?;
+    let tensors = stored.into_iter().map(|(name, stored)| Ok((name, source.load(&stored)?)));
+    Ok((tensors.collect::<Result<_, Error>>()?, metadata))
 }
 
-/// Tensors and metadata of a file already in memory; `path` is for messages.
-pub fn parse(bytes: &[u8], path: &Path) -> Result<(Tensors, Metadata), Error> {
+/// Where the tensors of a file are, and its metadata.
+pub fn index(source: &Source) -> Result<(BTreeMap<String, Stored>, Metadata), Error> {
+    let (bytes, path) = (source.bytes(), source.path());
     let broken = |e| Error::file(path, format!("not a whole safetensors file ({e}): fetch it again"));
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
     let file = SafeTensors::deserialize(bytes).map_err(broken)?;
-    let tensors = file.iter().map(|(name, view)| Ok((name.to_owned(), tensor(name, &view, path)?)));
-    Ok((tensors.collect::<Result<_, Error>>()?, header.metadata().clone().unwrap_or_default().into_iter().collect()))
+    let start = bytes.as_ptr() as usize;
+    let stored = file.iter().map(|(name, view)| {
+        let fault = |cause| Error::file(path, format!("tensor {name} {cause}"));
+        let kind = kind(view.dtype()).ok_or_else(|| fault(format!("is {:?}: convert it to f32", view.dtype())))?;
+        let begin = view.data().as_ptr() as usize - start;
+        let size = view.shape().iter().map(|&n| i64::try_from(n)).collect::<Result<Vec<_>, _>>();
+        let stored = size.ok().and_then(|size| Stored::whole(kind, size, begin..begin + view.data().len()));
+        Ok((name.to_owned(), stored.ok_or_else(|| fault("has more numbers than bytes".to_owned()))?))
+    });
+    Ok((stored.collect::<Result<_, Error>>()?, header.metadata().clone().unwrap_or_default().into_iter().collect()))
 }
 
-fn tensor(name: &str, view: &TensorView, path: &Path) -> Result<Tensor, Error> {
-    let kind = match view.dtype() {
+fn kind(dtype: Dtype) -> Option<Kind> {
+    Some(match dtype {
         Dtype::F64 => Kind::Double,
         Dtype::F32 => Kind::Float,
         Dtype::F16 => Kind::Half,
         Dtype::BF16 => Kind::BFloat16,
         Dtype::I64 => Kind::Int64,
         Dtype::I32 => Kind::Int,
+        Dtype::I16 => Kind::Int16,
+        Dtype::I8 => Kind::Int8,
         Dtype::U8 => Kind::Uint8,
         Dtype::BOOL => Kind::Bool,
-        other => return Err(Error::file(path, format!("tensor {name} is {other:?}: convert it to f32"))),
-    };
-    let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-    Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
+        _ => return None,
+    })
 }
 
 /// Writes tensors (f16, f32 or f64) and metadata, whole or not at all.
@@ -61,6 +73,7 @@ fn raw(tensor: &Tensor) -> Result<(Dtype, Vec<usize>, Vec<u8>), Error> {
     let dtype = match tensor.kind() {
         Kind::Double => Dtype::F64,
         Kind::Half => Dtype::F16,
+        Kind::BFloat16 => Dtype::BF16,
         Kind::Int64 => Dtype::I64,
         _ => Dtype::F32,
     };

@@ -3,22 +3,15 @@
 //! Three layouts: a zip archive (PyTorch 1.6 and later), a stream of pickles followed by raw numbers (before), and a
 //! bare pickle with such streams inside (EDM).
 
-#![allow(unsafe_code)]
+use std::{collections::HashMap, fmt, io::Cursor, ops::Range, path::Path};
 
-use std::{
-    collections::HashMap,
-    fmt,
-    fs::File,
-    io::Cursor,
-    ops::Range,
-    path::{Path, PathBuf},
-};
-
-use memmap2::Mmap;
 use tch::{Kind, Tensor};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{Id, Pickle, Value};
+use super::{
+    pickle::{Id, Pickle, Value},
+    source::{Source, Stored, span},
+};
 use crate::Error;
 
 /// The first pickle of the layout before 1.6: this number.
@@ -30,14 +23,13 @@ const MOST_NESTED: usize = 2;
 
 /// An open file. Its tensors stay in it until they are asked for.
 pub struct Archive {
-    path: PathBuf,
-    map: Mmap,
+    source: Source,
     stream: Stream,
 }
 
 impl fmt::Debug for Archive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Archive").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Archive").field("source", &self.source).finish_non_exhaustive()
     }
 }
 
@@ -49,30 +41,12 @@ struct Stream {
     storages: HashMap<Box<str>, Range<usize>>,
 }
 
-/// A tensor that is still in its file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stored {
-    /// The kind of its numbers.
-    pub kind: Kind,
-    /// Its size.
-    pub size: Vec<i64>,
-    stride: Vec<i64>,
-    /// Of its first number, counted in numbers.
-    offset: i64,
-    /// Its storage's place in the file.
-    place: Range<usize>,
-}
-
 impl Archive {
     /// Opens a file in any of the three layouts.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let unreadable = |e| Error::file(path, format!("cannot be read: {e}"));
-        let file = File::open(path).map_err(unreadable)?;
-        // SAFETY: the map is read only. Whoever cuts the file short while it is read ends this process, as with any
-        // program that maps its files; nothing else depends on the map staying the same.
-        let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
-        let stream = stream(&map, 0..map.len()).map_err(|cause| Error::file(path, cause))?;
-        Ok(Self { path: path.to_owned(), map, stream })
+        let source = Source::open(path)?;
+        let stream = stream(source.bytes(), 0..source.bytes().len()).map_err(|cause| Error::file(path, cause))?;
+        Ok(Self { source, stream })
     }
 
     /// What the file describes.
@@ -80,14 +54,14 @@ impl Archive {
         &self.stream.pickle
     }
 
-    /// The whole file, as it lies on the disk.
-    pub fn bytes(&self) -> &[u8] {
-        &self.map
+    /// The file alone, which is enough for tensors whose places are known.
+    pub fn into_source(self) -> Source {
+        self.source
     }
 
     /// The tensor that a value stands for, if it stands for one.
     pub fn stored(&self, id: Id) -> Result<Option<Stored>, Error> {
-        self.stream.tensor(&self.map, id).map_err(|cause| Error::file(&self.path, cause))
+        self.stream.tensor(self.source.bytes(), id).map_err(|cause| Error::file(self.source.path(), cause))
     }
 
     /// The tensors of a dict by name, in its order; other entries are passed over.
@@ -104,34 +78,8 @@ impl Archive {
 
     /// Brings a tensor into memory: its numbers are copied once.
     pub fn load(&self, stored: &Stored) -> Result<Tensor, Error> {
-        let bytes = &self.map[stored.place.clone()];
-        let width = stored.kind.elt_size_in_bytes() as i64;
-        let part = |from: i64, count: i64| &bytes[(from * width) as usize..((from + count) * width) as usize];
-        if stored.size.contains(&0) {
-            return Ok(Tensor::f_zeros(&stored.size, (stored.kind, tch::Device::Cpu))?);
-        }
-        if stored.stride == contiguous(&stored.size) {
-            let count = stored.size.iter().product();
-            return Ok(Tensor::f_from_data_size(part(stored.offset, count), &stored.size, stored.kind)?);
-        }
-        let span = span(&stored.size, &stored.stride).unwrap_or(0);
-        let flat = Tensor::f_from_data_size(part(stored.offset, span), &[span], stored.kind)?;
-        Ok(flat.f_as_strided(&stored.size, &stored.stride, 0)?.contiguous())
+        self.source.load(stored)
     }
-}
-
-/// The strides of a tensor without gaps.
-fn contiguous(size: &[i64]) -> Vec<i64> {
-    let mut stride = vec![1; size.len()];
-    for i in (1..size.len()).rev() {
-        stride[i - 1] = stride[i] * size[i];
-    }
-    stride
-}
-
-/// How many numbers lie from the first to the last of a view; none if that is beyond all numbers.
-fn span(size: &[i64], stride: &[i64]) -> Option<i64> {
-    size.iter().zip(stride).try_fold(1i64, |span, (size, stride)| span.checked_add((size - 1).checked_mul(*stride)?))
 }
 
 /// What a stream of any layout holds, from a part of the file.

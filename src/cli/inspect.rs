@@ -22,12 +22,18 @@ pub struct Inspect {
 impl Inspect {
     pub fn run(&self) -> Result<()> {
         let device = self.common.device()?;
-        let model = tweedie::card::Model::open_with(&self.model, &self.common.set, device, self.common.kind(device)?)?;
+        let model = tweedie::card::Model::open_with(
+            &self.model,
+            self.common.card.as_deref(),
+            &self.common.set,
+            device,
+            self.common.kind(device)?,
+        )?;
         let (min, max) = model.range();
         if self.common.json {
             let tensors: Vec<_> = model.parameters.iter().map(|(name, t)| (name, t.size())).collect();
             return self.common.record(&serde_json::json!({
-                "card": model.card, "source": model.source, "assumed": model.assumed, "sha256": model.sha256,
+                "card": model.card, "source": model.source, "assumed": model.assumed, "sha256": model.sha256()?,
                 "parameters": model.count(), "sigma": [min, max], "tensors": tensors,
             }));
         }
@@ -38,7 +44,7 @@ impl Inspect {
         if !model.assumed.is_empty() {
             writeln!(out, "assumed: {}", model.assumed)?;
         }
-        writeln!(out, "sha256: {}", model.sha256)?;
+        writeln!(out, "sha256: {}", model.sha256()?)?;
         let tensors = model.parameters.len();
         writeln!(out, "parameters: {} in {tensors} tensors, all used, none left over", thousands(model.count()))?;
         writeln!(out, "trained for: σ from {min:.6} to {max:.4}")?;

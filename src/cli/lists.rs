@@ -25,7 +25,8 @@ const SAMPLERS: [Row; 11] = [
     ("vp-ancestral", "DDPM with variance beta", "Score SDE, Eq. 4"),
 ];
 
-const SCHEDULES: [Row; 8] = [
+const SCHEDULES: [Row; 10] = [
+    ("betas", "a chain written out: {kind: betas, betas: […]}", ""),
     ("cosine", "squared-cosine chain", "Nichol & Dhariwal 2021, Eq. 17"),
     ("geometric", "σ = max (min/max)^u", "NCSN, §4.3"),
     ("karras", "linear in σ^(1/ρ), ρ = 7", "EDM, Eq. 5"),
@@ -34,6 +35,7 @@ const SCHEDULES: [Row; 8] = [
     ("list", "levels written out: {kind: list, sigmas: […]}", ""),
     ("scaled-linear", "chain linear in √β", "Rombach et al. 2022"),
     ("sigmoid", "a piece of the logistic curve", "Random Walks"),
+    ("sigmoid-beta", "chain whose β follows the logistic curve", "diffusers"),
 ];
 
 fn print(common: &Common, title: &str, rows: &[Row]) -> Result<()> {

@@ -15,7 +15,7 @@ mod walk;
 use std::{
     io::{self, Write},
     panic,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -27,7 +27,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
 use tweedie::{
-    card::Model,
+    card::{Model, sha256},
     data::{AnyData, Folder},
     libtorch, yaml,
 };
@@ -68,6 +68,9 @@ pub struct Common {
     /// Replaces a value of the model's card, which `tweedie inspect` shows; may be given several times
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Everywhere")]
     set: Vec<String>,
+    /// A card in place of the model's own: what the network is, and by which conventions it is used
+    #[arg(long, value_name = "FILE.yaml", help_heading = "Everywhere")]
+    card: Option<PathBuf>,
     /// auto (CUDA where it is), cpu, cuda or cuda:N
     #[arg(long, default_value = "auto", help_heading = "Everywhere")]
     device: String,
@@ -193,7 +196,7 @@ impl Common {
     /// Opens MODEL as the flags say.
     fn open(&self, model: &str) -> Result<(Model, Device)> {
         let device = self.device()?;
-        let model = Model::open_with(model, &self.set, device, self.kind(device)?)?;
+        let model = Model::open_with(model, self.card.as_deref(), &self.set, device, self.kind(device)?)?;
         self.say(format_args!(
             "{}: {} parameters on {}",
             model.card.name,
@@ -208,6 +211,12 @@ impl Common {
             self.say(format_args!("assumed: {}", model.assumed));
         }
         Ok((model, device))
+    }
+
+    /// SHA-256 of the card that was given.
+    fn card_hash(&self) -> Result<Option<String>> {
+        let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()));
+        Ok(self.card.as_ref().map(read).transpose()?.map(|bytes| sha256(&bytes)))
     }
 
     /// The size of a block of seeds.

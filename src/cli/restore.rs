@@ -222,7 +222,8 @@ impl Restore {
         let identity = Identity {
             version: env!("CARGO_PKG_VERSION"),
             model: &model.card.name,
-            sha256: &model.sha256,
+            sha256: model.sha256()?,
+            card: self.common.card_hash()?,
             set: &self.common.set,
             classes: classes.list(),
             plan: &plan,

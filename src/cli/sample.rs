@@ -103,7 +103,10 @@ pub struct Identity<'a> {
     /// The card's name.
     pub model: &'a str,
     /// Of the weights.
-    pub sha256: &'a str,
+    pub sha256: String,
+    /// SHA-256 of the card that was given in place of the model's own, if one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub card: Option<String>,
     /// What replaced values of the card.
     pub set: &'a [String],
     /// Over which images go in turn; empty for a network without classes.
@@ -133,7 +136,8 @@ impl Sample {
         let identity = Identity {
             version: env!("CARGO_PKG_VERSION"),
             model: &model.card.name,
-            sha256: &model.sha256,
+            sha256: model.sha256()?,
+            card: self.common.card_hash()?,
             set: &self.common.set,
             classes: classes.list(),
             plan: &plan,

@@ -118,6 +118,12 @@ impl GroupNorm {
         }
     }
 
+    /// The same in another number of groups.
+    #[must_use]
+    pub fn in_groups(self, groups: i64) -> Self {
+        Self { groups, ..self }
+    }
+
     /// `[batch, channels, …]` to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.to_kind(x.kind()));
@@ -159,6 +165,12 @@ impl Attention {
         Self { norm, query, key, value, out, heads }
     }
 
+    /// The same, normalised in another number of groups.
+    #[must_use]
+    pub fn in_groups(self, groups: i64) -> Self {
+        Self { norm: self.norm.in_groups(groups), ..self }
+    }
+
     /// x + out(softmax(Q Kᵀ / √width) V), of normalised pixels.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let normed = pixels(&self.norm.forward(x));
@@ -178,12 +190,19 @@ pub struct Sinusoidal {
 impl Sinusoidal {
     /// Frequencies exp(−ln 10⁴ · i / (n − 1)), i = 0, …, n − 1, with n = `features` / 2; sines come first [DDPM, Appendix B].
     pub fn new(features: i64, device: Device) -> Self {
-        Self { frequencies: frequencies(features / 2, features / 2 - 1, device), cosines_first: false }
+        Self::shifted(features, 1, false, device)
     }
 
     /// Frequencies exp(−ln 10⁴ · i / n); cosines come first [Dhariwal & Nichol 2021, §3].
     pub fn adm(features: i64, device: Device) -> Self {
-        Self { frequencies: frequencies(features / 2, features / 2, device), cosines_first: true }
+        Self::shifted(features, 0, true, device)
+    }
+
+    /// Frequencies exp(−ln 10⁴ · i / (n − `shift`)).
+    pub fn shifted(features: i64, shift: i64, cosines_first: bool, device: Device) -> Self {
+        let count = features / 2;
+        let exponents = Tensor::arange(count, (Kind::Float, device)) / (count - shift) as f64;
+        Self { frequencies: (exponents * -(10_000f64.ln())).exp(), cosines_first }
     }
 
     /// A time for each image, `[batch]`, to `[batch, features]`: all of the one, then all of the other.
@@ -211,12 +230,6 @@ impl Fourier {
         let angles = (label.unsqueeze(1) * self.frequencies.unsqueeze(0)) * TAU;
         Tensor::cat(&[angles.sin(), angles.cos()], 1)
     }
-}
-
-/// exp(−ln 10⁴ · i / `divisor`), i = 0, …, `count` − 1.
-fn frequencies(count: i64, divisor: i64, device: Device) -> Tensor {
-    let exponents = Tensor::arange(count, (Kind::Float, device)) / divisor as f64;
-    (exponents * -(10_000f64.ln())).exp()
 }
 
 /// What a residual block does to the size of the image.

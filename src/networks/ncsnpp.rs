@@ -10,7 +10,6 @@ use super::{
 };
 use crate::Error;
 
-const EPSILON: f64 = 1e-6;
 /// Most groups of a normalisation; none has fewer than 4 channels.
 const GROUPS: i64 = 32;
 /// Taps of the filter that precedes halving and follows doubling, in one direction [StyleGAN2].
@@ -31,6 +30,13 @@ pub struct NcsnppConfig {
     /// The levels (0 is the finest) that attend: after each block on the way down, once on the way up.
     #[serde(default)]
     pub attention_levels: Vec<usize>,
+    /// Width of a head; one head everywhere if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention_head_dim: Option<i64>,
+    /// Levels that attend are normalised as diffusers does it: attention in 32 groups, and what a block on the way up is
+    /// given in as many as its own channels and a quarter of those that skip, 32 at most.
+    #[serde(default)]
+    pub diffusers_groups: bool,
     /// How the network is told of σ.
     pub embedding: Embedding,
     /// Features of the embedding, before its layers.
@@ -86,6 +92,9 @@ pub enum Progressive {
 }
 
 impl NcsnppConfig {
+    /// ε of every normalisation.
+    pub const NORM_EPS: f64 = 1e-6;
+
     fn check(&self) -> Result<(), Error> {
         let wrong = |want, value: String| Err(Error::parameter("network", want, value));
         let widths = &self.block_out_channels;
@@ -101,6 +110,14 @@ impl NcsnppConfig {
         if self.attention_levels.iter().any(|level| *level >= widths.len()) {
             return wrong("free of attention on levels that it lacks", format!("{:?}", self.attention_levels));
         }
+        let attend = || self.attention_levels.iter().copied().chain([widths.len() - 1]).map(|level| widths[level]);
+        if self.attention_head_dim.is_some_and(|width| width < 1 || attend().any(|channels| channels % width != 0)) {
+            let value = format!("{:?} of {widths:?}", self.attention_head_dim);
+            return wrong("with heads that divide the widths that attend (set attention_head_dim)", value);
+        }
+        if self.diffusers_groups && self.attention_levels.iter().any(|level| widths[*level] % GROUPS != 0) {
+            return wrong("of multiples of 32 channels where it attends", format!("{widths:?}"));
+        }
         Ok(())
     }
 
@@ -111,7 +128,7 @@ impl NcsnppConfig {
 }
 
 fn norm(path: &Path, channels: i64) -> GroupNorm {
-    GroupNorm::new(path, GROUPS.min(channels / 4), channels, EPSILON)
+    GroupNorm::new(path, GROUPS.min(channels / 4), channels, NcsnppConfig::NORM_EPS)
 }
 
 /// Halves and doubles images.
@@ -191,9 +208,16 @@ impl ResBlock {
     }
 }
 
-fn attention(path: &Path, channels: i64) -> Attention {
+fn attention(path: &Path, config: &NcsnppConfig, channels: i64) -> Attention {
     let linear = |name| Linear::new(&(path / name), channels, channels);
-    Attention::new(norm(&(path / "norm"), channels), ["query", "key", "value", "out"].map(linear), 1)
+    let heads = config.attention_head_dim.map_or(1, |width| channels / width);
+    Attention::new(norm(&(path / "norm"), channels), ["query", "key", "value", "out"].map(linear), heads)
+}
+
+/// The attention of a level.
+fn level_attention(path: &Path, config: &NcsnppConfig, channels: i64) -> Attention {
+    let attention = attention(path, config, channels);
+    if config.diffusers_groups { attention.in_groups(GROUPS) } else { attention }
 }
 
 /// One level on the way down.
@@ -260,7 +284,7 @@ impl Ncsnpp {
         let middle = &(root / "middle");
         let middle = (
             ResBlock::new(&(middle / "block1"), config, deepest, deepest, Resize::Keep),
-            attention(&(middle / "attention"), deepest),
+            attention(&(middle / "attention"), config, deepest),
             ResBlock::new(&(middle / "block2"), config, deepest, deepest, Resize::Keep),
         );
         let up = (0..config.block_out_channels.len()).rev().map(|level| Self::up(root, config, level, &mut skips));
@@ -281,7 +305,7 @@ impl Ncsnpp {
                 skips.push(width);
                 (
                     ResBlock::new(&(&path / "blocks" / i), config, inputs, width, Resize::Keep),
-                    attends.then(|| attention(&(&path / "attentions" / i), width)),
+                    attends.then(|| level_attention(&(&path / "attentions" / i), config, width)),
                 )
             })
             .collect();
@@ -310,18 +334,21 @@ impl Ncsnpp {
         let path = root / "up" / level;
         let width = widths[level];
         let below = widths[(level + 1).min(widths.len() - 1)];
+        let attends = config.attention_levels.contains(&level);
         let blocks = (0..=config.num_res_blocks)
             .map(|i| {
-                let skip = skips.pop().unwrap_or(width);
-                let inputs = skip + if i == 0 { below } else { width };
-                ResBlock::new(&(&path / "blocks" / i), config, inputs, width, Resize::Keep)
+                let (skip, own) = (skips.pop().unwrap_or(width), if i == 0 { below } else { width });
+                let block = ResBlock::new(&(&path / "blocks" / i), config, own + skip, width, Resize::Keep);
+                if attends && config.diffusers_groups {
+                    return ResBlock { norm1: block.norm1.in_groups(GROUPS.min(own + skip / 4)), ..block };
+                }
+                block
             })
             .collect();
-        let attends = config.attention_levels.contains(&level);
         let answers = level == 0 || config.progressive == Progressive::OutputSkip;
         Up {
             blocks,
-            attention: attends.then(|| attention(&(&path / "attention"), width)),
+            attention: attends.then(|| level_attention(&(&path / "attention"), config, width)),
             answer: answers.then(|| {
                 let answer_norm = norm(&(&path / "answer_norm"), width);
                 (answer_norm, Conv::zero(&(&path / "answer"), width, config.in_channels, 3))

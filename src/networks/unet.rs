@@ -6,11 +6,9 @@ use tch::{Kind, Tensor};
 use super::{
     Network,
     layers::{Attention, Conv, GroupNorm, Linear, Sinusoidal, channels_last, doubled},
-    weights::{Path, Weights},
+    weights::{Init, Path, Weights},
 };
 use crate::Error;
-
-const EPSILON: f64 = 1e-6;
 
 /// The hyper-parameters of a [`UNet`]; the field names are diffusers'.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -18,6 +16,9 @@ const EPSILON: f64 = 1e-6;
 pub struct UNetConfig {
     /// Channels of the images: 1 or 3 as a rule.
     pub in_channels: i64,
+    /// Twice as many where the file predicts a variance as well, which is not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_channels: Option<i64>,
     /// Width of each level; each but the last halves the image.
     pub block_out_channels: Vec<i64>,
     /// Residual blocks in each level on the way down; one more on the way up.
@@ -27,12 +28,66 @@ pub struct UNetConfig {
     pub attention_levels: Vec<usize>,
     /// Groups of every normalisation.
     pub norm_num_groups: i64,
+    /// ε of every normalisation.
+    #[serde(default = "norm_eps")]
+    pub norm_eps: f64,
     /// On the way up, attention follows the last block of a level alone, and not each.
     #[serde(default)]
     pub attends_once_up: bool,
+    /// The middle attends between its two blocks.
+    #[serde(default = "super::yes")]
+    pub middle_attention: bool,
+    /// Width of a head; one head everywhere if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention_head_dim: Option<i64>,
+    /// In the embedding of time, cosines come before sines.
+    #[serde(default)]
+    pub flip_sin_to_cos: bool,
+    /// The embedding's frequencies fall to 1/10000 after n − this many steps, n of either kind.
+    #[serde(default = "freq_shift")]
+    pub freq_shift: i64,
+    /// Zeros around an image that is halved; 0 stands for one row and column at its end.
+    #[serde(default)]
+    pub downsample_padding: i64,
+    /// Classes that the network was told in training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_class_embeds: Option<i64>,
+}
+
+/// DDPM's network for CIFAR-10.
+impl Default for UNetConfig {
+    fn default() -> Self {
+        Self {
+            in_channels: 3,
+            out_channels: None,
+            block_out_channels: vec![128, 256, 256, 256],
+            layers_per_block: 2,
+            attention_levels: vec![1],
+            norm_num_groups: 32,
+            norm_eps: Self::NORM_EPS,
+            attends_once_up: false,
+            middle_attention: true,
+            attention_head_dim: None,
+            flip_sin_to_cos: false,
+            freq_shift: freq_shift(),
+            downsample_padding: 0,
+            num_class_embeds: None,
+        }
+    }
+}
+
+fn norm_eps() -> f64 {
+    UNetConfig::NORM_EPS
+}
+
+fn freq_shift() -> i64 {
+    1
 }
 
 impl UNetConfig {
+    /// ε of DDPM's own normalisations.
+    pub const NORM_EPS: f64 = 1e-6;
+
     /// What the layers take for granted.
     pub fn check(&self) -> Result<(), Error> {
         let wrong = |want, value: String| Err(Error::parameter("network", want, value));
@@ -49,7 +104,26 @@ impl UNetConfig {
         if self.attention_levels.iter().any(|level| *level >= widths.len()) {
             return wrong("free of attention on levels that it lacks", format!("{:?}", self.attention_levels));
         }
+        let middle = self.middle_attention.then_some(widths.len() - 1);
+        let mut attend = self.attention_levels.iter().copied().chain(middle).map(|level| widths[level]);
+        if self.attention_head_dim.is_some_and(|width| width < 1 || attend.any(|channels| channels % width != 0)) {
+            let value = format!("{:?} of {widths:?}", self.attention_head_dim);
+            return wrong("with heads that divide the widths that attend (set attention_head_dim)", value);
+        }
+        if !(0..=1).contains(&self.downsample_padding) {
+            return wrong("with a downsample_padding of 0 or 1", self.downsample_padding.to_string());
+        }
+        if self.freq_shift >= widths[0] / 2 {
+            return wrong("with a freq_shift below half its first width", self.freq_shift.to_string());
+        }
+        if self.out_channels.is_some_and(|out| out != self.in_channels && out != 2 * self.in_channels) {
+            return wrong("with as many or twice as many channels out as in", format!("{:?}", self.out_channels));
+        }
         Ok(())
+    }
+
+    fn norm(&self, path: &Path, channels: i64) -> GroupNorm {
+        GroupNorm::new(path, self.norm_num_groups, channels, self.norm_eps)
     }
 
     /// Height and width must be multiples of this.
@@ -70,12 +144,12 @@ struct ResBlock {
 
 impl ResBlock {
     fn new(path: &Path, config: &UNetConfig, inputs: i64, outputs: i64) -> Self {
-        let (groups, embedding) = (config.norm_num_groups, 4 * config.block_out_channels[0]);
+        let embedding = 4 * config.block_out_channels[0];
         Self {
-            norm1: GroupNorm::new(&(path / "norm1"), groups, inputs, EPSILON),
+            norm1: config.norm(&(path / "norm1"), inputs),
             conv1: Conv::new(&(path / "conv1"), inputs, outputs, 3),
             time: Linear::new(&(path / "time_emb_proj"), embedding, outputs),
-            norm2: GroupNorm::new(&(path / "norm2"), groups, outputs, EPSILON),
+            norm2: config.norm(&(path / "norm2"), outputs),
             conv2: Conv::zero(&(path / "conv2"), outputs, outputs, 3),
             shortcut: (inputs != outputs).then(|| Conv::new(&(path / "conv_shortcut"), inputs, outputs, 1)),
         }
@@ -94,9 +168,10 @@ impl ResBlock {
 }
 
 fn attention(path: &Path, config: &UNetConfig, channels: i64) -> Attention {
-    let norm = GroupNorm::new(&(path / "group_norm"), config.norm_num_groups, channels, EPSILON);
+    let norm = config.norm(&(path / "group_norm"), channels);
     let linear = |name| Linear::new(&(path / name), channels, channels);
-    Attention::new(norm, ["to_q", "to_k", "to_v", "to_out.0"].map(linear), 1)
+    let heads = config.attention_head_dim.map_or(1, |width| channels / width);
+    Attention::new(norm, ["to_q", "to_k", "to_v", "to_out.0"].map(linear), heads)
 }
 
 /// One level, on the way down or up.
@@ -113,9 +188,11 @@ pub struct UNet {
     kind: Kind,
     sinusoidal: Sinusoidal,
     embed: [Linear; 2],
+    /// `[classes, width]`.
+    classes: Option<Tensor>,
     conv_in: Conv,
     down: Vec<Level>,
-    middle: (ResBlock, Attention, ResBlock),
+    middle: (ResBlock, Option<Attention>, ResBlock),
     up: Vec<Level>,
     norm_out: GroupNorm,
     conv_out: Conv,
@@ -132,27 +209,30 @@ impl UNet {
             Linear::new(&(root / "time_embedding" / "linear_1"), first, 4 * first),
             Linear::new(&(root / "time_embedding" / "linear_2"), 4 * first, 4 * first),
         ];
+        let classes = config.num_class_embeds;
+        let classes = classes.map(|n| root.tensor("class_embedding.weight", &[n, 4 * first], Init::FanIn(1)));
         let conv_in = Conv::new(&(root / "conv_in"), config.in_channels, first, 3);
         let mut skips = vec![first];
         let down = (0..widths.len()).map(|level| Self::down(root, config, level, &mut skips)).collect();
         let middle = &(root / "mid_block");
         let middle = (
             ResBlock::new(&(middle / "resnets" / 0), config, deepest, deepest),
-            attention(&(middle / "attentions" / 0), config, deepest),
+            config.middle_attention.then(|| attention(&(middle / "attentions" / 0), config, deepest)),
             ResBlock::new(&(middle / "resnets" / 1), config, deepest, deepest),
         );
         let up = (0..widths.len()).rev().map(|level| Self::up(root, config, level, &mut skips)).collect();
         Ok(Self {
             config: config.clone(),
             kind: root.kind(),
-            sinusoidal: Sinusoidal::new(first, root.device()),
+            sinusoidal: Sinusoidal::shifted(first, config.freq_shift, config.flip_sin_to_cos, root.device()),
             embed,
+            classes,
             conv_in,
             down,
             middle,
             up,
-            norm_out: GroupNorm::new(&(root / "conv_norm_out"), config.norm_num_groups, first, EPSILON),
-            conv_out: Conv::zero(&(root / "conv_out"), first, config.in_channels, 3),
+            norm_out: config.norm(&(root / "conv_norm_out"), first),
+            conv_out: Conv::zero(&(root / "conv_out"), first, config.out_channels.unwrap_or(config.in_channels), 3),
         })
     }
 
@@ -174,7 +254,7 @@ impl UNet {
         let last = level + 1 == config.block_out_channels.len();
         let resample = (!last).then(|| {
             skips.push(width);
-            Conv::new(&(&path / "downsamplers.0.conv"), width, width, 3).strided(2, 0)
+            Conv::new(&(&path / "downsamplers.0.conv"), width, width, 3).strided(2, config.downsample_padding)
         });
         Level { blocks, resample }
     }
@@ -202,10 +282,14 @@ impl UNet {
 }
 
 impl Network for UNet {
-    fn forward(&self, x: &Tensor, label: &Tensor, _class: Option<&Tensor>) -> Tensor {
+    fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
         let [first, second] = &self.embed;
-        let embedding =
-            second.forward(&first.forward(&self.sinusoidal.forward(label).to_kind(self.kind)).silu()).silu();
+        let time = self.sinusoidal.forward(label).to_kind(self.kind);
+        let mut embedding = second.forward(&first.forward(&time).silu());
+        if let (Some(classes), Some(class)) = (&self.classes, class) {
+            embedding += classes.index_select(0, class);
+        }
+        let embedding = embedding.silu();
         let mut h = self.conv_in.forward(&channels_last(&x.to_kind(self.kind)));
         let mut skips = vec![h.shallow_clone()];
         for level in &self.down {
@@ -217,12 +301,19 @@ impl Network for UNet {
                 skips.push(h.shallow_clone());
             }
             if let Some(halve) = &level.resample {
-                h = halve.forward(&h.constant_pad_nd([0, 1, 0, 1]));
+                h = match self.config.downsample_padding {
+                    0 => halve.forward(&h.constant_pad_nd([0, 1, 0, 1])),
+                    _ => halve.forward(&h),
+                };
                 skips.push(h.shallow_clone());
             }
         }
-        h = self.middle.0.forward(&h, &embedding);
-        h = self.middle.2.forward(&self.middle.1.forward(&h), &embedding);
+        let (first, attention, second) = &self.middle;
+        h = first.forward(&h, &embedding);
+        if let Some(attention) = attention {
+            h = attention.forward(&h);
+        }
+        h = second.forward(&h, &embedding);
         for level in &self.up {
             for (block, attention) in &level.blocks {
                 let skip = skips.pop().unwrap_or_else(|| h.zeros_like());
@@ -235,10 +326,15 @@ impl Network for UNet {
                 h = double.forward(&doubled(&h));
             }
         }
-        self.conv_out.forward(&self.norm_out.forward(&h).silu()).to_kind(x.kind()).contiguous()
+        let out = self.conv_out.forward(&self.norm_out.forward(&h).silu());
+        out.narrow(1, 0, self.config.in_channels).to_kind(x.kind()).contiguous()
     }
 
     fn check(&self, shape: [i64; 3]) -> Result<(), Error> {
         super::multiples(shape, self.config.in_channels, self.config.stride())
+    }
+
+    fn classes(&self) -> Option<i64> {
+        self.config.num_class_embeds
     }
 }

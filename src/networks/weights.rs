@@ -23,6 +23,12 @@ pub enum Init {
     Constant(f64),
 }
 
+/// A tensor of this name as a network on `device` that computes in `kind` holds it; frequencies are f32 always.
+pub fn placed(name: &str, tensor: &Tensor, device: Device, kind: Kind) -> Tensor {
+    let kind = if name.ends_with(FREQUENCIES) { Kind::Float } else { kind };
+    tensor.to_device(device).to_kind(kind)
+}
+
 /// The parameters of one network, by the names that its checkpoint gives them.
 ///
 /// Networks ask for each tensor by name and shape. What a file lacks, or holds in another shape, is noted and
@@ -49,13 +55,13 @@ impl Weights {
         Self { stored: None, seed, device, kind, named: RefCell::default(), problems: RefCell::default() }
     }
 
-    /// Parameters read from a file; they become `kind` on `device`, but frequencies f32.
+    /// Parameters read from a file, [`placed`] where they are not yet.
     pub fn stored(tensors: BTreeMap<String, Tensor>, device: Device, kind: Kind) -> Self {
-        let convert = |(name, tensor): (String, Tensor)| {
-            let kind = if name.ends_with(FREQUENCIES) { Kind::Float } else { kind };
-            (name, tensor.to_device(device).to_kind(kind))
+        let placed = |(name, tensor): (String, Tensor)| {
+            let tensor = placed(&name, &tensor, device, kind);
+            (name, tensor)
         };
-        Self::given(tensors.into_iter().map(convert).collect(), device, kind)
+        Self::given(tensors.into_iter().map(placed).collect(), device, kind)
     }
 
     /// The parameters of another network as they are, for a replica of it that computes in `kind`: the two share them.

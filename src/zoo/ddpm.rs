@@ -58,7 +58,7 @@ fn config(shapes: &Shapes) -> Option<UNetConfig> {
         layers_per_block: numbers("down.0.block.").len(),
         attention_levels: (0..levels).filter(attends).collect(),
         norm_num_groups: GROUPS,
-        attends_once_up: false,
+        ..UNetConfig::default()
     })
 }
 

@@ -118,6 +118,8 @@ impl<'a> Levels<'a> {
             block_out_channels: self.widths()?,
             num_res_blocks: self.num_res_blocks(),
             attention_levels: self.attention_levels(),
+            attention_head_dim: None,
+            diffusers_groups: false,
             embedding: if self.file.shapes().contains_key("model.map_noise.freqs") {
                 Embedding::Fourier
             } else {

@@ -6,6 +6,7 @@
 
 mod adm;
 mod ddpm;
+mod diffusers;
 mod edm;
 mod ncsn;
 mod score_sde;
@@ -13,14 +14,15 @@ mod unpack;
 
 use std::{collections::BTreeMap, path::Path};
 
-use tch::Tensor;
+use rayon::prelude::*;
+use tch::{Device, Kind, Tensor};
 pub use unpack::{Contents, Weights};
 
 use crate::{
     Error,
-    card::{Card, sha256},
-    checkpoint::safetensors::Tensors,
-    networks::AnyNetwork,
+    card::Card,
+    checkpoint::{safetensors::Tensors, source::Source},
+    networks::{AnyNetwork, weights::placed},
     plan::Plan,
     precondition::{AnyPrecondition, DdpmConfig, Prediction},
     schedule::AnyChain,
@@ -92,10 +94,11 @@ impl Change {
 type Family = fn(file: &Contents) -> Option<Result<Recognised, String>>;
 
 /// All families, in the order in which they are asked.
-const FAMILIES: [Family; 5] = [adm::recognise, ddpm::recognise, edm::recognise, ncsn::recognise, score_sde::recognise];
+const FAMILIES: [Family; 6] =
+    [adm::recognise, ddpm::recognise, diffusers::recognise, edm::recognise, ncsn::recognise, score_sde::recognise];
 
 /// Endings of the files that may hold a family's checkpoint.
-pub const EXTENSIONS: [&str; 5] = ["ckpt", "pth", "pt", "bin", "pkl"];
+pub const EXTENSIONS: [&str; 6] = ["ckpt", "pth", "pt", "bin", "pkl", "safetensors"];
 
 /// The card of a published network of our own conventions, −1 … 1.
 fn card(name: &str, about: String, reference: &str, image: [i64; 3], network: AnyNetwork) -> Card {
@@ -123,36 +126,55 @@ pub fn recognise(file: &Contents) -> Result<Recognised, String> {
     FAMILIES.iter().find_map(|family| family(file)).unwrap_or_else(|| Err(unknown(file.shapes())))
 }
 
-/// Opens a checkpoint as its authors published it: card, what was assumed, the file's SHA-256, and the tensors under our
-/// names.
-pub fn open(path: &Path, weights: Weights) -> Result<(Card, String, String, Tensors), Error> {
+/// A checkpoint, opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The model.
+    pub card: Card,
+    /// What neither names nor shapes nor the file itself told, a sentence.
+    pub assumed: String,
+    /// The files that it was read from.
+    pub sources: Vec<Source>,
+    /// Their tensors under our names, as a network on the device wants them.
+    pub tensors: Tensors,
+}
+
+/// Opens a checkpoint as its authors published it, or, with a card, as that says; the tensors of a file of no known
+/// family then go by the names that our network gives them.
+pub fn open(path: &Path, weights: Weights, card: Option<Card>, device: Device, kind: Kind) -> Result<Opened, Error> {
     let file = Contents::open(path, weights)?;
-    let recognised = recognise(&file).map_err(|cause| Error::file(path, cause))?;
-    let tensors = recognised.tensors(&file)?;
-    let Recognised { card, assumed, .. } = recognised;
+    let recognised = match (recognise(&file), &card) {
+        (Ok(recognised), _) => recognised,
+        (Err(_), Some(card)) => {
+            let names = file.shapes().keys().map(|name| (name.clone(), vec![(name.clone(), Change::Keep)])).collect();
+            Recognised { card: card.clone(), assumed: String::new(), names }
+        }
+        (Err(cause), None) => return Err(Error::file(path, cause)),
+    };
+    let tensors = recognised.tensors(&file, device, kind)?;
+    let assumed = if card.is_some() { String::new() } else { recognised.assumed };
     let assumed = [file.note(), &assumed].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
-    Ok((card, assumed, sha256(file.bytes()), tensors))
+    Ok(Opened { card: card.unwrap_or(recognised.card), assumed, sources: file.into_sources(), tensors })
 }
 
 impl Recognised {
-    /// The tensors of the file under our names; those that nobody knows keep theirs, so that they are told as left over.
-    pub fn tensors(&self, file: &Contents) -> Result<Tensors, Error> {
-        let mut tensors = Tensors::new();
-        for theirs in file.shapes().keys() {
-            match self.names.get(theirs) {
-                Some(uses) if uses.is_empty() => {}
-                Some(uses) => {
-                    let tensor = file.load(theirs)?;
-                    for (ours, change) in uses {
-                        tensors.insert(ours.clone(), change.apply(&tensor)?);
-                    }
-                }
-                None => {
-                    tensors.insert(theirs.clone(), file.load(theirs)?);
-                }
+    /// The tensors of the file under our names, as a network on `device` that computes in `kind` wants them; those that
+    /// nobody knows keep theirs, so that they are told as left over.
+    pub fn tensors(&self, file: &Contents, device: Device, kind: Kind) -> Result<Tensors, Error> {
+        let kept = |name: &String| vec![(name.clone(), Change::Keep)];
+        let loaded = file.shapes().par_iter().map(|(theirs, _)| {
+            let uses = self.names.get(theirs).cloned().unwrap_or_else(|| kept(theirs));
+            if uses.is_empty() {
+                return Ok(Vec::new());
             }
-        }
-        Ok(tensors)
+            let tensor = file.load(theirs)?;
+            let used = uses.into_iter().map(|(ours, change)| {
+                let tensor = placed(&ours, &change.apply(&tensor)?, device, kind);
+                Ok((ours, tensor))
+            });
+            used.collect()
+        });
+        Ok(loaded.collect::<Result<Vec<Vec<_>>, Error>>()?.into_iter().flatten().collect())
     }
 }
 

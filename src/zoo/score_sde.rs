@@ -199,6 +199,8 @@ fn read_ncsnpp(modules: &mut Modules) -> Option<Result<Recognised, String>> {
         block_out_channels: widths,
         num_res_blocks,
         attention_levels,
+        attention_head_dim: None,
+        diffusers_groups: false,
         embedding: if fourier { Embedding::Fourier } else { Embedding::Positional },
         embedding_features,
         progressive_input,
@@ -344,6 +346,7 @@ fn read_ddpm(modules: &mut Modules) -> Option<Result<Recognised, String>> {
         attention_levels,
         norm_num_groups: GROUPS,
         attends_once_up: true,
+        ..UNetConfig::default()
     };
     let reference = "DDPM (Ho et al. 2020) in the layout of score_sde_pytorch";
     let image = [in_channels, side, side];

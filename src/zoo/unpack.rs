@@ -8,12 +8,14 @@ use std::{
 use serde_json::{Map, Value as Json};
 use tch::{Kind, Tensor};
 
-use super::Shapes;
+use super::{Shapes, diffusers};
 use crate::{
     Error,
     checkpoint::{
         pickle::{Id, Pickle, Value},
-        torch::{Archive, Stored},
+        safetensors,
+        source::{Source, Stored},
+        torch::Archive,
     },
 };
 
@@ -30,30 +32,45 @@ pub enum Weights {
     Raw,
 }
 
-/// The tensors of a file under flat names.
+/// The tensors of a file, or of several, under flat names.
 #[derive(Debug)]
 pub struct Contents {
     name: String,
     shapes: Shapes,
     config: Json,
     note: String,
-    held: Option<(Archive, BTreeMap<String, Stored>)>,
+    sources: Vec<Source>,
+    /// In which source each tensor is, and where there.
+    places: BTreeMap<String, (usize, Stored)>,
 }
 
 impl Contents {
     /// Names and shapes alone.
     pub fn described(name: &str, shapes: Shapes, config: Json) -> Self {
-        Self { name: name.to_owned(), shapes, config, note: String::new(), held: None }
+        let (note, sources, places) = (String::new(), Vec::new(), BTreeMap::new());
+        Self { name: name.to_owned(), shapes, config, note, sources, places }
     }
 
-    /// Opens a file that `torch.save` or Python's `pickle` wrote.
+    /// Opens a folder of diffusers, or a file that `torch.save`, Python's `pickle` or safetensors wrote.
     pub fn open(path: &Path, weights: Weights) -> Result<Self, Error> {
-        let archive = Archive::open(path)?;
-        let name = path.file_stem().map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned());
-        let Unpacked { tensors, config, note } =
-            unpack(&archive, weights)?.map_err(|cause| Error::file(path, cause))?;
-        let shapes = tensors.iter().map(|(name, stored)| (name.clone(), stored.size.clone())).collect();
-        Ok(Self { name, shapes, config, note, held: Some((archive, tensors)) })
+        let folder = diffusers::Folder::around(path)?;
+        let files = match &folder {
+            Some(folder) => folder.weights(path)?,
+            None => vec![path.to_owned()],
+        };
+        let (mut sources, mut places) = (Vec::new(), BTreeMap::new());
+        let (mut config, mut note) = (Json::Null, String::new());
+        for file in files {
+            let (source, unpacked) = read(&file, weights)?;
+            places.extend(unpacked.tensors.into_iter().map(|(name, stored)| (name, (sources.len(), stored))));
+            sources.push(source);
+            (config, note) = (unpacked.config, unpacked.note);
+        }
+        if let Some(folder) = folder {
+            config = folder.config();
+        }
+        let shapes = places.iter().map(|(name, (_, stored))| (name.clone(), stored.size.clone())).collect();
+        Ok(Self { name: name(path), shapes, config, note, sources, places })
     }
 
     /// What to call the model.
@@ -66,7 +83,7 @@ impl Contents {
         &self.shapes
     }
 
-    /// What the file says of itself: null, or an object.
+    /// What the file says of itself, or what lies beside it says of it: null, or an object.
     pub fn config(&self) -> &Json {
         &self.config
     }
@@ -76,17 +93,15 @@ impl Contents {
         &self.note
     }
 
-    /// The whole file, as it lies on the disk.
-    pub fn bytes(&self) -> &[u8] {
-        self.held.as_ref().map_or(&[], |(archive, _)| archive.bytes())
+    /// The files themselves.
+    pub fn into_sources(self) -> Vec<Source> {
+        self.sources
     }
 
     /// A tensor; a single zero in its shape where that is all that is known.
     pub fn load(&self, name: &str) -> Result<Tensor, Error> {
-        if let Some((archive, tensors)) = &self.held
-            && let Some(stored) = tensors.get(name)
-        {
-            return archive.load(stored);
+        if let Some((source, stored)) = self.places.get(name) {
+            return self.sources[*source].load(stored);
         }
         let shape = self.shapes.get(name).map_or(&[][..], Vec::as_slice);
         Ok(Tensor::f_zeros([1], (Kind::Float, tch::Device::Cpu))?.f_expand(shape, false)?)
@@ -94,10 +109,29 @@ impl Contents {
 
     /// The numbers of a tensor, if the file holds it.
     pub fn numbers(&self, name: &str) -> Option<Vec<f64>> {
-        let (archive, tensors) = self.held.as_ref()?;
-        let tensor = archive.load(tensors.get(name)?).ok()?;
+        let (source, stored) = self.places.get(name)?;
+        let tensor = self.sources[*source].load(stored).ok()?;
         Vec::<f64>::try_from(tensor.flatten(0, -1).to_kind(Kind::Double)).ok()
     }
+}
+
+/// A file's name without its ending; a folder's name.
+fn name(path: &Path) -> String {
+    let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = if path.is_dir() { absolute.file_name() } else { path.file_stem() };
+    name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// What one file holds.
+fn read(path: &Path, weights: Weights) -> Result<(Source, Unpacked), Error> {
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        let source = Source::open(path)?;
+        let (tensors, _) = safetensors::index(&source)?;
+        return Ok((source, Unpacked { tensors, config: Json::Null, note: String::new() }));
+    }
+    let archive = Archive::open(path)?;
+    let unpacked = unpack(&archive, weights)?.map_err(|cause| Error::file(path, cause))?;
+    Ok((archive.into_source(), unpacked))
 }
 
 struct Unpacked {

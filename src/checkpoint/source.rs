@@ -1,0 +1,147 @@
+//! Files whose tensors stay where they are until they are asked for.
+
+#![allow(unsafe_code)]
+
+use std::{
+    fmt,
+    fs::File,
+    io,
+    ops::Range,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use memmap2::Mmap;
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use crate::Error;
+
+/// A tensor that is still in its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The kind of its numbers.
+    pub kind: Kind,
+    /// Its size.
+    pub size: Vec<i64>,
+    /// How many numbers lie from one row to the next, for each dimension.
+    pub(super) stride: Vec<i64>,
+    /// Of its first number, counted in numbers.
+    pub(super) offset: i64,
+    /// Its storage's place in the file, in bytes.
+    pub(super) place: Range<usize>,
+}
+
+impl Stored {
+    /// A tensor without gaps that fills its place; none if it does not.
+    pub(super) fn whole(kind: Kind, size: Vec<i64>, place: Range<usize>) -> Option<Self> {
+        let count = size.iter().try_fold(1i64, |count, size| count.checked_mul(*size))?;
+        let length = usize::try_from(count).ok()?.checked_mul(kind.elt_size_in_bytes())?;
+        let stride = contiguous(&size);
+        (length == place.len()).then_some(Self { kind, size, stride, offset: 0, place })
+    }
+}
+
+/// Bytes with tensors in them: a file, or a part of the program.
+pub struct Source {
+    path: PathBuf,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    /// The map is for what describes tensors; their numbers are read, so that no page of theirs is held twice.
+    Disk(File, Mmap),
+    Program(&'static [u8]),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// Opens a file.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let unreadable = |e| Error::file(path, format!("cannot be read: {e}"));
+        let file = File::open(path).map_err(unreadable)?;
+        // SAFETY: the map is read only. Whoever cuts the file short while it is read ends this process, as with any
+        // program that maps its files; nothing else depends on the map staying the same.
+        let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
+        Ok(Self { path: path.to_owned(), bytes: Bytes::Disk(file, map) })
+    }
+
+    /// Bytes of the program itself; `path` is for messages.
+    pub fn program(path: &Path, bytes: &'static [u8]) -> Self {
+        Self { path: path.to_owned(), bytes: Bytes::Program(bytes) }
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Disk(_, map) => map,
+            Bytes::Program(bytes) => bytes,
+        }
+    }
+
+    /// Adds all of it to a hash.
+    pub fn hash(&self, hash: &mut Sha256) -> Result<(), Error> {
+        match &self.bytes {
+            Bytes::Program(bytes) => hash.update(bytes),
+            Bytes::Disk(..) => {
+                let copied = File::open(&self.path).and_then(|mut file| io::copy(&mut file, hash));
+                copied.map_err(|e| Error::file(&self.path, format!("cannot be read: {e}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a tensor into memory: its numbers are copied once.
+    pub fn load(&self, stored: &Stored) -> Result<Tensor, Error> {
+        if stored.size.contains(&0) {
+            return Ok(Tensor::f_zeros(&stored.size, (stored.kind, Device::Cpu))?);
+        }
+        if stored.stride == contiguous(&stored.size) {
+            return self.read(stored, &stored.size);
+        }
+        let span = span(&stored.size, &stored.stride).unwrap_or(0);
+        Ok(self.read(stored, &[span])?.f_as_strided(&stored.size, &stored.stride, 0)?.f_contiguous()?)
+    }
+
+    /// The numbers from the tensor's first on, in this shape.
+    fn read(&self, stored: &Stored, size: &[i64]) -> Result<Tensor, Error> {
+        let width = stored.kind.elt_size_in_bytes();
+        let length = size.iter().product::<i64>() as usize * width;
+        let start = stored.place.start + stored.offset as usize * width;
+        match &self.bytes {
+            Bytes::Program(bytes) => Ok(Tensor::f_from_data_size(&bytes[start..start + length], size, stored.kind)?),
+            Bytes::Disk(file, _) => {
+                let tensor = Tensor::f_empty(size, (stored.kind, Device::Cpu))?;
+                // SAFETY: a fresh tensor without gaps owns exactly `length` bytes, and nobody else knows of it yet.
+                let into = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), length) };
+                let read = file.read_exact_at(into, start as u64);
+                read.map_err(|e| Error::file(&self.path, format!("cannot be read: {e}")))?;
+                Ok(tensor)
+            }
+        }
+    }
+}
+
+/// The strides of a tensor without gaps.
+pub(super) fn contiguous(size: &[i64]) -> Vec<i64> {
+    let mut stride = vec![1; size.len()];
+    for i in (1..size.len()).rev() {
+        stride[i - 1] = stride[i] * size[i];
+    }
+    stride
+}
+
+/// How many numbers lie from the first to the last of a view; none if that is beyond all numbers.
+pub(super) fn span(size: &[i64], stride: &[i64]) -> Option<i64> {
+    size.iter().zip(stride).try_fold(1i64, |span, (size, stride)| span.checked_add((size - 1).checked_mul(*stride)?))
+}
