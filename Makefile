@@ -14,10 +14,10 @@ SET_UP := LIBTORCH='$(LIBTORCH)' LIBTORCH_SET='$(LIBTORCH_SET)' .make/set-up
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench train data build clean distclean
+.PHONY: help demo test check bench train data verify-pretrained build clean distclean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
 
 demo: build ## new images, and damaged ones restored (the first time: libtorch, 0.6 GB, and a build of minutes)
 	$(TWEEDIE) sample $(MODEL) --seeds 0-63 --out $(DEMO)/samples
@@ -48,6 +48,11 @@ train: build data ## train the shipped networks again, or go on from the last ch
 
 data: ## Fashion-MNIST, into data/
 	@.make/data
+
+verify-pretrained: ## DIR=folder of google/ddpm-* and google/ncsnpp-*: the published numbers, and a grid of each
+	@$(SET_UP)
+	@test -n "$(DIR)" || { echo "error: say where they are: make verify-pretrained DIR=…" >&2; exit 2; }
+	PRETRAINED='$(abspath $(DIR))' cargo test --release --test suite pretrained::published -- --ignored --nocapture
 
 build: ## the program alone: target/release/tweedie
 	@$(SET_UP)

@@ -8,16 +8,17 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tch::{Device, Kind};
+use tch::{CModule, Device, Kind};
 
 use crate::{
     Error,
     checkpoint::{
         safetensors::{self, Metadata, Tensors},
         source::Source,
+        torch,
     },
     denoiser::Pretrained,
-    networks::{AnyNetwork, weights::Weights},
+    networks::{AnyNetwork, Network, TorchScript, weights::Weights},
     plan::Plan,
     precondition::AnyPrecondition,
     zoo,
@@ -125,6 +126,9 @@ fn known(card: &serde_json::Value) -> Vec<String> {
         .collect()
 }
 
+/// A TorchScript program and its parameters.
+type Program = (Arc<CModule>, Vec<(String, tch::Tensor)>);
+
 /// A card with its weights.
 pub struct Model {
     /// What is known of it.
@@ -133,6 +137,8 @@ pub struct Model {
     pub source: PathBuf,
     /// The files themselves.
     sources: Arc<[Source]>,
+    /// The program, where the network is one.
+    script: Option<Arc<CModule>>,
     /// What a family takes for granted that neither names nor shapes of its file can tell; empty where a card says it.
     pub assumed: String,
     /// Parameters, by name and in the network's order.
@@ -265,6 +271,12 @@ impl Model {
         let given = card.map(|path| Card::parse(&text(path)?, path)).transpose()?;
         let path = Path::new(model);
         if is_published(path)? {
+            if path.is_file() {
+                let source = Source::open(path)?;
+                if torch::is_script(&source) {
+                    return Self::script(source, given, settings, device, kind);
+                }
+            }
             let (choice, settings): (Vec<_>, Vec<_>) =
                 settings.iter().cloned().partition(|setting| setting.starts_with("weights="));
             let zoo::Opened { card, mut assumed, sources, tensors } =
@@ -274,12 +286,36 @@ impl Model {
             }
             let card = card.with(&settings)?;
             let weights = Weights::stored(tensors, device, kind);
-            return Self::build(card, path.to_owned(), sources.into(), assumed, weights);
+            return Self::build(card, path.to_owned(), sources.into(), assumed, weights, None);
         }
         let Found { card: (card, path), source, tensors } = find(model, models::SHIPPED)?;
         let card = given.map_or_else(|| Card::parse(&card, &path), Ok)?.with(settings)?;
         let place = source.path().to_owned();
-        Self::build(card, place, [source].into(), String::new(), Weights::stored(tensors, device, kind))
+        Self::build(card, place, [source].into(), String::new(), Weights::stored(tensors, device, kind), None)
+    }
+
+    /// Opens a TorchScript program; only its card knows what it takes and gives.
+    fn script(
+        source: Source,
+        card: Option<Card>,
+        settings: &[String],
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self, Error> {
+        let path = source.path().to_owned();
+        let wrong = |cause: String| Error::file(&path, cause);
+        let contract = "is a TorchScript program: say in a card what it takes and gives (--card FILE.yaml with network: \
+                        {kind: torchscript, in_channels: 3})";
+        let card = card.ok_or_else(|| wrong(contract.to_owned()))?.with(settings)?;
+        let AnyNetwork::TorchScript(config) = &card.network else { return Err(wrong(contract.to_owned())) };
+        let mut module = CModule::load_on_device(&path, device)?;
+        module.f_set_eval()?;
+        module.to(device, kind, false);
+        let module = Arc::new(module);
+        TorchScript::new(config, module.clone(), kind)?.fits(card.image, device).map_err(wrong)?;
+        let parameters = module.named_parameters()?;
+        let weights = Weights::shared(&parameters, device, kind);
+        Self::build(card, path.clone(), [source].into(), String::new(), weights, Some((module, parameters)))
     }
 
     fn build(
@@ -288,12 +324,26 @@ impl Model {
         sources: Arc<[Source]>,
         assumed: String,
         weights: Weights,
+        script: Option<Program>,
     ) -> Result<Self, Error> {
-        let network = card.network.build(&weights)?;
-        let parameters = weights.finish().map_err(|e| Error::file(&source, e))?;
+        let (script, network, parameters): (_, Box<dyn Network>, _) = match (&card.network, script) {
+            (AnyNetwork::TorchScript(config), Some((module, parameters))) => {
+                let network = TorchScript::new(config, module.clone(), weights.root().kind())?;
+                (Some(module), Box::new(network), parameters)
+            }
+            (network, _) => {
+                let network = network.build(&weights)?;
+                (None, network, weights.finish().map_err(|e| Error::file(&source, e))?)
+            }
+        };
         network.check(card.image)?;
-        let precondition = card.precondition.build()?;
-        Ok(Self { card, source, sources, assumed, parameters, denoiser: Pretrained { network, precondition } })
+        let denoiser = Pretrained { network, precondition: card.precondition.build()? };
+        Ok(Self { card, source, sources, script, assumed, parameters, denoiser })
+    }
+
+    /// Whether the network is a TorchScript program.
+    pub fn is_script(&self) -> bool {
+        self.script.is_some()
     }
 
     /// Another network with the same parameters, for a thread of its own: they are shared, not copied.
@@ -302,7 +352,9 @@ impl Model {
         let kind = self.parameters.first().map_or(Kind::Float, |(_, tensor)| tensor.kind());
         let weights = Weights::shared(&self.parameters, device, kind);
         let (card, source) = (self.card.clone(), self.source.clone());
-        Self::build(card, source, self.sources.clone(), self.assumed.clone(), weights)
+        let copied = || self.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+        let script = self.script.as_ref().map(|module| (module.clone(), copied()));
+        Self::build(card, source, self.sources.clone(), self.assumed.clone(), weights, script)
     }
 
     /// SHA-256 of the file of weights, in hexadecimal; of several, one after another. It is computed when it is asked for.

@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    io::{Cursor, Write},
+    io::Cursor,
     path::{Path, PathBuf},
 };
 
@@ -94,17 +94,23 @@ pub fn bytes(tensor: &Tensor) -> Result<Vec<u8>, Error> {
 
 /// Writes a file under a temporary name beside it, then renames it: the file is there whole or not at all.
 pub fn write_whole(path: &Path, contents: &[u8]) -> Result<(), Error> {
-    let failed = |e: std::io::Error| Error::file(path, format!("cannot be written: {e}"));
+    write_by(path, |unfinished| fs::write(unfinished, contents).map_err(|e| e.to_string()))
+}
+
+/// The same with what `write` writes to the path that it is given.
+pub fn write_by(path: &Path, write: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), Error> {
+    let failed = |cause: String| Error::file(path, format!("cannot be written: {cause}"));
+    let told = |e: std::io::Error| failed(e.to_string());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(failed)?;
-    let mut file = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(folder).map_err(failed)?;
-    file.write_all(contents).map_err(failed)?;
+    fs::create_dir_all(folder).map_err(told)?;
+    let file = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(folder).map_err(told)?;
+    write(file.path()).map_err(failed)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).map_err(told)?;
     }
-    file.persist(path).map_err(|e| failed(e.error))?;
+    file.persist(path).map_err(|e| told(e.error))?;
     Ok(())
 }
 

@@ -365,6 +365,32 @@ fn denoise_writes_the_denoiser_of_what_it_reads() {
 }
 
 /// The answer is in the pixels of the program that trained the network, 0 … 1 here, and of the class that was asked for.
+/// What is converted needs no other file, and computes the same to the bit.
+#[test]
+fn a_converted_checkpoint_is_the_same_model() {
+    let place = Place::new();
+    let zoo = |name: &str| fs::canonicalize("tests/golden/zoo").unwrap().join(name).to_str().unwrap().to_owned();
+    for (folder, file, sigma) in [
+        ("ermon-ddim", "model.ckpt", "0.9"),
+        ("scoresde-ncsnpp-ve", "checkpoint.pth", "1.3"),
+        ("diffusers-ncsnpp", "", "1.7"),
+        ("edm-vp", "network-snapshot.pkl", "2.3"),
+    ] {
+        let (model, z) = (zoo(&format!("{folder}/{file}")), zoo(&format!("{folder}/z.npy")));
+        place.succeed(&["convert", &model, "converted.safetensors"]);
+        place.succeed(&["denoise", &model, "--sigma", sigma, &z, "published.npy"]);
+        place.succeed(&["denoise", "converted.safetensors", "--sigma", sigma, &z, "converted.npy"]);
+        let [published, converted] = ["published.npy", "converted.npy"].map(|name| fs::read(place.path(name)).unwrap());
+        assert!(published == converted, "{folder}");
+        let shown = place.succeed(&["inspect", "converted.safetensors"]);
+        assert!(shown.contains("converted from") && shown.contains("SHA-256"), "{shown}");
+    }
+    let complaint = place.complaint(&["convert", "tiny.safetensors", "tiny.safetensors"]);
+    assert_eq!(complaint, "tiny.safetensors: would be written over itself: name another file");
+    let complaint = place.complaint(&["convert", "tiny.safetensors", "tiny.pth"]);
+    assert_eq!(complaint, "tiny.pth: name a .safetensors file");
+}
+
 #[test]
 fn denoise_speaks_the_pixels_and_classes_of_the_checkpoint() {
     let place = Place::new();

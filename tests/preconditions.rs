@@ -1,7 +1,7 @@
 //! How networks are told of σ, and what is made of their answers: against the closed forms of their papers.
 
 use tweedie::precondition::{
-    AnyPrecondition, Edm, Iddpm, IddpmConfig, Levels, LevelsConfig, Precondition, Scaling, SubVp, Vp,
+    AnyPrecondition, Edm, Iddpm, IddpmConfig, Levels, LevelsConfig, Plain, Precondition, Quantity, Scaling, SubVp, Vp,
 };
 
 /// f64 rounding through a logarithm and a root.
@@ -41,6 +41,25 @@ fn edms_numbers_keep_input_and_target_at_unit_variance() {
         let skip = 1.0 + skip_minus_one;
         close(out * out, skip_minus_one * skip_minus_one * 0.25 + skip * skip * sigma * sigma, ROUNDING);
         close(4.0 * label, sigma.ln(), ROUNDING);
+    }
+}
+
+/// Tweedie's formula and the two others that say the same of a Gaussian prior of variance v: D = x v/(v + σ²).
+#[test]
+fn plain_networks_are_told_sigma_and_mean_one_denoiser() {
+    let (v, x) = (0.25, 1.7);
+    for sigma in [0.01, 0.3, 2.0, 50.0] {
+        let clean = x * v / (v + sigma * sigma);
+        for (predicts, answer) in [
+            (Quantity::Denoised, clean),
+            (Quantity::Noise, (x - clean) / sigma),
+            (Quantity::Score, (clean - x) / (sigma * sigma)),
+        ] {
+            let plain = Plain { predicts, range: [0.01, 80.0] };
+            let Scaling { skip_minus_one, out, input, label } = plain.at(sigma);
+            assert!((input, label) == (1.0, sigma));
+            close((1.0 + skip_minus_one) * x + out * answer, clean, ROUNDING);
+        }
     }
 }
 
@@ -88,5 +107,6 @@ fn impossible_conventions_are_refused() {
     assert!(complaint("{kind: vp, beta_min: 0.1, beta_d: 19.9, epsilon: 2}").contains("epsilon"));
     assert!(complaint("{kind: sub-vp, beta_min: 0.1, beta_d: -1, epsilon: 0.001}").contains("beta_d"));
     assert!(complaint("{kind: levels, range: [0.02, 2], count: 0}").contains("at least 1"));
+    assert!(complaint("{kind: plain, predicts: score, range: [0, 2]}").contains("range"));
     assert!(complaint("{kind: iddpm, c1: 0.001, c2: 0.008, times: 0}").contains("at least 1"));
 }

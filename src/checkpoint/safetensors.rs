@@ -1,12 +1,12 @@
 //! safetensors files: named tensors, and a card of text beside them in the header.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, View};
 use tch::{Kind, Tensor};
 
 use super::source::{Source, Stored};
-use crate::{Error, images::write_whole};
+use crate::{Error, images::write_by};
 
 /// Named tensors, in the order of their names.
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -56,28 +56,52 @@ fn kind(dtype: Dtype) -> Option<Kind> {
     })
 }
 
-/// Writes tensors (f16, f32 or f64) and metadata, whole or not at all.
+/// Writes tensors and metadata, whole or not at all.
 pub fn write(path: &Path, tensors: &Tensors, metadata: &Metadata) -> Result<(), Error> {
-    let raw: Vec<_> = tensors.iter().map(|(name, tensor)| Ok((name, raw(tensor)?))).collect::<Result<_, Error>>()?;
-    let views = raw.iter().map(|(name, (dtype, shape, bytes))| {
-        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.as_str(), view))
-    });
-    let failed = |e: safetensors::SafeTensorError| Error::file(path, format!("cannot be written: {e}"));
-    let views = views.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    let bytes = safetensors::serialize(views, Some(metadata.clone().into_iter().collect())).map_err(failed)?;
-    write_whole(path, &bytes)
+    let views = tensors.iter().map(|(name, tensor)| Ok((name.as_str(), Written::of(name, tensor)?)));
+    let views = views.collect::<Result<Vec<_>, String>>().map_err(|cause| Error::file(path, cause))?;
+    let metadata = (!metadata.is_empty()).then(|| metadata.clone().into_iter().collect());
+    write_by(path, |unfinished| safetensors::serialize_to_file(views, metadata, unfinished).map_err(|e| e.to_string()))
 }
 
-fn raw(tensor: &Tensor) -> Result<(Dtype, Vec<usize>, Vec<u8>), Error> {
-    let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
-    let dtype = match tensor.kind() {
-        Kind::Double => Dtype::F64,
-        Kind::Half => Dtype::F16,
-        Kind::BFloat16 => Dtype::BF16,
-        Kind::Int64 => Dtype::I64,
-        _ => Dtype::F32,
-    };
-    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-    Ok((dtype, tensor.size().iter().map(|&n| n as usize).collect(), bytes))
+/// A tensor on its way into a file, which copies its numbers when they are written.
+struct Written<'a> {
+    tensor: &'a Tensor,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl<'a> Written<'a> {
+    fn of(name: &str, tensor: &'a Tensor) -> Result<Self, String> {
+        let dtype = match tensor.kind() {
+            Kind::Double => Dtype::F64,
+            Kind::Float => Dtype::F32,
+            Kind::Half => Dtype::F16,
+            Kind::BFloat16 => Dtype::BF16,
+            Kind::Int64 => Dtype::I64,
+            kind => return Err(format!("tensor {name} is {kind:?}, which is not written")),
+        };
+        Ok(Self { tensor, dtype, shape: tensor.size().iter().map(|&n| n as usize).collect() })
+    }
+}
+
+impl View for Written<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let tensor = self.tensor.detach().to_device(tch::Device::Cpu).contiguous();
+        let mut bytes = vec![0; self.data_len()];
+        tensor.copy_data_u8(&mut bytes, tensor.numel());
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+    }
 }

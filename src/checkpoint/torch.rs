@@ -99,6 +99,12 @@ fn read(bytes: &[u8]) -> Result<(Pickle, usize), String> {
     Pickle::read(bytes).map_err(|fault| format!("not a whole checkpoint of PyTorch ({fault}): fetch it again"))
 }
 
+/// Whether a file is a TorchScript program: a zip archive with code.
+pub fn is_script(source: &Source) -> bool {
+    let named = |archive: ZipArchive<_>| archive.file_names().flatten().any(|name| name.ends_with("/constants.pkl"));
+    source.bytes().starts_with(b"PK") && ZipArchive::new(Cursor::new(source.bytes())).is_ok_and(named)
+}
+
 /// The layout since PyTorch 1.6: `NAME/data.pkl`, and `NAME/data/KEY` for each storage, none of them compressed.
 fn zipped(bytes: &[u8], base: usize) -> Result<Stream, String> {
     let broken = |e: zip::result::ZipError| format!("not a whole zip archive ({e}): fetch it again");

@@ -1,16 +1,20 @@
 //! `tweedie inspect`: all that is known of a model.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Instant,
+};
 
 use anyhow::Result;
 use clap::Args;
+use tweedie::card::Model;
 
 use super::{Common, thousands};
 
 /// Show a model's architecture, conventions, parameters and hash
 #[derive(Args, Debug)]
 pub struct Inspect {
-    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.pth, .pt, .ckpt, .pkl)
+    #[doc = super::model_help!()]
     model: String,
     /// List every tensor with its shape
     #[arg(long)]
@@ -22,19 +26,21 @@ pub struct Inspect {
 impl Inspect {
     pub fn run(&self) -> Result<()> {
         let device = self.common.device()?;
-        let model = tweedie::card::Model::open_with(
+        let start = Instant::now();
+        let model = Model::open_with(
             &self.model,
             self.common.card.as_deref(),
             &self.common.set,
             device,
             self.common.kind(device)?,
         )?;
+        let seconds = start.elapsed().as_secs_f64();
         let (min, max) = model.range();
         if self.common.json {
             let tensors: Vec<_> = model.parameters.iter().map(|(name, t)| (name, t.size())).collect();
             return self.common.record(&serde_json::json!({
                 "card": model.card, "source": model.source, "assumed": model.assumed, "sha256": model.sha256()?,
-                "parameters": model.count(), "sigma": [min, max], "tensors": tensors,
+                "parameters": model.count(), "sigma": [min, max], "tensors": tensors, "load_seconds": seconds,
             }));
         }
         let mut out = io::stdout();
@@ -47,6 +53,8 @@ impl Inspect {
         writeln!(out, "sha256: {}", model.sha256()?)?;
         let tensors = model.parameters.len();
         writeln!(out, "parameters: {} in {tensors} tensors, all used, none left over", thousands(model.count()))?;
+        let kind = if model.is_script() { "a TorchScript program" } else { "tensors alone" };
+        writeln!(out, "opened in {seconds:.2} s: {kind}")?;
         writeln!(out, "trained for: σ from {min:.6} to {max:.4}")?;
         for (name, tensor) in model.parameters.iter().filter(|_| self.tensors) {
             writeln!(out, "  {name} {:?}", tensor.size())?;

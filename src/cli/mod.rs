@@ -1,6 +1,7 @@
 //! One file for each subcommand; here is what they share.
 
 mod classes;
+mod convert;
 mod denoise;
 mod doctor;
 mod evaluate;
@@ -56,11 +57,20 @@ enum Command {
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
     Inspect(inspect::Inspect),
+    Convert(convert::Convert),
     Models(lists::Models),
     Samplers(lists::Samplers),
     Tasks(lists::Tasks),
     Doctor(doctor::Doctor),
 }
+
+/// What MODEL may be.
+macro_rules! model_help {
+    () => {
+        "A card's name, a card (.yaml), a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin, .pkl), or a folder of diffusers"
+    };
+}
+use model_help;
 
 /// What every command takes.
 #[derive(Args, Debug)]
@@ -146,6 +156,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Train(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Convert(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Samplers(command) => command.run(),
         Command::Tasks(command) => command.run(),

@@ -48,7 +48,7 @@ const SHOWN: usize = 8;
   tweedie restore fashion-mnist --measurement y.npy --mask mask.png --noise 0.05
 Images are damaged first (y = A x + η n), so that PSNR can be told; --measurement takes what is damaged already.")]
 pub struct Restore {
-    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.pth, .pt, .ckpt, .pkl)
+    #[doc = super::model_help!()]
     model: String,
     /// An image, a folder of images, or '{kind: idx, images: FILE, pad: 2}'
     #[arg(long, value_name = "FILE|DIR", required_unless_present = "measurement", conflicts_with = "measurement")]

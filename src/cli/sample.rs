@@ -42,7 +42,7 @@ const SHOWN: usize = 100;
   tweedie sample fashion-mnist --sampler '{kind: ddim, eta: 0.5}' --schedule '{kind: karras, max: 40}'
   tweedie sample fashion-mnist --sampler plan.yaml      # a file with schedule, steps and sampler")]
 pub struct Sample {
-    /// A card's name, a card (.yaml), a .safetensors file with a card inside, or a published checkpoint (.pth, .pt, .ckpt, .pkl)
+    #[doc = super::model_help!()]
     model: String,
     #[command(flatten)]
     plan: PlanArgs,

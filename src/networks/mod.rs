@@ -5,6 +5,7 @@ mod classifier;
 pub mod layers;
 mod ncsnpp;
 mod refinenet;
+mod torchscript;
 mod unet;
 pub mod weights;
 
@@ -16,6 +17,7 @@ pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput}
 pub use refinenet::{RefineNet, RefineNetConfig, Stage};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
+pub use torchscript::{TorchScript, TorchScriptConfig};
 pub use unet::{UNet, UNetConfig};
 
 use crate::Error;
@@ -47,6 +49,9 @@ pub enum AnyNetwork {
     /// See [`RefineNet`].
     #[serde(rename = "refinenet")]
     RefineNet(RefineNetConfig),
+    /// See [`TorchScript`].
+    #[serde(rename = "torchscript")]
+    TorchScript(TorchScriptConfig),
     /// See [`UNet`].
     Unet(UNetConfig),
 }
@@ -58,6 +63,10 @@ impl AnyNetwork {
             Self::Adm(config) => Ok(Box::new(Adm::new(config, weights)?)),
             Self::Ncsnpp(config) => Ok(Box::new(Ncsnpp::new(config, weights)?)),
             Self::RefineNet(config) => Ok(Box::new(RefineNet::new(config, weights)?)),
+            Self::TorchScript(_) => {
+                let want = "of an architecture of ours for tensors alone: torchscript is for TorchScript programs";
+                Err(Error::parameter("network", want, "torchscript"))
+            }
             Self::Unet(config) => Ok(Box::new(UNet::new(config, weights)?)),
         }
     }

@@ -4,6 +4,7 @@ mod ddpm;
 mod edm;
 mod iddpm;
 mod levels;
+mod plain;
 mod ve;
 mod vp;
 
@@ -13,6 +14,7 @@ pub use ddpm::{Ddpm, DdpmConfig, Prediction};
 pub use edm::Edm;
 pub use iddpm::{Iddpm, IddpmConfig};
 pub use levels::{Levels, LevelsConfig};
+pub use plain::{Plain, Quantity};
 use serde::{Deserialize, Serialize};
 pub use ve::Ve;
 pub use vp::{SubVp, Vp};
@@ -71,6 +73,8 @@ pub enum AnyPrecondition {
     Iddpm(IddpmConfig),
     /// See [`Levels`].
     Levels(LevelsConfig),
+    /// See [`Plain`].
+    Plain(Plain),
     /// See [`SubVp`].
     SubVp(SubVp),
     /// See [`Ve`].
@@ -87,6 +91,7 @@ impl AnyPrecondition {
             Self::Edm(edm) => Box::new(edm.checked()?),
             Self::Iddpm(config) => Box::new(Iddpm::new(config)?),
             Self::Levels(config) => Box::new(Levels::new(config)?),
+            Self::Plain(plain) => Box::new(plain.checked()?),
             Self::SubVp(vp) => Box::new(vp.checked()?),
             Self::Ve(ve) => Box::new(ve.checked()?),
             Self::Vp(vp) => Box::new(vp.checked()?),

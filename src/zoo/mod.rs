@@ -98,7 +98,7 @@ const FAMILIES: [Family; 6] =
     [adm::recognise, ddpm::recognise, diffusers::recognise, edm::recognise, ncsn::recognise, score_sde::recognise];
 
 /// Endings of the files that may hold a family's checkpoint.
-pub const EXTENSIONS: [&str; 6] = ["ckpt", "pth", "pt", "bin", "pkl", "safetensors"];
+pub const EXTENSIONS: [&str; 7] = ["ckpt", "pth", "pt", "bin", "pkl", "safetensors", "ts"];
 
 /// The card of a published network of our own conventions, −1 … 1.
 fn card(name: &str, about: String, reference: &str, image: [i64; 3], network: AnyNetwork) -> Card {

@@ -1,0 +1,109 @@
+//! Networks that are TorchScript programs: any architecture that somebody exported.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tch::{CModule, IValue, Kind, Tensor};
+
+use super::Network;
+use crate::Error;
+
+/// What a program takes and gives: `forward(x, label)`, or `forward(x, label, class)`, to a tensor like x or to a tuple that
+/// begins with one. x is `[batch, channels, height, width]`, pixels in −1 … 1; label, `[batch]`, is what the card's
+/// preconditioning tells of σ.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TorchScriptConfig {
+    /// Channels of the images.
+    pub in_channels: i64,
+    /// Height and width must be multiples of this.
+    #[serde(default = "one")]
+    pub stride: i64,
+    /// The label is rounded, and an integer: for programs that look it up in a table.
+    #[serde(default)]
+    pub whole_labels: bool,
+    /// Classes that the network was told in training; `class`, `[batch]`, is of integers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_classes: Option<i64>,
+}
+
+fn one() -> i64 {
+    1
+}
+
+/// See [`TorchScriptConfig`].
+#[derive(Debug)]
+pub struct TorchScript {
+    config: TorchScriptConfig,
+    module: Arc<CModule>,
+    kind: Kind,
+}
+
+impl TorchScript {
+    /// A program that was loaded to its device and set to compute in `kind`.
+    pub fn new(config: &TorchScriptConfig, module: Arc<CModule>, kind: Kind) -> Result<Self, Error> {
+        if config.in_channels < 1 || config.stride < 1 {
+            let want = "a program with at least one channel and a stride of at least 1";
+            return Err(Error::parameter("network", want, format!("{config:?}")));
+        }
+        Ok(Self { config: config.clone(), module, kind })
+    }
+
+    /// Whether it gives, for one image of this `[channels, height, width]`, another of the same.
+    pub fn fits(&self, shape: [i64; 3], device: tch::Device) -> Result<(), String> {
+        let [channels, height, width] = shape;
+        let x = Tensor::f_zeros([1, channels, height, width], (Kind::Float, device)).map_err(|e| first_line(&e))?;
+        let label = x.new_ones([1], (Kind::Float, device));
+        let class = self.config.num_classes.map(|_| label.zeros_like().to_kind(Kind::Int64));
+        let answer = tch::no_grad(|| self.answer(&x, &label, class.as_ref()))?;
+        if answer.size() == x.size() {
+            return Ok(());
+        }
+        Err(format!(
+            "the program makes {:?} of {:?}, but an answer of the same size is wanted",
+            answer.size(),
+            x.size()
+        ))
+    }
+
+    fn answer(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Result<Tensor, String> {
+        let label =
+            if self.config.whole_labels { label.round().to_kind(Kind::Int64) } else { label.to_kind(self.kind) };
+        let given = [Some(x.to_kind(self.kind)), Some(label), class.map(Tensor::shallow_clone)];
+        let given: Vec<IValue> = given.into_iter().flatten().map(IValue::Tensor).collect();
+        let answer = self.module.forward_is(&given).map_err(|e| format!("the program failed: {}", first_line(&e)))?;
+        let tensor = match answer {
+            IValue::Tensor(tensor) => Some(tensor),
+            IValue::Tuple(values) => match values.into_iter().next() {
+                Some(IValue::Tensor(tensor)) => Some(tensor),
+                _ => None,
+            },
+            _ => None,
+        };
+        tensor.ok_or_else(|| "the program gives neither a tensor nor a tuple that begins with one".to_owned())
+    }
+}
+
+/// The sentence in what TorchScript tells of a failure; the rest is its stack.
+fn first_line(error: &tch::TchError) -> String {
+    let text = error.to_string();
+    let told = text.lines().rev().find(|line| line.contains("Error"));
+    told.or_else(|| text.lines().next()).unwrap_or_default().trim().to_owned()
+}
+
+impl Network for TorchScript {
+    fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
+        match self.answer(x, label, class) {
+            Ok(answer) => answer.to_kind(x.kind()).contiguous(),
+            Err(cause) => panic!("{cause}"),
+        }
+    }
+
+    fn check(&self, shape: [i64; 3]) -> Result<(), Error> {
+        super::multiples(shape, self.config.in_channels, self.config.stride)
+    }
+
+    fn classes(&self) -> Option<i64> {
+        self.config.num_classes
+    }
+}
