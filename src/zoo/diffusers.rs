@@ -122,8 +122,7 @@ fn read(file: &Contents) -> Result<Recognised, String> {
     for (key, values) in FIXED {
         config.is_one_of(key, values)?;
     }
-    let gap = "is of the family of diffusers, but its blocks have gaps";
-    let levels = Levels::of(shapes).ok_or(gap)?;
+    let levels = Levels::of(shapes);
     if shapes.contains_key("time_proj.weight") {
         read_ncsnpp(file, &config, &scheduler, &levels)
     } else {
@@ -197,15 +196,15 @@ struct Levels<'a> {
 }
 
 impl<'a> Levels<'a> {
-    fn of(shapes: &'a Shapes) -> Option<Self> {
+    fn of(shapes: &'a Shapes) -> Self {
         let first = |name: String| shapes.get(&name)?.first().copied();
         let width = |level: usize| first(format!("down_blocks.{level}.resnets.0.conv1.weight"));
-        let widths: Vec<i64> = (0..).map_while(width).collect();
+        let widths: Vec<i64> = (0..shapes.len()).map_while(width).collect();
         let block = |i: &usize| shapes.contains_key(&format!("down_blocks.0.resnets.{i}.conv1.weight"));
         let attends =
             |level: &usize| shapes.contains_key(&format!("down_blocks.{level}.attentions.0.group_norm.weight"));
         let attention = (0..widths.len()).filter(attends).collect();
-        Some(Self { shapes, blocks: (0..).take_while(block).count(), attention, widths })
+        Self { shapes, blocks: (0..shapes.len()).take_while(block).count(), attention, widths }
     }
 
     fn size(&self, name: &str, dimension: usize) -> Result<i64, String> {
@@ -238,19 +237,12 @@ impl<'a> Levels<'a> {
 
 /// What is not in the configurations because there are none.
 fn missing(config: &Config, scheduler: &Config, network: &str, noise: &str) -> String {
-    let mut missing = String::new();
-    for (config, text) in [(config, network), (scheduler, noise)] {
-        if config.known.is_none() && !text.is_empty() {
-            missing += &format!("; {text}, because there is no {} beside it", config.file);
-        }
-    }
-    missing
+    let missing = [(config, network), (scheduler, noise)].into_iter().filter(|(config, _)| config.known.is_none());
+    missing.map(|(config, text)| format!("; {text}, because there is no {} beside it", config.file)).collect()
 }
 
 fn read_ddpm(file: &Contents, config: &Config, scheduler: &Config, levels: &Levels) -> Result<Recognised, String> {
-    for (key, values) in [("time_embedding_type", &["positional"][..])] {
-        config.is_one_of(key, values)?;
-    }
+    config.is_one_of("time_embedding_type", &["positional"])?;
     if config.flag("center_input_sample", false)? {
         return Err(config.wrong("center_input_sample", "false (or time_embedding_type: fourier)"));
     }
