@@ -45,7 +45,7 @@ fn open_at_once(path: &Path, what: &str) -> Result<(), String> {
     for _ in 0..TRIALS {
         let start = processor();
         let result = open(path);
-        if processor() - start < SECOND {
+        if processor().saturating_sub(start) < SECOND {
             return result;
         }
     }

@@ -44,10 +44,9 @@ impl Convert {
         let mut card = model.card.clone();
         if card.training.is_empty() {
             let file = model.source.file_name().unwrap_or_default().to_string_lossy();
-            card.training = format!("converted from {file} (SHA-256 {})", model.sha256()?);
-            if !model.assumed.is_empty() {
-                card.training += &format!("; assumed: {}", model.assumed);
-            }
+            let assumed =
+                if model.assumed.is_empty() { String::new() } else { format!("; assumed: {}", model.assumed) };
+            card.training = format!("converted from {file} (SHA-256 {}){assumed}", model.sha256()?);
         }
         let tensors = model.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
         safetensors::write(output, &tensors, &Metadata::from([("card".to_owned(), card.text()?)]))?;

@@ -237,8 +237,11 @@ impl<'a> Levels<'a> {
 
 /// What is not in the configurations because there are none.
 fn missing(config: &Config, scheduler: &Config, network: &str, noise: &str) -> String {
-    let missing = [(config, network), (scheduler, noise)].into_iter().filter(|(config, _)| config.known.is_none());
-    missing.map(|(config, text)| format!("; {text}, because there is no {} beside it", config.file)).collect()
+    let sentence = |config: &Config, text: &str| match config.known {
+        None => format!("; {text}, because there is no {} beside it", config.file),
+        Some(_) => String::new(),
+    };
+    sentence(config, network) + &sentence(scheduler, noise)
 }
 
 fn read_ddpm(file: &Contents, config: &Config, scheduler: &Config, levels: &Levels) -> Result<Recognised, String> {
