@@ -69,7 +69,7 @@ class Program:
 
 
 def redraw(module, seed):
-    """Draws every trained parameter anew, so that none is zero: weights with unit gain, norms around 1, biases of 0.1."""
+    """Draws every trained parameter anew, so that none is zero: weights of unit gain, norms near 1, biases of 0.1."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:

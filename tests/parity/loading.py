@@ -1,13 +1,13 @@
 """Time and memory to load a checkpoint of ffhq_10m's size, PyTorch and the program in turn.
 
-A state dict of guided-diffusion with random weights (374 MB, f32) is written once. After one uncounted round, N rounds of
+A state dict of guided-diffusion with random weights (374 MB, f32) is written once. After an uncounted round, N of
 
   torch     torch.load(path, mmap=True, weights_only=True) and load_state_dict(assign=False) into azula's network
   tweedie   `tweedie inspect FILE --json`
 
 each in a process of its own, with the file in the page cache. "torch, the two calls" leaves out the imports and the
 building of the network; "torch, process" is all from start to end. "tweedie, process" is likewise the whole of it, its
-start and the checksum of the weights included; "tweedie, load_seconds" is what it says of its loading, where it does. CPU
+start and the checksum of the weights included; "tweedie, load_seconds" is what it says of loading, where it does. CPU
 seconds are user and system time, which other work on the machine disturbs less. Peak memory is the largest resident set
 of the process, libraries included. Nothing is judged: medians are printed, and their share of torch's two calls.
 """

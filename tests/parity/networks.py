@@ -1,8 +1,8 @@
 """Networks of published size with random weights: D(x, sigma) of the program against the networks' own packages.
 
 Each network is built by the class with which its authors or a maintained package run it, is given random weights, is
-saved as its authors publish it, and is asked for D(x, sigma) at x = clean + sigma n, in f32 on the CPU. The program opens
-the same file. max |ours - theirs| / max |theirs| must stay below 1e-4.
+saved as its authors publish it, and is asked for D(x, sigma) at x = clean + sigma n, in f32 on the CPU. The program
+opens the same file. max |ours - theirs| / max |theirs| must stay below 1e-4.
 
   ddpm-cifar10       google/ddpm-cifar10-32: a folder of diffusers, by diffusers
   ddpm-cifar10-old   the same as a .bin with the attention's older names
@@ -65,8 +65,9 @@ def ddpm_old(folder):
 
 def by_diffusers(folder):
     """Cases of a network that predicts noise, as diffusers reads it back."""
-    unet = UNet2DModel.from_pretrained(folder, use_safetensors=(folder / "diffusion_pytorch_model.safetensors").exists())
-    return by_time(lambda x, t: unet.eval()(x, t).sample, (2, 3, 32, 32))
+    safe = (folder / "diffusion_pytorch_model.safetensors").exists()
+    unet = UNet2DModel.from_pretrained(folder, use_safetensors=safe).eval()
+    return by_time(lambda x, t: unet(x, t).sample, (2, 3, 32, 32))
 
 
 def by_time(epsilon, shape, times=(200, 700)):
@@ -141,7 +142,8 @@ def compare(name, folder, program):
         if not (expected.isfinite().all() and (expected - z).abs().max() > 0.01 * sigma):
             sys.exit(f"{name}: the network's own answer is trivial or not finite")
         if program is None:
-            print(f"{name}, {case}: max |D| = {expected.abs().max():.4g}, max |D - x| = {(expected - z).abs().max():.4g}")
+            largest, moved = expected.abs().max(), (expected - z).abs().max()
+            print(f"{name}, {case}: max |D| = {largest:.4g}, max |D - x| = {moved:.4g}")
             continue
         error = relative(program.denoise(checkpoint, sigma, z, folder), expected)
         good &= report(f"{name}, {case}", error, TOLERANCE)
