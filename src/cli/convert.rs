@@ -14,7 +14,7 @@ use super::Common;
   tweedie convert ffhq_10m.pt ffhq.safetensors
   tweedie convert checkpoint.pth faces.safetensors --precision bf16     # half the size")]
 pub struct Convert {
-    #[doc = super::model_help!()]
+    #[arg(help = super::MODEL)]
     model: String,
     /// Where it goes, .safetensors
     output: PathBuf,

@@ -19,7 +19,7 @@ use super::{Common, classes::ClassArgs, sample::finite};
   tweedie denoise fashion-mnist --sigma 0.5 noisy.npy clean.npy     # data units, −1 … 1
   tweedie denoise fashion-mnist --sigma 0.5 noisy.png clean.png")]
 pub struct Denoise {
-    #[doc = super::model_help!()]
+    #[arg(help = super::MODEL)]
     model: String,
     /// σ of the noise, in the pixel range of the program that trained the model: −1 … 1, but for a few 0 … 1
     #[arg(long, value_name = "S", allow_negative_numbers = true)]

@@ -14,7 +14,7 @@ use super::{Common, thousands};
 /// Show a model's architecture, conventions, parameters and hash
 #[derive(Args, Debug)]
 pub struct Inspect {
-    #[doc = super::model_help!()]
+    #[arg(help = super::MODEL)]
     model: String,
     /// List every tensor with its shape
     #[arg(long)]

@@ -65,12 +65,7 @@ enum Command {
 }
 
 /// What MODEL may be.
-macro_rules! model_help {
-    () => {
-        "A card's name, a card (.yaml), a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin, .pkl), or a folder of diffusers"
-    };
-}
-use model_help;
+const MODEL: &str = "A card's name, a card (.yaml), a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin, .pkl), or a folder of diffusers";
 
 /// What every command takes.
 #[derive(Args, Debug)]

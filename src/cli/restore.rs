@@ -48,7 +48,7 @@ const SHOWN: usize = 8;
   tweedie restore fashion-mnist --measurement y.npy --mask mask.png --noise 0.05
 Images are damaged first (y = A x + η n), so that PSNR can be told; --measurement takes what is damaged already.")]
 pub struct Restore {
-    #[doc = super::model_help!()]
+    #[arg(help = super::MODEL)]
     model: String,
     /// An image, a folder of images, or '{kind: idx, images: FILE, pad: 2}'
     #[arg(long, value_name = "FILE|DIR", required_unless_present = "measurement", conflicts_with = "measurement")]

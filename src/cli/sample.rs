@@ -42,7 +42,7 @@ const SHOWN: usize = 100;
   tweedie sample fashion-mnist --sampler '{kind: ddim, eta: 0.5}' --schedule '{kind: karras, max: 40}'
   tweedie sample fashion-mnist --sampler plan.yaml      # a file with schedule, steps and sampler")]
 pub struct Sample {
-    #[doc = super::model_help!()]
+    #[arg(help = super::MODEL)]
     model: String,
     #[command(flatten)]
     plan: PlanArgs,
