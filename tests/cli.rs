@@ -12,9 +12,12 @@ use std::{
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
+    card::Model,
     checkpoint::safetensors::{self, Metadata, Tensors},
+    denoiser::Score,
     images,
     networks::{AnyNetwork, UNetConfig, weights::Weights},
+    noise::{Noise, Seeded},
 };
 
 const CARD: &str = "
@@ -140,6 +143,40 @@ fn an_image_depends_on_its_seed_and_block_size_alone() {
     let said = place.succeed(&["sample", "tiny.safetensors", "--seeds", "0-7", "--batch", "4", "--out", "whole"]);
     assert!(said.contains("8 images (1 new"), "{said}");
     assert!(place.images("whole") == place.images("pieces"));
+}
+
+/// x ← x + τ s(x, σ) + √(2τT) n, carried out here over the rows that `walk` prints.
+#[test]
+fn final_states_are_where_the_printed_table_leads() {
+    let place = Place::new();
+    let plan = ["--sampler", "{kind: ddim, eta: 0.5}", "--schedule", "{kind: karras, max: 3.0}", "--steps", "5"];
+    let sample = |seeds: &str| {
+        let run = ["sample", "tiny.safetensors", "--states", "--seeds", seeds, "--batch", "2", "--out", "out"];
+        place.succeed(&[&run[..], &plan].concat())
+    };
+    sample("0-1");
+    let model = Model::open(place.path("tiny.safetensors").to_str().unwrap(), Device::Cpu, Kind::Float).unwrap();
+    let noise = Seeded(vec![0, 1]);
+    let zeros = Tensor::zeros([2, 1, 8, 8], (Kind::Float, Device::Cpu));
+    let mut x = noise.like(&zeros, 0, 0) * model.denoiser.precondition.start(3.0);
+    let table = place.succeed(&[&["walk", "tiny.safetensors", "--csv"][..], &plan].concat());
+    for (k, row) in table.lines().skip(1).enumerate() {
+        let row: Vec<f64> = row.split(',').map(|number| number.parse().unwrap()).collect();
+        let (sigma, tau, temperature) = (row[1], row[2], row[3]);
+        let score = tch::no_grad(|| model.denoiser.score(&x, sigma));
+        x = x + score * tau + noise.like(&zeros, k as u64 + 1, 0) * (2.0 * tau * temperature).sqrt();
+    }
+    let state = |seed| Tensor::read_npy(place.path(&format!("out/{seed:06}.npy"))).unwrap();
+    let states = Tensor::stack(&[state(0), state(1)], 0);
+    // States of a few units, rounded five times on each side.
+    assert!(f64::try_from((&states - x).abs().max()).unwrap() < 1e-4);
+    let picture = images::read(&place.path("out/000001.png"), 1).unwrap();
+    assert_eq!(picture, images::to_bytes(&states.get(1)), "the picture is the state, clipped and rounded");
+    // An image without its state is not finished.
+    fs::remove_file(place.path("out/000000.npy")).unwrap();
+    let said = sample("0-1");
+    assert!(said.contains("2 images (1 new"), "{said}");
+    assert_eq!(state(0), states.get(0), "bit for bit");
 }
 
 #[test]

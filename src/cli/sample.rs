@@ -54,6 +54,9 @@ pub struct Sample {
     /// Initial states in the σ frame, [images, channels, height, width], in place of noise
     #[arg(long, value_name = "FILE.npy")]
     init: Option<PathBuf>,
+    /// Write each final state as well, unclipped: SEED.npy, [channels, height, width], f32
+    #[arg(long)]
+    states: bool,
     /// Where the images go
     #[arg(long, default_value = "out/samples", value_name = "DIR")]
     out: PathBuf,
@@ -147,7 +150,8 @@ impl Sample {
             given: self.init.as_deref().map(digest).transpose()?.unwrap_or_default(),
         };
         claim(&self.out, &identity)?;
-        let missing: BTreeSet<u64> = seeds.iter().copied().filter(|&seed| !self.file(seed).exists()).collect();
+        let done = |seed| self.file(seed).exists() && (!self.states || self.state(seed).exists());
+        let missing: BTreeSet<u64> = seeds.iter().copied().filter(|&seed| !done(seed)).collect();
         let start = Instant::now();
         let blocks = blocks::blocks(&missing, batch);
         let evaluations = blocks.len() as u64 * batch * walk.0.len() as u64;
@@ -200,14 +204,15 @@ impl Sample {
             };
             let x = sampling.images(&block.seeds, init.as_ref(), &score)?;
             let pixels = images::to_bytes(&x);
-            Ok(block.wanted.iter().map(|&i| (self.file(block.seeds[i]), pixels.get(i as i64))).collect::<Vec<_>>())
+            let row = |&i: &usize| (block.seeds[i], pixels.get(i as i64), x.get(i as i64));
+            Ok(block.wanted.iter().map(row).collect::<Vec<_>>())
         };
         rayon::in_place_scope(|scope| {
             spread(model, threads, jobs, compute, |wanted| {
                 let failure = &failure;
                 scope.spawn(move |_| {
-                    for (path, pixels) in wanted {
-                        if let Err(error) = images::write_png(&path, &pixels)
+                    for (seed, pixels, state) in wanted {
+                        if let Err(error) = self.write(seed, &pixels, &state)
                             && let Ok(mut failure) = failure.lock()
                         {
                             *failure = Some(error);
@@ -222,6 +227,17 @@ impl Sample {
 
     fn file(&self, seed: u64) -> PathBuf {
         self.out.join(format!("{seed:06}.png"))
+    }
+
+    fn state(&self, seed: u64) -> PathBuf {
+        self.file(seed).with_extension("npy")
+    }
+
+    fn write(&self, seed: u64, pixels: &Tensor, state: &Tensor) -> Result<(), Error> {
+        if self.states {
+            images::write_npy(&self.state(seed), state)?;
+        }
+        images::write_png(&self.file(seed), pixels)
     }
 
     /// The first images of the run on one sheet.

@@ -8,9 +8,10 @@ Ten steps at diffusers' own times (900, 800, ..., 0), from the same states, by t
   ddpm, posterior    DDPMScheduler, fixed_small    --sampler '{kind: ddpm, variance: posterior}'
 
 The noise is the program's (ChaCha8 keyed by seed, step and draw; Box and Muller), computed here again and handed to
-diffusers. The table of `tweedie walk --csv` is carried out here with diffusers' network; max |ours - theirs| / max |theirs|
-after the ten steps must be below 1e-3. (That the program's network is diffusers' is networks.py's to show, and that its loop
-carries out its table, that of the tests in Rust.)
+diffusers. Two comparisons for each, max |ours - theirs| / max |theirs| after the ten steps below 1e-3:
+
+  walk      the table of `tweedie walk --csv`, carried out here with diffusers' network
+  sample    the final states of `tweedie sample --states`
 
 --small takes a narrower network, for quick runs. Ends with status 1 if any comparison misses.
 """
@@ -116,6 +117,14 @@ def table(program, checkpoint, plan):
     return [{key: float(row[key]) for key in ("sigma", "tau", "temperature")} for row in rows]
 
 
+def sample(program, checkpoint, plan, start, folder):
+    """The final states of `tweedie sample`, unclipped."""
+    numpy.save(folder / "init.npy", start.numpy())
+    given = ["--init", folder / "init.npy", "--seeds", f"0-{IMAGES - 1}", "--states"]
+    program.run("sample", checkpoint, *plan, *given, "--out", folder / "images")
+    return torch.stack([torch.from_numpy(numpy.load(folder / f"images/{seed:06}.npy")) for seed in range(IMAGES)])
+
+
 def compare(name, checkpoint, unet, program, folder):
     sampler, kind, options = WALKS[name]
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +134,9 @@ def compare(name, checkpoint, unet, program, folder):
     plan = ["--sampler", sampler, "--schedule", schedule, "--steps", STEPS]
     start = (first.double() / alpha_bar()[times[0]].sqrt()).float()
     found = by_table(unet, table(program, checkpoint, plan), times, start)
-    return report(f"{name}: walk", relative(found, expected), TOLERANCE)
+    walked = report(f"{name}: walk", relative(found, expected), TOLERANCE)
+    final = sample(program, checkpoint, plan, start, folder)
+    return report(f"{name}: sample", relative(final, expected), TOLERANCE) and walked
 
 
 @torch.no_grad()
