@@ -4,6 +4,9 @@ MODEL   := fashion-mnist
 TWEEDIE := target/release/tweedie
 DEMO    := out/demo
 
+# Where the processor computes in bf16 by itself, the demo takes about half the time.
+BF16    := $(shell grep -qwE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null && echo --precision bf16)
+
 # A rustup that was installed in this very shell is not on the PATH yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -20,9 +23,9 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
 
 demo: build ## new images, and damaged ones restored (the first time: libtorch, 0.6 GB, and a build of minutes)
-	$(TWEEDIE) sample $(MODEL) --seeds 0-63 --out $(DEMO)/samples
-	$(TWEEDIE) restore $(MODEL) --image experiments/demo --task inpaint-random --samples 8 --out $(DEMO)/inpainted
-	$(TWEEDIE) restore $(MODEL) --image experiments/demo --task deblur-gaussian --noise 0.05 --samples 8 --out $(DEMO)/deblurred
+	$(TWEEDIE) sample $(MODEL) --seeds 0-63 $(BF16) --out $(DEMO)/samples
+	$(TWEEDIE) restore $(MODEL) --image experiments/demo --task inpaint-random --samples 8 $(BF16) --out $(DEMO)/inpainted
+	$(TWEEDIE) restore $(MODEL) --image experiments/demo --task deblur-gaussian --noise 0.05 --samples 8 $(BF16) --out $(DEMO)/deblurred
 	@echo
 	@echo "The pictures are in $(DEMO)/samples, $(DEMO)/inpainted and $(DEMO)/deblurred: look at grid.png first."
 
