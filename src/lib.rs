@@ -13,11 +13,14 @@
 //! | what | where | knows |
 //! | --- | --- | --- |
 //! | noise levels σ, and the chains of variance-preserving models | [`schedule`], [`sigma`] | numbers |
+//! | forward processes in time, seen from the σ frame | [`sde`] | numbers |
 //! | samplers as rows (σ, τ, T); what a Gaussian becomes | [`samplers`], [`walk`], [`plan`] | numbers |
+//! | solvers: several scores a step, or memory | [`solvers`], [`scheme`] | numbers |
+//! | how wrong they can be | [`bounds`] | numbers |
 //! | how a raw network becomes D | [`precondition`] | numbers |
 //! | D, the score, Tweedie; closed forms | [`denoiser`], [`exact`] | tensors |
 //! | likelihood and posterior of y = A x + η n | [`likelihood`], [`moments`], [`operators`] | tensors |
-//! | the loop, and its noise | [`solvers`], [`noise`] | tensors |
+//! | the loop, and its noise | [`mod@follow`], [`noise`] | tensors |
 //! | architectures, training | [`networks`], [`train`] | tensors |
 //! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
 //!
@@ -27,10 +30,10 @@
 //! use tch::{Device, Kind, Tensor};
 //! use tweedie::{
 //!     exact::Gaussian,
+//!     follow::follow,
 //!     noise::{Noise, Seeded},
 //!     samplers::{Ddim, Sampler},
 //!     schedule::{Karras, Schedule},
-//!     solvers::follow,
 //! };
 //!
 //! // Images whose pixels are N(0.5, 0.04), with their exact denoiser in place of a network.
@@ -49,10 +52,13 @@
 //!
 //! Formulas name the paper that they come from:
 //! Random Walks, *Random Walks with Tweedie: A Unified View of Score-Based Diffusion Models*, arXiv 2411.18702;
-//! NCSN, Song & Ermon 2019; DDPM, Ho et al. 2020; DDIM, Song et al. 2021; Score SDE, Song et al. 2021;
+//! S2N, *Connective Viewpoints of Signal-to-Noise Diffusion Models*, arXiv 2408.04221;
+//! SDE tutorial, *Score-based Diffusion Models via Stochastic Differential Equations*, arXiv 2402.07487;
+//! Contractive DPMs, arXiv 2401.13115; NCSN, Song & Ermon 2019; DDPM, Ho et al. 2020; DDIM, Song et al. 2021; Score SDE, Song et al. 2021;
 //! EDM, Karras et al. 2022; DPS, Chung et al. 2023.
 
 pub mod blocks;
+pub mod bounds;
 pub mod card;
 pub mod checkpoint;
 pub mod data;
@@ -60,6 +66,7 @@ pub mod denoiser;
 pub mod error;
 pub mod exact;
 pub mod features;
+pub mod follow;
 pub mod images;
 pub mod libtorch;
 pub mod likelihood;
@@ -70,9 +77,12 @@ pub mod noise;
 pub mod operators;
 pub mod plan;
 pub mod precondition;
+pub mod quadrature;
 mod registry;
 pub mod samplers;
 pub mod schedule;
+pub mod scheme;
+pub mod sde;
 pub mod sheet;
 pub mod sigma;
 pub mod solvers;

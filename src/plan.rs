@@ -6,20 +6,37 @@ use crate::{
     Error,
     registry::one_of,
     samplers::{
-        AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, ProbabilityFlow, Ramp, Sampler, Simplified, VeAncestral,
-        VeEulerMaruyama, VeReverseDiffusion, VpAncestral,
+        AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, ExponentialIntegrator, NonMarkovian, ProbabilityFlow, Ramp,
+        Simplified, Snr, VeAncestral, VeEulerMaruyama, VeReverseDiffusion, VpAncestral,
     },
     schedule::{AnySchedule, Geometric, Karras, count},
+    scheme::Scheme,
     sigma::Sigmas,
+    solvers::{
+        Deis, Dpm, DpmPlusPlus, EulerMaruyama, Heun, Ipndm, ReverseDiffusion, RungeKutta, Solver, Sra1, StochasticHeun,
+        Unipc,
+    },
     walk::Walk,
 };
 
 one_of! {
     /// What `sampler:` may name.
-    pub enum AnySampler: Sampler {
-        AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, ProbabilityFlow, Simplified, VeAncestral, VeEulerMaruyama,
-        VeReverseDiffusion, VpAncestral
+    pub enum AnySampler: Solver {
+        AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, Deis, Dpm, DpmPlusPlus, EulerMaruyama, ExponentialIntegrator,
+        Heun, Ipndm, NonMarkovian, ProbabilityFlow, ReverseDiffusion, RungeKutta, Simplified, Snr, Sra1, StochasticHeun,
+        Unipc, VeAncestral, VeEulerMaruyama, VeReverseDiffusion, VpAncestral
     }
+}
+
+/// A plan laid out for a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Course {
+    /// Its levels.
+    pub sigmas: Sigmas,
+    /// The rows, if the sampler has rows.
+    pub walk: Option<Walk>,
+    /// What the loop carries out.
+    pub scheme: Scheme,
 }
 
 /// A walk before its model is known.
@@ -73,8 +90,21 @@ impl Plan {
         self.schedule.get().sigmas(count("steps", self.steps)?, range)
     }
 
-    /// The walk, for a model that was trained from σ = `range.0` to `range.1`.
-    pub fn walk(&self, range: (f64, f64)) -> Result<Walk, Error> {
-        self.sampler.get().walk(&self.sigmas(range)?)
+    /// The whole of it, for a model that was trained from σ = `range.0` to `range.1`.
+    ///
+    /// Rows are shortened to τ ≤ `limit`; an error if there is a limit and the sampler has no rows.
+    pub fn course(&self, range: (f64, f64), limit: f64) -> Result<Course, Error> {
+        let (sigmas, solver) = (self.sigmas(range)?, self.sampler.get());
+        let walk = solver.row(&sigmas)?.map(|walk| walk.capped(limit));
+        let scheme = match &walk {
+            Some(walk) => Scheme::from(walk),
+            None if limit.is_finite() => {
+                let want =
+                    "one with rows, whose steps a likelihood beside the score can shorten (or take --method mmps)";
+                return Err(Error::parameter("the sampler", want, "one without"));
+            }
+            None => solver.scheme(&sigmas)?,
+        };
+        Ok(Course { sigmas, walk, scheme })
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error,
     registry::one_of,
+    sde::AnySde,
     sigma::{Sigmas, Times, at_least_zero, positive},
 };
 
@@ -16,6 +17,11 @@ pub trait Schedule {
     ///
     /// `range` is the model's smallest and largest σ, for schedules that fix no ends of their own.
     fn sigmas(&self, levels: usize, range: (f64, f64)) -> Result<Sigmas, Error>;
+
+    /// What a user who picks this schedule has to know.
+    fn caveat(&self) -> Option<String> {
+        None
+    }
 }
 
 /// `levels` levels from `max` to `min`, both exact, at u = 0 … 1 in equal steps.
@@ -417,10 +423,43 @@ impl Schedule for Betas {
     }
 }
 
+/// The levels of a process at equal steps of its time, from T to `epsilon`.
+///
+/// With it a network goes along a process that it was not trained on: s(x, σ) is the same for all of them [S2N, Theorem 5].
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct InTime {
+    /// The process.
+    pub sde: AnySde,
+    /// The last time.
+    #[serde(default = "thousandth")]
+    pub epsilon: f64,
+}
+
+fn thousandth() -> f64 {
+    1e-3
+}
+
+impl Schedule for InTime {
+    fn sigmas(&self, levels: usize, _: (f64, f64)) -> Result<Sigmas, Error> {
+        let sde = self.sde.get();
+        sde.check()?;
+        let (epsilon, end) = (positive("epsilon", self.epsilon)?, sde.end());
+        if epsilon >= end {
+            return Err(Error::parameter("epsilon", "earlier than the end of the process", epsilon));
+        }
+        between(levels, (sde.level(epsilon), sde.level(end)), |u| sde.level(end + u * (epsilon - end)))
+    }
+
+    fn caveat(&self) -> Option<String> {
+        self.sde.get().caveat()
+    }
+}
+
 one_of! {
     /// What `schedule:` may name.
     pub enum AnySchedule: Schedule {
-        Betas, Cosine, Geometric, Karras, Linear, LinearBeta, List, ScaledLinear, Sigmoid, SigmoidBeta
+        Betas, Cosine, Geometric, InTime, Karras, Linear, LinearBeta, List, ScaledLinear, Sigmoid, SigmoidBeta
     }
 }
 

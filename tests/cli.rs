@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
@@ -691,14 +692,23 @@ fn every_listed_sampler_and_task_is_known() {
         let rows: Vec<[String; 3]> = serde_json::from_str(text).unwrap();
         rows.into_iter().map(|[name, ..]| name).collect()
     };
-    let listed = place.succeed(&["samplers", "--json"]);
-    for name in names(listed.lines().next().unwrap()) {
-        let chosen = match name.as_str() {
-            "simplified" => "{kind: simplified, c: 0.1}".to_owned(),
-            "consistent" => "{kind: consistent, c: 0.9, v: 0.3}".to_owned(),
-            _ => name,
+    let listed: Value = serde_json::from_str(&place.succeed(&["samplers", "--json"])).unwrap();
+    let methods = ["rows", "solvers"].into_iter().flat_map(|list| listed[list].as_array().unwrap());
+    for method in methods {
+        let chosen = match method["name"].as_str().unwrap() {
+            "simplified" => "{kind: simplified, c: 0.1}",
+            "consistent" => "{kind: consistent, c: 0.9, v: 0.3}",
+            name => name,
         };
-        place.succeed(&["walk", "--sampler", &chosen, "--schedule", "karras", "--steps", "40", "--csv"]);
+        let table = place.succeed(&["walk", "--sampler", chosen, "--schedule", "karras", "--steps", "40"]);
+        assert!(table.contains("V/v"), "{chosen}: {table}");
+    }
+    for process in listed["processes"].as_array().unwrap() {
+        let process = process[0].as_str().unwrap();
+        if process != "table" {
+            let schedule = format!("{{kind: in-time, sde: {{kind: {process}}}}}");
+            place.succeed(&["walk", "--schedule", &schedule, "--steps", "40"]);
+        }
     }
     place.image("grey.png", [1, 8, 8], 128);
     for name in names(&place.succeed(&["tasks", "--json"])) {

@@ -5,13 +5,13 @@ use std::array::from_fn;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     denoiser::{Denoiser, Score},
+    follow::follow,
     likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
     moments::MomentMatching,
     noise::{Noise, Seeded},
     operators::{AnyTask, LinearOperator},
     samplers::{Consistent, Ramp, Sampler, Simplified, VeAncestral},
     schedule::{Geometric, Schedule},
-    solvers::follow,
     walk::{self, Moments, Step, Walk},
 };
 

@@ -445,10 +445,16 @@ fn a_plan_refuses_too_few_and_too_many_steps() {
         steps,
         sampler: tweedie::plan::AnySampler::Ddim(Ddim::default()),
     };
-    assert_eq!(message(plan(0).walk(DDPM)), "steps must be at least 1, but is 0");
-    assert_eq!(message(plan(10_000_001).walk(DDPM)), "steps must be at most 10000000, but is 10000001");
-    assert_eq!(message(plan(usize::MAX).walk(DDPM)), format!("steps must be at most 10000000, but is {}", usize::MAX));
-    assert_eq!(plan(3).walk(DDPM).unwrap().0.len(), 3);
+    assert_eq!(message(plan(0).course(DDPM, f64::INFINITY)), "steps must be at least 1, but is 0");
+    assert_eq!(
+        message(plan(10_000_001).course(DDPM, f64::INFINITY)),
+        "steps must be at most 10000000, but is 10000001"
+    );
+    assert_eq!(
+        message(plan(usize::MAX).course(DDPM, f64::INFINITY)),
+        format!("steps must be at most 10000000, but is {}", usize::MAX)
+    );
+    assert_eq!(plan(3).course(DDPM, f64::INFINITY).unwrap().scheme.0.len(), 3);
 }
 
 #[test]

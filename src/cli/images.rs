@@ -14,9 +14,9 @@ use tch::{Device, Kind, Tensor};
 use tweedie::{
     card::Model,
     denoiser::Score,
+    follow::{Watched, follow},
     noise::{Noise, Seeded},
-    solvers::{Watched, follow},
-    walk::Walk,
+    scheme::Scheme,
 };
 
 use super::not_interrupted;
@@ -24,7 +24,7 @@ use super::not_interrupted;
 /// How a block of seeds becomes images.
 pub struct Loop<'a> {
     /// The steps, capped already.
-    pub walk: &'a Walk,
+    pub scheme: &'a Scheme,
     /// `[channels, height, width]`.
     pub shape: [i64; 3],
     /// Standard deviation of the initial state.
@@ -33,7 +33,7 @@ pub struct Loop<'a> {
     pub device: Device,
     /// One image at a time.
     pub deterministic: bool,
-    /// Advanced by one for each evaluation and image.
+    /// Advanced by one for each step and image.
     pub bar: &'a ProgressBar,
 }
 
@@ -69,7 +69,7 @@ impl Loop<'_> {
             |init| init.to_device(self.device),
         );
         let watched = Watched::new(score);
-        for state in follow(self.walk, x.shallow_clone(), &watched, &noise) {
+        for state in follow(self.scheme, x.shallow_clone(), &watched, &noise) {
             not_interrupted()?;
             self.bar.inc(seeds.len() as u64);
             x = state;

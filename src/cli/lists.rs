@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use clap::Args;
+use serde_json::{Value, json};
 use tweedie::card;
 
 use super::Common;
@@ -11,24 +12,46 @@ use super::Common;
 /// Name, what it does, where it comes from.
 type Row = (&'static str, &'static str, &'static str);
 
-const SAMPLERS: [Row; 11] = [
-    ("annealed-langevin", "τ = ε σ²/(2 σ_min²), T = 1, each level many times", "NCSN, Algorithm 1"),
-    ("churn", "τ = (1+λ²)/2 (σ²−σ′²), T = λ²/(1+λ²)", "Random Walks"),
-    ("consistent", "τ = c σ², T*(v) keeps the variance exactly", "Random Walks"),
-    ("ddim", "η = 0 deterministic … 1 ancestral", "DDIM, Eq. 12"),
-    ("ddpm", "τ = σ²−σ′², variance beta or posterior", "DDPM, Algorithm 2"),
-    ("probability-flow", "τ = (σ²−σ′²)/2, T = 0", "Score SDE, Eq. 13"),
-    ("simplified", "τ = c σ², T from t0 to 1; the paper's own walk", "Random Walks"),
-    ("ve-ancestral", "τ = σ²−σ′², T = σ′²/(2σ²)", "Score SDE, Eq. 46"),
-    ("ve-euler-maruyama", "τ = 2 ln(σ_max/σ_min) σ²/K, T = ½", "Score SDE, §2.4"),
-    ("ve-reverse-diffusion", "τ = σ²−σ′², T = ½", "Score SDE, Eq. 47"),
-    ("vp-ancestral", "DDPM with variance beta", "Score SDE, Eq. 4"),
+/// Name, what it does, scores asked for in a step, order (of weak convergence, where random), whether random, source.
+type Method = (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
+
+/// Each step is a row (σ, τ, T) of the paper's table.
+const ROWS: [Method; 14] = [
+    ("annealed-langevin", "τ = ε σ²/(2 σ_min²), T = 1, each level many times", "1", "–", "yes", "NCSN, Algorithm 1"),
+    ("churn", "τ = (1+λ²)/2 (σ²−σ′²), T = λ²/(1+λ²)", "1", "1", "yes", "Random Walks"),
+    ("consistent", "τ = c σ², T*(v) keeps the variance exactly", "1", "–", "yes", "Random Walks"),
+    ("ddim", "η = 0 deterministic … 1 ancestral", "1", "1", "if η > 0", "DDIM, Eq. 12"),
+    ("ddpm", "τ = σ²−σ′², variance beta or posterior", "1", "1", "yes", "DDPM, Algorithm 2"),
+    ("exponential-integrator", "epsilon, score or denoised frozen; ρ", "1", "1", "if ρ > 0", "SDE tutorial, §4"),
+    ("non-markovian", "D + √(σ′²−b²) ε + b n, any b ≤ σ′", "1", "1", "if b > 0", "S2N, Theorem 4"),
+    ("probability-flow", "τ = (σ²−σ′²)/2, T = 0", "1", "1", "no", "Score SDE, Eq. 13"),
+    ("simplified", "τ = c σ², T from t0 to 1; the paper's own walk", "1", "–", "yes", "Random Walks"),
+    ("snr", "powers γ, δ of the SNR frozen; ρ", "1", "1", "if ρ > 0", "S2N, Eq. 7"),
+    ("ve-ancestral", "τ = σ²−σ′², T = σ′²/(2σ²)", "1", "1", "yes", "Score SDE, Appendix F"),
+    ("ve-euler-maruyama", "τ = 2 ln(σ_max/σ_min) σ²/K, T = ½", "1", "1", "yes", "Score SDE, §2.4"),
+    ("ve-reverse-diffusion", "τ = σ²−σ′², T = ½", "1", "1", "yes", "Score SDE, Appendix E"),
+    ("vp-ancestral", "DDPM with variance beta", "1", "1", "yes", "Score SDE, Eq. 4"),
 ];
 
-const SCHEDULES: [Row; 10] = [
+const SOLVERS: [Method; 11] = [
+    ("deis", "ε a polynomial of t or σ; order 1 … 4", "1", "= order", "no", "Zhang & Chen 2023"),
+    ("dpm", "ε expanded in ln σ; order 1 … 3", "= order", "= order", "no", "Lu et al. 2022a"),
+    ("dpm-plus-plus", "D expanded in ln σ; variant 2m, 2s, sde-2m", "1 (2s: 2)", "2", "if sde-2m", "Lu et al. 2022b"),
+    ("euler-maruyama", "in the time of any sde; ρ", "1", "1", "if ρ > 0", "SDE tutorial, §4"),
+    ("heun", "dx/dσ = ε, with churn", "2", "2", "if churn > 0", "EDM, Algorithm 2"),
+    ("ipndm", "Adams–Bashforth's weights; order 1 … 4", "1", "= order", "no", "Zhang & Chen 2023"),
+    ("reverse-diffusion", "Score SDE's predictor, of any sde", "1", "1", "yes", "Score SDE, Eq. 46"),
+    ("runge-kutta", "the flow in the time of any sde; order 1, 2, 4", "= order", "= order", "no", "Score SDE, §4.3"),
+    ("sra1", "in the time of any sde; strong order 1.5", "2", "2", "yes", "Rößler 2010"),
+    ("stochastic-heun", "in the time of any sde", "2", "2", "yes", "SDE tutorial, §4"),
+    ("unipc", "predicts and corrects; order 1 … 3, width bh1, bh2", "1", "= order + 1", "no", "Zhao et al. 2023"),
+];
+
+const SCHEDULES: [Row; 11] = [
     ("betas", "a chain written out: {kind: betas, betas: […]}", ""),
     ("cosine", "squared-cosine chain", "Nichol & Dhariwal 2021, Eq. 17"),
     ("geometric", "σ = max (min/max)^u", "NCSN, §4.3"),
+    ("in-time", "equal steps in the time of any sde", "S2N, Theorem 5"),
     ("karras", "linear in σ^(1/ρ), ρ = 7", "EDM, Eq. 5"),
     ("linear", "linear in σ", "Random Walks, Fig. 1"),
     ("linear-beta", "the chain of DDPM (“pretrained”)", "DDPM, §4"),
@@ -38,6 +61,35 @@ const SCHEDULES: [Row; 10] = [
     ("sigmoid-beta", "chain whose β follows the logistic curve", "diffusers"),
 ];
 
+const SDES: [Row; 11] = [
+    ("cosine", "α = cos(πt/2), s = sin(πt/2)", "VDM"),
+    ("cou", "dz = θ z dt + g dw: contractive; its SNR has a floor", "SDE tutorial, §2"),
+    ("csub-vp", "contractive, with the levels of sub-vp", "SDE tutorial, §2"),
+    ("cvp", "contractive; its SNR has a floor", "SDE tutorial, §2"),
+    ("edm", "α = 1, σ = t", "EDM, §3"),
+    ("flow-matching", "z = (1 − t) x + t n", "Lipman et al. 2023"),
+    ("ou", "dz = −θ z dt + g dw", "SDE tutorial, §2"),
+    ("sub-vp", "β linear in t, s = 1 − exp(−B)", "Score SDE, Eq. 29"),
+    ("table", "rows [t, α, s] of any other", ""),
+    ("ve", "α = 1, σ geometric in t", "SDE tutorial, §2"),
+    ("vp", "β linear in t, s² = 1 − exp(−B)", "Score SDE, Eq. 11"),
+];
+
+/// The methods as JSON, each with its fields by name.
+fn fields(methods: &[Method]) -> Value {
+    let entry = |(name, what, scores, order, random, source): &Method| json!({"name": name, "what": what, "scores": scores, "order": order, "random": random, "source": source});
+    methods.iter().map(entry).collect()
+}
+
+fn table(title: &str, methods: &[Method]) -> Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "{title}\n  {:<24}{:<52}{:<13}{:<13}{:<13}source", "", "", "scores/step", "order", "random")?;
+    for (name, what, scores, order, random, source) in methods {
+        writeln!(out, "  {name:<24}{what:<52}{scores:<13}{order:<13}{random:<13}{source}")?;
+    }
+    Ok(())
+}
+
 fn print(common: &Common, title: &str, rows: &[Row]) -> Result<()> {
     if common.json {
         let names: Vec<_> = rows.iter().map(|(name, what, source)| [name, what, source]).collect();
@@ -46,7 +98,7 @@ fn print(common: &Common, title: &str, rows: &[Row]) -> Result<()> {
     let mut out = io::stdout();
     writeln!(out, "{title}")?;
     for (name, what, source) in rows {
-        writeln!(out, "  {name:<22}{what:<52}{source}")?;
+        writeln!(out, "  {name:<24}{what:<52}{source}")?;
     }
     Ok(())
 }
@@ -87,8 +139,15 @@ pub struct Samplers {
 
 impl Samplers {
     pub fn run(&self) -> Result<()> {
-        print(&self.common, "Samplers (--sampler NAME, or '{kind: NAME, eta: 0.5}'):", &SAMPLERS)?;
-        print(&self.common, "\nSchedules (--schedule NAME, or '{kind: NAME, max: 80}'):", &SCHEDULES)
+        if self.common.json {
+            return self.common.record(&json!({
+                "rows": fields(&ROWS), "solvers": fields(&SOLVERS), "schedules": SCHEDULES, "processes": SDES,
+            }));
+        }
+        table("Samplers (--sampler NAME, or '{kind: NAME, eta: 0.5}'); each step is a row (σ, τ, T):", &ROWS)?;
+        table("\nSolvers (--sampler as well); several scores a step, or memory of earlier ones:", &SOLVERS)?;
+        print(&self.common, "\nSchedules (--schedule NAME, or '{kind: NAME, max: 80}'):", &SCHEDULES)?;
+        print(&self.common, "\nProcesses (sde: {kind: NAME} in samplers and schedules that go in time):", &SDES)
     }
 }
 

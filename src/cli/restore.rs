@@ -22,9 +22,10 @@ use tweedie::{
     moments::MomentMatching,
     noise::{Noise, Seeded},
     operators::{AnyTask, Blur, Boundary, Inpaint, LinearOperator},
-    plan::Plan,
+    plan::{Course, Plan},
+    scheme::Scheme,
     sheet,
-    walk::Walk,
+    sigma::Sigmas,
 };
 
 use super::{
@@ -32,7 +33,7 @@ use super::{
     classes::{ClassArgs, Classes},
     data,
     images::{Loop, spread},
-    sample::{Identity, PlanArgs, claim, finite, warn_outside},
+    sample::{Identity, PlanArgs, claim, finite, warn},
     workers,
 };
 
@@ -202,11 +203,11 @@ impl Restore {
             Method::Annealed => self.plan.over(&Plan::annealed_posterior())?,
             Method::Walk => self.plan.over(&Plan::exact_posterior())?,
         };
-        warn_outside(&self.common, &model, &plan)?;
         let likelihood = self.likelihood(&model, &problem, &[0])?;
         let limit = likelihood.step_limit();
         let posterior = self.posterior(&model, &likelihood, classes.rows([0]).as_deref());
-        let walk = plan.walk(model.range())?.capped(posterior.step_limit());
+        let Course { sigmas, scheme, .. } = plan.course(model.range(), posterior.step_limit())?;
+        warn(&self.common, &model, &plan, &sigmas);
         self.common.say(format_args!(
             "η = {} for pixels 0 … 1 ({} in data units −1 … 1), {}, {} evaluations a sample",
             self.noise,
@@ -216,7 +217,7 @@ impl Restore {
                 Method::Annealed => format!("the likelihood exact from σ = {:.3}", limit.sqrt()),
                 Method::Walk => format!("τ ≤ {limit:.3e}"),
             },
-            walk.0.len()
+            scheme.evaluations()
         ));
         let batch = self.common.batch(device, problem.names.len() * self.samples)?;
         let identity = Identity {
@@ -234,7 +235,7 @@ impl Restore {
         };
         claim(&self.out, &identity)?;
         let baseline = self.baseline(&problem)?;
-        self.solve(&model, &problem, &walk, &classes, (device, batch), baseline.as_ref())?;
+        self.solve(&model, &problem, (&sigmas, &scheme), &classes, (device, batch), baseline.as_ref())?;
         self.report(&problem, baseline.as_ref())
     }
 
@@ -331,7 +332,7 @@ impl Restore {
         &self,
         model: &Model,
         problem: &Problem,
-        walk: &Walk,
+        (sigmas, scheme): (&Sigmas, &Scheme),
         classes: &Classes,
         (device, batch): (Device, u64),
         baseline: Option<&Tensor>,
@@ -340,12 +341,12 @@ impl Restore {
         let missing = (0..problem.names.len()).filter(|&i| !self.row_file(&problem.names[i]).exists());
         let seeds: BTreeSet<u64> = missing.flat_map(|i| i as u64 * each..(i as u64 + 1) * each).collect();
         let blocks = blocks::blocks(&seeds, batch);
-        let bar = self.common.bar(blocks.len() as u64 * batch * walk.0.len() as u64, "restoring");
+        let bar = self.common.bar(blocks.len() as u64 * batch * scheme.0.len() as u64, "restoring");
         let shift = self.common.seed << 32;
         let sampling = Loop {
-            walk,
+            scheme,
             shape: model.card.image,
-            start: walk.0[0].sigma,
+            start: sigmas.max(),
             device,
             deterministic: self.common.deterministic,
             bar: &bar,
@@ -541,6 +542,10 @@ fn table(rows: &[Row]) -> String {
         line(&row.name, &|pick| pick(row));
     }
     line("**median**", &|pick| median(rows.iter().filter_map(pick).collect()));
+    let gain = |row: &Row| row.truth.as_ref().and_then(|truth| Some(truth.mean - truth.baseline?));
+    if let Some(gain) = median(rows.iter().filter_map(gain).collect()) {
+        let _ = writeln!(text, "\nOf each image: the mean is {gain:.2} dB above the baseline in the median.");
+    }
     text + "\nPSNR in dB for pixels 0 … 1; coverage: pixels within ±2 standard deviations of the mean; \
             residual: ‖y − A x‖ of the samples over what η predicts."
 }

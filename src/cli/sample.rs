@@ -19,9 +19,10 @@ use tweedie::{
     card::Model,
     denoiser::Score,
     images,
-    plan::{AnySampler, Plan},
+    plan::{AnySampler, Course, Plan},
     schedule::AnySchedule,
     sheet,
+    sigma::Sigmas,
 };
 
 use super::{
@@ -132,8 +133,8 @@ impl Sample {
         let (model, device) = self.common.open(&self.model)?;
         let classes = self.class.of(&model)?;
         let plan = self.plan.over(&model.card.sample)?;
-        let walk = plan.walk(model.range())?;
-        warn_outside(&self.common, &model, &plan)?;
+        let Course { sigmas, scheme, .. } = plan.course(model.range(), f64::INFINITY)?;
+        warn(&self.common, &model, &plan, &sigmas);
         let init = self.init.as_deref().map(|path| init(path, &model, &seeds)).transpose()?;
         let batch = self.common.batch(device, seeds.len())?;
         let identity = Identity {
@@ -154,12 +155,11 @@ impl Sample {
         let missing: BTreeSet<u64> = seeds.iter().copied().filter(|&seed| !done(seed)).collect();
         let start = Instant::now();
         let blocks = blocks::blocks(&missing, batch);
-        let evaluations = blocks.len() as u64 * batch * walk.0.len() as u64;
-        let bar = self.common.bar(evaluations, "sampling");
+        let bar = self.common.bar(blocks.len() as u64 * batch * scheme.0.len() as u64, "sampling");
         let sampling = Loop {
-            walk: &walk,
+            scheme: &scheme,
             shape: model.card.image,
-            start: model.denoiser.precondition.start(walk.0[0].sigma),
+            start: model.denoiser.precondition.start(sigmas.max()),
             device,
             deterministic: self.common.deterministic,
             bar: &bar,
@@ -172,12 +172,12 @@ impl Sample {
             "{} images ({} new, {} evaluations each, {seconds:.1} s) in {}, all on one sheet in {}",
             seeds.len(),
             missing.len(),
-            walk.0.len(),
+            scheme.evaluations(),
             self.out.display(),
             sheet.display(),
         ));
         self.common.record(&serde_json::json!({
-            "identity": identity, "images": seeds.len(), "new": missing.len(), "evaluations": walk.0.len(),
+            "identity": identity, "images": seeds.len(), "new": missing.len(), "evaluations": scheme.evaluations(),
             "seconds": seconds, "out": self.out, "grid": sheet,
         }))
     }
@@ -289,9 +289,12 @@ pub fn digest(path: &Path) -> Result<String> {
     Ok(tweedie::card::sha256(&bytes))
 }
 
-/// Says which levels the network was never trained for.
-pub fn warn_outside(common: &Common, model: &Model, plan: &Plan) -> Result<()> {
-    let (sigmas, (min, max)) = (plan.sigmas(model.range())?, model.range());
+/// Says which levels the network was never trained for, and what else there is to know of a plan.
+pub fn warn(common: &Common, model: &Model, plan: &Plan, sigmas: &Sigmas) {
+    let (min, max) = model.range();
+    if let Some(caveat) = plan.schedule.get().caveat() {
+        common.say(format_args!("note: of the process that gives the levels: {caveat}"));
+    }
     // A schedule that ends at the model's own level may miss it by a rounding.
     if sigmas.max() > max * 1.001 || sigmas.min() < min * 0.999 {
         common.say(format_args!(
@@ -301,7 +304,6 @@ pub fn warn_outside(common: &Common, model: &Model, plan: &Plan) -> Result<()> {
             sigmas.min(),
         ));
     }
-    Ok(())
 }
 
 /// Writes the record that says whose images are in `out`, or refuses to mix them with those of another run.

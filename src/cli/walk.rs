@@ -10,11 +10,12 @@ use clap::Args;
 use tch::{Device, Kind};
 use tweedie::{
     card::Model,
-    plan::Plan,
+    plan::{Course, Plan},
     precondition::Precondition,
     samplers::Ddim,
     schedule::{Chain, LinearBeta},
-    walk::{Gaussian, Moments, Walk as Steps},
+    scheme::Scheme,
+    walk::Walk as Steps,
 };
 
 use super::{Common, sample::PlanArgs};
@@ -47,22 +48,27 @@ impl Walk {
     pub fn run(&self) -> Result<()> {
         let (precondition, default) = self.conventions()?;
         let plan = self.plan.over(&default)?;
-        let mut walk = plan.walk(precondition.range())?;
-        if let Some(cap) = self.cap {
-            if cap.is_nan() || cap <= 0.0 {
-                bail!("--cap must be positive, but is {cap}");
-            }
-            walk = walk.capped(cap);
+        let cap = self.cap.unwrap_or(f64::INFINITY);
+        if cap.is_nan() || cap <= 0.0 {
+            bail!("--cap must be positive, but is {cap}");
         }
+        let course = plan.course(precondition.range(), cap)?;
         if self.variances.iter().any(|v| v.is_nan() || *v <= 0.0) {
             bail!("--variances must be positive, but are {:?}", self.variances);
         }
-        let start = precondition.start(walk.0[0].sigma);
-        let ratios: Vec<(f64, f64)> = self.variances.iter().map(|&v| (v, ratio(&walk, v, start))).collect();
+        let start = precondition.start(course.sigmas.max());
+        let ratios: Vec<(f64, f64)> = self.variances.iter().map(|&v| (v, ratio(&course.scheme, v, start))).collect();
         if self.common.json {
-            return self.common.record(&serde_json::json!({"plan": plan, "walk": walk, "variance_ratios": ratios}));
+            let record = serde_json::json!({"plan": plan, "walk": course.walk, "variance_ratios": ratios});
+            return self.common.record(&record);
         }
-        let text = if self.csv { csv(&walk, &*precondition) } else { prose(&walk, &ratios) };
+        let text = match (&course.walk, self.csv) {
+            (Some(walk), true) => csv(walk, &*precondition),
+            (None, true) => {
+                bail!("--csv: this sampler has no rows (σ, τ, T); without --csv its evaluations are printed")
+            }
+            (_, false) => prose(&course, &ratios),
+        };
         Ok(io::stdout().write_all(text.as_bytes())?)
     }
 
@@ -81,15 +87,15 @@ impl Walk {
     }
 }
 
-/// V_K / v at the end of the walk, for images N(0, v).
-fn ratio(walk: &Steps, v: f64, start: f64) -> f64 {
-    let start = Moments { mean: 0.0, variance: start * start };
-    walk.moments(&Gaussian::prior(0.0, v), start).last().map_or(f64::NAN, |moments| moments.variance / v)
+/// V_K / v at the end, for images N(0, v).
+fn ratio(scheme: &Scheme, v: f64, start: f64) -> f64 {
+    scheme.variances(v, start * start).last().map_or(f64::NAN, |variance| variance / v)
 }
 
-fn prose(walk: &Steps, ratios: &[(f64, f64)]) -> String {
-    let mut text = walk.to_string();
-    text += "\nFor images of variance v the walk ends at variance V:\n";
+fn prose(Course { walk, scheme, .. }: &Course, ratios: &[(f64, f64)]) -> String {
+    let mut text = walk.as_ref().map_or_else(|| scheme.to_string(), ToString::to_string);
+    let _ = write!(text, "\n{} evaluations. ", scheme.evaluations());
+    text += "For images of variance v the walk ends at variance V:\n";
     for (v, ratio) in ratios {
         let _ = writeln!(text, "  v = {v:<8} V/v = {ratio:.4}");
     }

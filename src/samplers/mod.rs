@@ -9,16 +9,22 @@
 
 mod ddim;
 mod ddpm;
+mod exponential;
 mod flow;
 mod langevin;
+mod non_markovian;
 mod simplified;
+mod snr;
 mod ve;
 
 pub use ddim::Ddim;
 pub use ddpm::{Ddpm, Variance, VpAncestral};
+pub use exponential::{ExponentialIntegrator, Frozen};
 pub use flow::{Churn, ProbabilityFlow};
 pub use langevin::{AnnealedLangevin, Reference};
+pub use non_markovian::{Beta, NonMarkovian};
 pub use simplified::{Consistent, Ramp, Simplified};
+pub use snr::{Convention, Fresh, Snr};
 pub use ve::{VeAncestral, VeEulerMaruyama, VeReverseDiffusion};
 
 use crate::{

@@ -1,91 +1,73 @@
-//! From noise to images: the one loop that follows a walk.
+//! Ways down the noise levels that are no rows: several scores a step, or memory of earlier ones. Pure arithmetic.
+//!
+//! Each is laid out as a [`Scheme`] in the frame x + σ n. In it the probability flow is dx/dσ = ε(x, σ) [EDM, Eq. 1], and
+//! with h = ln(σ/σ′), half the growth of the log signal-to-noise ratio, α and s of the papers drop out of every formula.
+//! The last step, to σ′ = 0, is x ← D(x, σ) in all of them: there is no slope to be had at 0.
 
-use std::cell::RefCell;
+mod deis;
+mod dpm;
+mod dpm_plus_plus;
+mod heun;
+mod ipndm;
+mod runge_kutta;
+mod stochastic;
+mod time;
+mod unipc;
 
-use tch::{Kind, Tensor};
+pub use deis::{Deis, Variable};
+pub use dpm::Dpm;
+pub use dpm_plus_plus::{DpmPlusPlus, Variant};
+pub use heun::Heun;
+pub use ipndm::Ipndm;
+pub use runge_kutta::RungeKutta;
+pub use stochastic::{EulerMaruyama, ReverseDiffusion, Sra1, StochasticHeun};
+pub use unipc::{Unipc, Width};
 
-use crate::{Error, denoiser::Score, noise::Noise, walk::Walk};
+use crate::{
+    Error,
+    samplers::Sampler,
+    scheme::{Hop, Mix, Scheme, Stage},
+    sigma::Sigmas,
+    walk::Walk,
+};
 
-/// States of a run, each computed when asked for; the last is the image.
-pub type States<'a> = Box<dyn Iterator<Item = Tensor> + 'a>;
+/// A rule that turns noise levels into a scheme.
+pub trait Solver {
+    /// The scheme down `sigmas`.
+    fn scheme(&self, sigmas: &Sigmas) -> Result<Scheme, Error>;
 
-/// Follows a walk from `x`, `[batch, channels, height, width]` in the σ frame.
-///
-/// Memory does not grow with the walk, and nothing waits for the device. Steps are not capped here: pass
-/// `walk.capped(score.step_limit())` for a posterior.
-pub fn follow<'a>(walk: &'a Walk, x: Tensor, score: &'a dyn Score, noise: &'a dyn Noise) -> States<'a> {
-    Box::new(walk.0.iter().enumerate().scan(x, move |x, (k, step)| {
-        let _guard = tch::no_grad_guard();
-        let mut next = &*x + score.score(x, step.sigma) * step.tau;
-        if step.noise() > 0.0 {
-            next += noise.like(x, k as u64 + 1, 0) * step.noise();
-        }
-        *x = next;
-        Some(x.shallow_clone())
-    }))
-}
-
-/// A score that remembers, on the device, when it first was not finite.
-///
-/// The loop needs no answer from the device, so it is asked once, at the end, by [`Watched::check`].
-pub struct Watched<'a> {
-    score: &'a dyn Score,
-    seen: RefCell<Seen>,
-}
-
-#[derive(Default)]
-struct Seen {
-    sigmas: Vec<f64>,
-    /// For each image the first evaluation that was not finite, or the number of evaluations so far.
-    first: Option<Tensor>,
-}
-
-impl std::fmt::Debug for Watched<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watched").field("evaluations", &self.evaluations()).finish_non_exhaustive()
+    /// The same as a walk, if each step is a row.
+    fn row(&self, _: &Sigmas) -> Result<Option<Walk>, Error> {
+        Ok(None)
     }
 }
 
-impl<'a> Watched<'a> {
-    /// Watches `score`.
-    pub fn new(score: &'a dyn Score) -> Self {
-        Self { score, seen: RefCell::default() }
+/// Every sampler that is a row asks for one score a step.
+impl<S: Sampler> Solver for S {
+    fn scheme(&self, sigmas: &Sigmas) -> Result<Scheme, Error> {
+        Ok(Scheme::from(&self.walk(sigmas)?))
     }
 
-    /// How often the score was asked for.
-    pub fn evaluations(&self) -> usize {
-        self.seen.borrow().sigmas.len()
-    }
-
-    /// An error that names step, σ and `seeds` (one for each image of the batch) where a score was not finite.
-    pub fn check(&self, seeds: &[u64]) -> Result<(), Error> {
-        let seen = self.seen.borrow();
-        let Some(first) = &seen.first else { return Ok(()) };
-        let first = Vec::<i64>::try_from(first)?;
-        let evaluation = first.iter().map(|&k| k as usize).min().unwrap_or(usize::MAX);
-        let Some(&sigma) = seen.sigmas.get(evaluation) else { return Ok(()) };
-        let lost = first.iter().zip(seeds).filter(|(k, _)| (**k as usize) < seen.sigmas.len());
-        Err(Error::NotFinite { evaluation, sigma, seeds: lost.map(|(_, &seed)| seed).collect() })
+    fn row(&self, sigmas: &Sigmas) -> Result<Option<Walk>, Error> {
+        self.walk(sigmas).map(Some)
     }
 }
 
-impl Score for Watched<'_> {
-    fn score(&self, x: &Tensor, sigma: f64) -> Tensor {
-        let score = self.score.score(x, sigma);
-        let seen = &mut *self.seen.borrow_mut();
-        let now = seen.sigmas.len() as i64;
-        // A sum is finite only if all its terms are; images cannot come near the largest f32.
-        let finite = score.flatten(1, -1).sum_dim_intlist([1i64].as_slice(), false, None).isfinite();
-        let alive =
-            seen.first.take().unwrap_or_else(|| Tensor::full(finite.size(), now, (Kind::Int64, finite.device())));
-        // Images alive so far hold `now`; those still finite move on to `now + 1`.
-        let still = alive.eq(now).logical_and(&finite);
-        seen.first = Some(alive + still.to_kind(Kind::Int64));
-        seen.sigmas.push(sigma);
-        score
-    }
+/// One step for each pair (σ, σ′) but the last, which lands on the denoised image.
+fn hops(sigmas: &Sigmas, hop: impl FnMut((f64, f64)) -> Hop) -> Scheme {
+    let inner = sigmas.pairs().take_while(|(_, next)| *next > 0.0).map(hop);
+    Scheme(inner.chain([Hop::denoise(sigmas.min())]).collect())
+}
 
-    fn step_limit(&self) -> f64 {
-        self.score.step_limit()
+/// x ← x + Σⱼ weights\[j\] εⱼ with ε at the beginning of this step and of those before it, the newest first.
+fn multistep(sigma: f64, weights: &[f64]) -> Hop {
+    Hop { stages: vec![Stage::epsilon(Mix::state(), sigma)], next: Mix::of(1.0, weights) }
+}
+
+/// `order` if the method comes in this order.
+fn order(order: usize, known: &[usize], want: &'static str) -> Result<usize, Error> {
+    if known.contains(&order) {
+        return Ok(order);
     }
+    Err(Error::parameter("order", want, order))
 }

@@ -1,0 +1,124 @@
+//! The one loop on tensors against the same scheme carried out in numbers, for every sampler that can be named.
+
+use tch::{Device, Kind, Tensor};
+use tweedie::{
+    exact::Mixture,
+    follow::{Watched, follow},
+    noise::{Noise, Seeded, stream},
+    plan::{AnySampler, Plan},
+    schedule::{AnySchedule, Karras},
+};
+
+use crate::common::{Line, carry_out};
+
+const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+/// Every sampler and solver, by the name that a file would use.
+const SAMPLERS: [&str; 33] = [
+    r#"{"kind": "annealed-langevin", "epsilon": 2e-5, "repeats": 2}"#,
+    r#"{"kind": "churn", "lambda": 0.5}"#,
+    r#"{"kind": "consistent", "c": 0.9, "v": 1.0}"#,
+    r#"{"kind": "ddim", "eta": 0.5}"#,
+    r#"{"kind": "ddpm"}"#,
+    r#"{"kind": "deis"}"#,
+    r#"{"kind": "deis", "order": 4, "variable": "sigma"}"#,
+    r#"{"kind": "dpm", "order": 1}"#,
+    r#"{"kind": "dpm", "order": 2}"#,
+    r#"{"kind": "dpm", "order": 3}"#,
+    r#"{"kind": "dpm-plus-plus"}"#,
+    r#"{"kind": "dpm-plus-plus", "variant": "2s"}"#,
+    r#"{"kind": "dpm-plus-plus", "variant": "sde-2m"}"#,
+    r#"{"kind": "euler-maruyama"}"#,
+    r#"{"kind": "euler-maruyama", "rho": 0.3, "sde": {"kind": "csub-vp", "beta_max": 10}}"#,
+    r#"{"kind": "exponential-integrator", "frozen": "score"}"#,
+    r#"{"kind": "exponential-integrator", "frozen": "denoised"}"#,
+    r#"{"kind": "heun"}"#,
+    r#"{"kind": "heun", "churn": 10, "churn_noise": 1.003}"#,
+    r#"{"kind": "ipndm"}"#,
+    r#"{"kind": "non-markovian", "beta": {"kind": "frozen", "rho": 0.7}}"#,
+    r#"{"kind": "probability-flow"}"#,
+    r#"{"kind": "reverse-diffusion"}"#,
+    r#"{"kind": "runge-kutta", "sde": {"kind": "vp"}}"#,
+    r#"{"kind": "simplified", "c": 0.5, "t0": 0.3}"#,
+    r#"{"kind": "snr", "gamma": 0.04}"#,
+    r#"{"kind": "snr", "rho": 1, "gamma": 0.1, "delta": 0.2}"#,
+    r#"{"kind": "sra1"}"#,
+    r#"{"kind": "stochastic-heun", "sde": {"kind": "sub-vp"}}"#,
+    r#"{"kind": "unipc", "order": 3}"#,
+    r#"{"kind": "ve-ancestral"}"#,
+    r#"{"kind": "ve-euler-maruyama"}"#,
+    r#"{"kind": "vp-ancestral"}"#,
+];
+
+fn plan(sampler: &str) -> Plan {
+    let sampler: AnySampler = serde_json::from_str(sampler).unwrap_or_else(|e| panic!("{sampler}: {e}"));
+    Plan { schedule: AnySchedule::Karras(Karras { rho: 7.0, max: Some(10.0), min: Some(0.05) }), steps: 12, sampler }
+}
+
+/// The golden mixture in each of three pixels of its own.
+fn mixture() -> Mixture {
+    let images = Line::golden();
+    let column = |i: usize| images.components.iter().map(|c| c[i]).collect::<Vec<f64>>();
+    let variances: Vec<f64> = column(2).iter().map(|d| d * d).collect();
+    let means = Tensor::from_slice(&column(1)).view([2, 1, 1, 1]);
+    Mixture::new(&Tensor::from_slice(&column(0)), &means, &Tensor::from_slice(&variances)).unwrap()
+}
+
+/// Two images of one pixel: each follows its own path, whichever they are computed with.
+#[test]
+fn the_loop_does_what_the_scheme_says() {
+    let (images, line) = (mixture(), Line::golden());
+    let score = |x: f64, sigma: f64| line.score(x, sigma);
+    for sampler in SAMPLERS {
+        let course = plan(sampler).course((0.01, 10.0), f64::INFINITY).unwrap();
+        let (noise, start) = (Seeded(vec![3, 8]), [12.0, -7.0]);
+        let watched = Watched::new(&images);
+        let x = Tensor::from_slice(&start).view([2, 1, 1, 1]);
+        let states: Vec<Tensor> = follow(&course.scheme, x, &watched, &noise).collect();
+        assert_eq!(watched.evaluations(), course.scheme.evaluations(), "{sampler}");
+        assert_eq!(states.len(), course.scheme.0.len(), "{sampler}");
+        for (i, seed) in [3, 8].into_iter().enumerate() {
+            let mut draw = |k: usize, draw: usize| stream::normal(seed, k as u64 + 1, draw as u64).next().unwrap();
+            let alone = carry_out(&course.scheme, start[i], &score, &mut draw);
+            for (state, alone) in states.iter().zip(alone) {
+                let state = state.double_value(&[i as i64, 0, 0, 0]);
+                // Noise of tensors is rounded to f32 where it is drawn; a dozen steps carry it along.
+                assert!((state - alone).abs() < 1e-4 * (1.0 + alone.abs()), "{sampler}: {state} and {alone}");
+            }
+        }
+    }
+}
+
+/// The exact variance of a scheme, in rows of the same plan, is the walk's.
+#[test]
+fn rows_that_are_capped_stay_rows_and_others_refuse() {
+    for sampler in SAMPLERS {
+        let plan = plan(sampler);
+        let free = plan.course((0.01, 10.0), f64::INFINITY).unwrap();
+        match (free.walk, plan.course((0.01, 10.0), 0.01)) {
+            (Some(walk), Ok(capped)) => {
+                assert_eq!(capped.walk, Some(walk.capped(0.01)), "{sampler}");
+            }
+            (None, Err(e)) => assert!(e.to_string().starts_with("the sampler must be one with rows"), "{e}"),
+            (walk, capped) => panic!("{sampler}: {} rows, {capped:?}", walk.map_or(0, |walk| walk.0.len())),
+        }
+    }
+}
+
+/// Nothing is coupled: an image alone is the image in a batch.
+#[test]
+fn every_sampler_takes_each_image_for_itself() {
+    let images = mixture();
+    for sampler in SAMPLERS {
+        let course = plan(sampler).course((0.01, 10.0), f64::INFINITY).unwrap();
+        let run = |seeds: Vec<u64>| {
+            let noise = Seeded(seeds.clone());
+            let x = noise.like(&Tensor::zeros([seeds.len() as i64, 1, 1, 1], F64), 0, 0) * 10.0;
+            follow(&course.scheme, x, &images, &noise).last().unwrap()
+        };
+        let (batch, alone) = (run(vec![5, 6, 7]), run(vec![6]));
+        let (batch, alone) = (batch.double_value(&[1, 0, 0, 0]), alone.double_value(&[0, 0, 0, 0]));
+        // The matrix product inside the mixture rounds by the shape of the batch.
+        assert!((batch - alone).abs() < 1e-11 * (1.0 + alone.abs()), "{sampler}: {batch} and {alone}");
+    }
+}
