@@ -31,10 +31,10 @@ impl Normal {
         let (narrow, wide) = if self.deviation <= other.deviation { (self, other) } else { (other, self) };
         let gap = narrow.mean - wide.mean;
         // ln p − ln q = a x² + b x + c around the wide one's mean.
-        let (p, q) = (narrow.deviation.powi(-2), wide.deviation.powi(-2));
-        let a = (q - p) / 2.0;
-        let (b, c) = (p * gap, (wide.deviation / narrow.deviation).ln() - p * gap * gap / 2.0);
-        if a.abs() < 1e-12 * p {
+        let [sharp, broad] = [narrow, wide].map(|normal| normal.deviation.powi(-2));
+        let a = (broad - sharp) / 2.0;
+        let (b, c) = (sharp * gap, (wide.deviation / narrow.deviation).ln() - sharp * gap * gap / 2.0);
+        if a.abs() < 1e-12 * sharp {
             // Equal widths: one crossing, half way.
             return libm::erf(gap.abs() / (2.0 * 2f64.sqrt() * narrow.deviation));
         }
