@@ -2,7 +2,7 @@
 
 use tweedie::{
     scheme::{Hop, Scheme},
-    sde::{AnySde, CsubVp, Edm, Ou, Sde, SubVp, Vp},
+    sde::{AnySde, CsubVp, Cvp, Edm, Ou, Sde, SubVp, Table, Vp},
     sigma::Sigmas,
     solvers::{
         Deis, Dpm, DpmPlusPlus, EulerMaruyama, Heun, Ipndm, ReverseDiffusion, RungeKutta, Solver, Sra1, StochasticHeun,
@@ -51,12 +51,14 @@ fn errors(solver: &dyn Solver, counts: &[usize], exact: &[f64]) -> Vec<f64> {
     counts.iter().map(error).collect()
 }
 
+/// A solver, its order, and how many steps to measure it with.
+type Case = (&'static str, Box<dyn Solver>, f64, [usize; 3]);
+
 #[test]
 fn deterministic_solvers_have_their_order() {
     let in_time = |order| RungeKutta { order, sde: vp(20.0) };
     let in_sigma = |order| RungeKutta { order, ..RungeKutta::default() };
     let deis = |order, variable| Deis { order, variable, ..Deis::default() };
-    type Case = (&'static str, Box<dyn Solver>, f64, [usize; 3]);
     let cases: [Case; 19] = [
         ("Euler in t", Box::new(in_time(1)), 1.0, [200, 400, 800]),
         ("Heun in t", Box::new(in_time(2)), 2.0, [100, 200, 400]),
@@ -312,9 +314,11 @@ fn orders_that_do_not_exist_are_refused() {
     assert_eq!(refusal(&Dpm { order: 4 }), "order must be 1, 2 or 3, but is 4");
     assert_eq!(refusal(&Unipc { order: 0, width: Width::Bh2 }), "order must be 1, 2 or 3, but is 0");
     assert_eq!(refusal(&Ipndm { order: 5 }), "order must be 1, 2, 3 or 4, but is 5");
-    let narrow = RungeKutta { order: 4, sde: AnySde::Edm(Edm { end: 1.0 }) };
-    let want = "the largest σ must be one that the chosen sde reaches, but is 2 (its last level is 1)";
+    let narrow = RungeKutta { order: 4, sde: AnySde::Table(Table { rows: vec![[0.0, 1.0, 0.1], [1.0, 1.0, 1.0]] }) };
+    let want = "the largest σ must be one that the chosen sde reaches, but is 2 (at T it has come to 1)";
     assert_eq!(refusal(&narrow), want);
+    let forgets_nothing = RungeKutta { order: 4, sde: AnySde::Cvp(Cvp::default()) };
+    assert!(refusal(&forgets_nothing).contains("reaches, but is 2 (at T it has come to 0.99"));
     let wild = EulerMaruyama { rho: f64::INFINITY, sde: vp(20.0) };
     assert_eq!(refusal(&wild), "rho must be finite and at least 0, but is inf");
 }
