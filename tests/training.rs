@@ -106,12 +106,11 @@ const DENOISER: &str = "{kind: denoise, \
     sigma: {kind: lognormal, mean: -0.5, std: 1.0}}";
 const CLASSIFIER: &str = "{kind: classify, network: {in_channels: 1, widths: [8], features: 4, classes: 2}}";
 
-/// The averaged weights and the last loss after three steps of seven images, on 12 random images of 8 × 8 pixels.
-fn trained(objective: &str, micro_batch: &str, threads: usize) -> (Vec<Tensor>, f64) {
-    let place = tempfile::tempdir().unwrap();
+/// A run of three steps of seven images, on 12 random images of 8 × 8 pixels.
+fn run(objective: &str, micro_batch: &str, place: &std::path::Path) -> Training {
     let file = |name: &str, header: &[u8], count: usize, most: f64| {
         let bytes = stream::uniform(5, 0, 0).take(count).map(|u| (u * most) as u8);
-        let path = place.path().join(name);
+        let path = place.join(name);
         std::fs::write(&path, header.iter().copied().chain(bytes).collect::<Vec<u8>>()).unwrap();
         path.display().to_string()
     };
@@ -121,7 +120,13 @@ fn trained(objective: &str, micro_batch: &str, threads: usize) -> (Vec<Tensor>, 
         "{{objective: {objective}, data: {{kind: idx, images: {images}, labels: {labels}}}, batch: 7, \
          micro_batch: {micro_batch}, steps: 3, optimizer: {{rate: 0.01, epsilon: 0.001, ema: 0.5}}, checkpoint_every: 9, out: x}}"
     );
-    let config: Training = serde_yaml::from_str(&text).unwrap();
+    serde_yaml::from_str(&text).unwrap()
+}
+
+/// The averaged weights and the last loss after those three steps.
+fn trained(objective: &str, micro_batch: &str, threads: usize) -> (Vec<Tensor>, f64) {
+    let place = tempfile::tempdir().unwrap();
+    let config = run(objective, micro_batch, place.path());
     let mut trainer = Trainer::new(config, Device::Cpu, Kind::Float, threads).unwrap();
     let loss = (0..3).map(|_| trainer.advance().unwrap()).last().unwrap();
     (trainer.average().into_values().collect(), f64::try_from(loss).unwrap())
@@ -147,4 +152,23 @@ fn micro_batches_average_to_the_step_of_the_whole_batch() {
     for (whole, parts) in whole.iter().zip(&parts) {
         assert!(f64::try_from((whole - parts).abs().max()).unwrap() < 1e-5);
     }
+}
+
+/// A run that begins with a model has its weights to the bit, and refuses those of another architecture by name.
+#[test]
+fn training_begins_with_the_weights_that_it_is_given() {
+    let place = tempfile::tempdir().unwrap();
+    let config = run(DENOISER, "null", place.path());
+    let mut first = Trainer::new(config.clone(), Device::Cpu, Kind::Float, 1).unwrap();
+    let _ = first.advance().unwrap();
+    let model = place.path().join("model.safetensors");
+    first.export(&model, "a card").unwrap();
+    let begun = |objective: &str| {
+        let config = Training { init: Some(model.clone()), ..run(objective, "null", place.path()) };
+        Trainer::new(config, Device::Cpu, Kind::Float, 1)
+    };
+    let second = begun(DENOISER).unwrap();
+    assert!(second.average() == first.average() && second.step() == 0);
+    let other = begun(&DENOISER.replace("[8, 8]", "[8, 16]")).unwrap_err().to_string();
+    assert!(other.contains("model.safetensors") && other.contains("is [8"), "{other}");
 }

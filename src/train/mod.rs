@@ -51,6 +51,9 @@ pub struct Training {
     /// Of the first weights, the order of the images and the noise.
     #[serde(default)]
     pub seed: u64,
+    /// A model (.safetensors) of the same architecture to begin with, in place of weights drawn from the seed.
+    #[serde(default)]
+    pub init: Option<PathBuf>,
     /// The model is written in f16, half the size, and not in f32; checkpoints stay exact.
     #[serde(default)]
     pub half: bool,
@@ -136,9 +139,16 @@ impl Trainer {
         if images.count() < config.batch {
             return Err(Error::parameter("batch", "at most the number of images", config.batch));
         }
-        let weights = Weights::fresh(config.seed, device, kind);
+        let weights = match &config.init {
+            Some(path) => begun(path, device, kind)?,
+            None => Weights::fresh(config.seed, device, kind),
+        };
         config.objective.build(&weights)?;
-        let optimizer = Optimizer::new(config.optimizer.clone(), weights.finish()?);
+        let named = |e| match &config.init {
+            Some(path) => Error::file(path, e),
+            None => e,
+        };
+        let optimizer = Optimizer::new(config.optimizer.clone(), weights.finish().map_err(named)?);
         let parameters = optimizer.parameters();
         let replica = |_| {
             let weights = Weights::shared(&parameters, device, kind);
@@ -253,6 +263,14 @@ impl Trainer {
         let tensors = self.average().into_iter().map(|(name, tensor)| (name, tensor.to_kind(kind))).collect();
         safetensors::write(path, &tensors, &metadata)
     }
+}
+
+/// The weights of a model, in f32, for a network that computes in `kind`.
+fn begun(path: &Path, device: Device, kind: Kind) -> Result<Weights, Error> {
+    let (tensors, _) = safetensors::read(path)?;
+    let float = |(name, tensor): (String, Tensor)| (name, tensor.to_device(device).to_kind(Kind::Float));
+    let tensors: Vec<_> = tensors.into_iter().map(float).collect();
+    Ok(Weights::shared(&tensors, device, kind))
 }
 
 /// Draws of the training stream: the order of the images, the noise levels, the noise.
