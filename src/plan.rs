@@ -13,8 +13,8 @@ use crate::{
     scheme::Scheme,
     sigma::Sigmas,
     solvers::{
-        Deis, Dpm, DpmPlusPlus, EulerMaruyama, Heun, Ipndm, ReverseDiffusion, RungeKutta, Solver, Sra1, StochasticHeun,
-        Unipc,
+        Deis, Dpm, DpmPlusPlus, EulerMaruyama, Heun, Ipndm, PredictorCorrector, ReverseDiffusion, Rk45, RungeKutta,
+        Solver, Sra1, StochasticHeun, Unipc,
     },
     walk::Walk,
 };
@@ -23,8 +23,8 @@ one_of! {
     /// What `sampler:` may name.
     pub enum AnySampler: Solver {
         AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, Deis, Dpm, DpmPlusPlus, EulerMaruyama, ExponentialIntegrator,
-        Heun, Ipndm, NonMarkovian, ProbabilityFlow, ReverseDiffusion, RungeKutta, Simplified, Snr, Sra1, StochasticHeun,
-        Unipc, VeAncestral, VeEulerMaruyama, VeReverseDiffusion, VpAncestral
+        Heun, Ipndm, NonMarkovian, PredictorCorrector, ProbabilityFlow, ReverseDiffusion, Rk45, RungeKutta, Simplified,
+        Snr, Sra1, StochasticHeun, Unipc, VeAncestral, VeEulerMaruyama, VeReverseDiffusion, VpAncestral
     }
 }
 

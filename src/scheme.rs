@@ -1,9 +1,12 @@
 //! Methods that ask for several scores a step, or remember earlier ones, as data.
 //!
-//! Whatever the paper, such a method only ever adds up: the state, values that it made of scores, and fresh noise. Its
-//! coefficients are numbers, known before the first network is called, so one loop carries out all of them.
+//! Whatever the paper, such a method adds up: the state, values that it made of scores, and fresh noise. Its coefficients
+//! are numbers, known before the first network is called, so one loop carries out all of them. Two moves look at the state
+//! to find theirs: Langevin steps of a given signal-to-noise ratio, and steps whose length an error estimate decides.
 
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::walk::{Step, Walk};
 
@@ -82,14 +85,109 @@ impl Hop {
     }
 }
 
+/// x ← x + τ s(x, σ) + √(2τ) n with τ = 2 a (r ‖n‖/‖s‖)² [Score SDE, Algorithms 4 and 5].
+///
+/// r is about the length of the step over that of the noise which it adds: whatever the network's scale, one r serves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Langevin {
+    /// σ, in data units.
+    pub sigma: f64,
+    /// a.
+    pub scale: f64,
+    /// r.
+    pub ratio: f64,
+    /// Whose ‖s‖ and ‖n‖.
+    pub norms: Norms,
+}
+
+/// Over what the lengths of score and noise are taken.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norms {
+    /// Each image's own.
+    #[default]
+    Image,
+    /// The means over the batch, as score_sde's code has it; an image then depends on those that it is computed with.
+    Batch,
+}
+
+impl Langevin {
+    /// The same in numbers, where the images are N(m, v) and x has this variance around m: in many dimensions the lengths
+    /// are their expectations.
+    fn expected(&self, v: f64, variance: f64) -> Hop {
+        let total = v + self.sigma * self.sigma;
+        let tau = 2.0 * self.scale * self.ratio * self.ratio * total * total / variance;
+        Hop { stages: vec![], next: Mix::of(1.0 - tau / total, &[]).with_noise(&[(2.0 * tau).sqrt()]) }
+    }
+}
+
+/// The flow dx/d ln σ = x − D(x, σ) from one level to another, in steps whose estimated error stays within
+/// absolute + relative · |x| in the root mean square over an image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adaptive {
+    /// σ to begin with.
+    pub from: f64,
+    /// σ to end at.
+    pub to: f64,
+    /// In data units.
+    pub absolute: f64,
+    /// A share of |x|.
+    pub relative: f64,
+}
+
+/// A step of a scheme.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Move {
+    /// With coefficients known beforehand.
+    Hop(Hop),
+    /// With a length that depends on the score's.
+    Langevin(Langevin),
+    /// In as many steps as the state asks for.
+    Adaptive(Adaptive),
+}
+
+impl Move {
+    /// The hop, if its coefficients are known beforehand.
+    pub fn hop(&self) -> Option<&Hop> {
+        if let Self::Hop(hop) = self { Some(hop) } else { None }
+    }
+
+    /// What it does, in numbers, to images N(m, v) where x has this variance around m.
+    fn expected(&self, v: f64, variance: f64) -> Hop {
+        match self {
+            Self::Hop(hop) => hop.clone(),
+            Self::Langevin(langevin) => langevin.expected(v, variance),
+            // The flow is solved, up to its tolerance.
+            Self::Adaptive(Adaptive { from, to, .. }) => {
+                Hop { stages: vec![], next: Mix::of(((v + to * to) / (v + from * from)).sqrt(), &[]) }
+            }
+        }
+    }
+}
+
 /// A method laid out over all its levels.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scheme(pub Vec<Hop>);
+pub struct Scheme(pub Vec<Move>);
 
 impl Scheme {
-    /// How many scores it asks for.
+    /// How many scores it asks for, apart from [`Adaptive`] moves.
     pub fn evaluations(&self) -> usize {
-        self.0.iter().map(|hop| hop.stages.len()).sum()
+        let of = |step: &Move| match step {
+            Move::Hop(hop) => hop.stages.len(),
+            Move::Langevin(_) => 1,
+            Move::Adaptive(_) => 0,
+        };
+        self.0.iter().map(of).sum()
+    }
+
+    /// Whether the state decides how many scores are asked for.
+    pub fn is_adaptive(&self) -> bool {
+        self.0.iter().any(|step| matches!(step, Move::Adaptive(_)))
+    }
+
+    /// The moves that are hops.
+    fn hops(&self) -> impl Iterator<Item = &Hop> {
+        self.0.iter().filter_map(Move::hop)
     }
 
     /// How many values must be kept between steps.
@@ -98,15 +196,16 @@ impl Scheme {
             let stages = hop.stages.iter().enumerate().map(|(i, stage)| stage.at.values.len().saturating_sub(i));
             stages.chain([hop.next.values.len().saturating_sub(hop.stages.len())]).max().unwrap_or(0)
         };
-        self.0.iter().map(of).max().unwrap_or(0)
+        self.hops().map(of).max().unwrap_or(0)
     }
 
     /// The exact variance after each step, where the images are N(m, v) and x begins with variance `start` around m.
     ///
-    /// All that a method adds up is then normal, so its covariances say everything; s(x, σ) = −(x − m)/(v + σ²).
+    /// All that a method adds up is then normal, so its covariances say everything; s(x, σ) = −(x − m)/(v + σ²). Lengths
+    /// of scores are those of many dimensions, and adaptive moves are exact.
     pub fn variances(&self, v: f64, start: f64) -> Vec<f64> {
         let mut known = Covariance(vec![vec![start]]);
-        self.0.iter().map(|hop| known.hop(hop, v, self.reach())).collect()
+        self.0.iter().map(|step| known.hop(&step.expected(v, known.variance()), v, self.reach())).collect()
     }
 }
 
@@ -116,10 +215,20 @@ impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let length = |noise: &[f64]| noise.iter().map(|n| n * n).sum::<f64>().sqrt();
         writeln!(f, "{:>6} {:>14} {:>14} {:>14} {:>8}", "k", "σ asked", "x kept", "noise added", "values")?;
-        for (k, hop) in self.0.iter().enumerate() {
-            let asked: Vec<String> = hop.stages.iter().map(|stage| format!("{:.7}", stage.sigma)).collect();
-            let (kept, noise, values) = (hop.next.state, length(&hop.next.noise), hop.next.values.len());
-            writeln!(f, "{k:>6} {:>14} {kept:>14.7} {noise:>14.6e} {values:>8}", asked.join(" "))?;
+        for (k, step) in self.0.iter().enumerate() {
+            match step {
+                Move::Hop(hop) => {
+                    let asked: Vec<String> = hop.stages.iter().map(|stage| format!("{:.7}", stage.sigma)).collect();
+                    let (kept, noise, values) = (hop.next.state, length(&hop.next.noise), hop.next.values.len());
+                    writeln!(f, "{k:>6} {:>14} {kept:>14.7} {noise:>14.6e} {values:>8}", asked.join(" "))?;
+                }
+                Move::Langevin(Langevin { sigma, ratio, .. }) => {
+                    writeln!(f, "{k:>6} {sigma:>14.7} Langevin step, signal to noise {ratio}")?;
+                }
+                Move::Adaptive(Adaptive { from, to, .. }) => {
+                    writeln!(f, "{k:>6} {from:>14.7} in steps of its own choice to {to:.7}")?;
+                }
+            }
         }
         Ok(())
     }
@@ -129,6 +238,11 @@ impl fmt::Display for Scheme {
 struct Covariance(Vec<Vec<f64>>);
 
 impl Covariance {
+    /// Of the state.
+    fn variance(&self) -> f64 {
+        self.0[0][0]
+    }
+
     /// Carries out one step and gives the variance of the state after it.
     fn hop(&mut self, hop: &Hop, v: f64, reach: usize) -> f64 {
         let draws = hop.draws();
@@ -143,7 +257,7 @@ impl Covariance {
         self.insert(0, &next);
         // The old state and the draws have served.
         self.keep(|i| i == 0 || (i > 1 + draws && i < 2 + draws + reach));
-        self.0[0][0]
+        self.variance()
     }
 
     /// The coefficients of a mix over all that is known.
@@ -182,6 +296,12 @@ impl Covariance {
     }
 }
 
+impl FromIterator<Hop> for Scheme {
+    fn from_iter<I: IntoIterator<Item = Hop>>(hops: I) -> Self {
+        Self(hops.into_iter().map(Move::Hop).collect())
+    }
+}
+
 impl From<&Walk> for Scheme {
     /// A row asks once a step: x + τ s + √(2τT) n.
     fn from(walk: &Walk) -> Self {
@@ -189,7 +309,7 @@ impl From<&Walk> for Scheme {
             stages: vec![Stage { at: Mix::state(), sigma: step.sigma, keep: 0.0, gain: step.tau }],
             next: Mix { noise: [step.noise()].into_iter().filter(|n| *n > 0.0).collect(), ..Mix::of(1.0, &[1.0]) },
         };
-        Self(walk.0.iter().map(hop).collect())
+        walk.0.iter().map(hop).collect()
     }
 }
 

@@ -127,6 +127,7 @@ pub fn carry_out(
     let mut values: Vec<f64> = Vec::new();
     let mut states = Vec::new();
     for (k, hop) in scheme.0.iter().enumerate() {
+        let hop = hop.hop().expect("coefficients known beforehand");
         let mut drawn: Vec<f64> = Vec::new();
         let mut mix = |mix: &Mix, values: &[f64]| {
             while drawn.len() < mix.noise.len() {

@@ -13,7 +13,7 @@ use crate::common::{Line, carry_out};
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
 
-/// Every sampler and solver, by the name that a file would use.
+/// Every sampler and solver whose coefficients are known beforehand, by the name that a file would use.
 const SAMPLERS: [&str; 33] = [
     r#"{"kind": "annealed-langevin", "epsilon": 2e-5, "repeats": 2}"#,
     r#"{"kind": "churn", "lambda": 0.5}"#,
@@ -49,6 +49,9 @@ const SAMPLERS: [&str; 33] = [
     r#"{"kind": "ve-euler-maruyama"}"#,
     r#"{"kind": "vp-ancestral"}"#,
 ];
+
+/// What is decided on the way, for each image by itself.
+const CORRECTED: &str = r#"{"kind": "predictor-corrector", "predictor": {"kind": "ddim", "eta": 0}, "snr": 0.05}"#;
 
 fn plan(sampler: &str) -> Plan {
     let sampler: AnySampler = serde_json::from_str(sampler).unwrap_or_else(|e| panic!("{sampler}: {e}"));
@@ -109,7 +112,7 @@ fn rows_that_are_capped_stay_rows_and_others_refuse() {
 #[test]
 fn every_sampler_takes_each_image_for_itself() {
     let images = mixture();
-    for sampler in SAMPLERS {
+    for sampler in SAMPLERS.into_iter().chain([CORRECTED]) {
         let course = plan(sampler).course((0.01, 10.0), f64::INFINITY).unwrap();
         let run = |seeds: Vec<u64>| {
             let noise = Seeded(seeds.clone());

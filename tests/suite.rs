@@ -10,6 +10,7 @@ mod hostile;
 mod identities;
 mod loops;
 mod metrics;
+mod moves;
 mod networks;
 mod operators;
 mod orders;

@@ -4,7 +4,11 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     slice::Chunks,
-    sync::{Mutex, mpsc},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
 };
 
@@ -12,6 +16,7 @@ use anyhow::{Result, anyhow};
 use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
+    blocks::Block,
     card::Model,
     denoiser::Score,
     follow::{Watched, follow},
@@ -35,15 +40,27 @@ pub struct Loop<'a> {
     pub deterministic: bool,
     /// Advanced by one for each step and image.
     pub bar: &'a ProgressBar,
+    /// Evaluations so far, of all images together.
+    pub counted: AtomicUsize,
 }
 
 /// The score of the i-th piece of a block, and of its seeds.
 pub type ScoreOf<'a> = dyn Fn(usize, &[u64]) -> Box<dyn Score + 'a> + 'a;
 
 impl Loop<'_> {
+    /// Evaluations for each image of `blocks`, which are done: as the scheme has it, or a mean of what was asked for.
+    pub fn evaluations(&self, blocks: &[Block]) -> usize {
+        let computed: usize = blocks.iter().map(|block| block.seeds.len()).sum();
+        if self.scheme.is_adaptive() && computed > 0 {
+            return self.counted.load(Ordering::Relaxed).div_ceil(computed);
+        }
+        self.scheme.evaluations()
+    }
+
     /// The seeds that the network sees together.
     pub fn pieces<'a>(&self, seeds: &'a [u64]) -> Chunks<'a, u64> {
-        seeds.chunks(if self.deterministic { 1 } else { seeds.len() })
+        // Where the state decides how long the steps are, no image may wait for the steps of another.
+        seeds.chunks(if self.deterministic || self.scheme.is_adaptive() { 1 } else { seeds.len() })
     }
 
     /// The images of `seeds`, `[batch, channels, height, width]`, on the CPU; `init` replaces the initial noise.
@@ -75,6 +92,7 @@ impl Loop<'_> {
             x = state;
         }
         watched.check(seeds)?;
+        self.counted.fetch_add(watched.evaluations() * seeds.len(), Ordering::Relaxed);
         Ok(x.to_device(Device::Cpu))
     }
 }

@@ -33,14 +33,23 @@ const ROWS: [Method; 14] = [
     ("vp-ancestral", "DDPM with variance beta", "1", "1", "yes", "Score SDE, Eq. 4"),
 ];
 
-const SOLVERS: [Method; 11] = [
+const SOLVERS: [Method; 13] = [
     ("deis", "ε a polynomial of t or σ; order 1 … 4", "1", "= order", "no", "Zhang & Chen 2023"),
     ("dpm", "ε expanded in ln σ; order 1 … 3", "= order", "= order", "no", "Lu et al. 2022a"),
     ("dpm-plus-plus", "D expanded in ln σ; variant 2m, 2s, sde-2m", "1 (2s: 2)", "2", "if sde-2m", "Lu et al. 2022b"),
     ("euler-maruyama", "in the time of any sde; ρ", "1", "1", "if ρ > 0", "SDE tutorial, §4"),
     ("heun", "dx/dσ = ε, with churn", "2", "2", "if churn > 0", "EDM, Algorithm 2"),
     ("ipndm", "Adams–Bashforth's weights; order 1 … 4", "1", "= order", "no", "Zhang & Chen 2023"),
+    (
+        "predictor-corrector",
+        "any sampler, and Langevin steps of given snr",
+        "1 + 1",
+        "–",
+        "yes",
+        "Score SDE, Algorithm 4",
+    ),
     ("reverse-diffusion", "Score SDE's predictor, of any sde", "1", "1", "yes", "Score SDE, Eq. 46"),
+    ("rk45", "the flow in steps that an error estimate chooses", "own choice", "5", "no", "Score SDE, §4.3"),
     ("runge-kutta", "the flow in the time of any sde; order 1, 2, 4", "= order", "= order", "no", "Score SDE, §4.3"),
     ("sra1", "in the time of any sde; strong order 1.5", "2", "2", "yes", "Rößler 2010"),
     ("stochastic-heun", "in the time of any sde", "2", "2", "yes", "SDE tutorial, §4"),

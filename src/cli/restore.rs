@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    sync::atomic::AtomicUsize,
 };
 
 use anyhow::{Context, Result, bail};
@@ -209,7 +210,7 @@ impl Restore {
         let Course { sigmas, scheme, .. } = plan.course(model.range(), posterior.step_limit())?;
         warn(&self.common, &model, &plan, &sigmas);
         self.common.say(format_args!(
-            "η = {} for pixels 0 … 1 ({} in data units −1 … 1), {}, {} evaluations a sample",
+            "η = {} for pixels 0 … 1 ({} in data units −1 … 1), {}, {} a sample",
             self.noise,
             problem.eta,
             match self.method {
@@ -217,7 +218,10 @@ impl Restore {
                 Method::Annealed => format!("the likelihood exact from σ = {:.3}", limit.sqrt()),
                 Method::Walk => format!("τ ≤ {limit:.3e}"),
             },
-            scheme.evaluations()
+            match scheme.evaluations() {
+                _ if scheme.is_adaptive() => "as many evaluations as need be for".to_owned(),
+                count => format!("{count} evaluations"),
+            }
         ));
         let batch = self.common.batch(device, problem.names.len() * self.samples)?;
         let identity = Identity {
@@ -350,6 +354,7 @@ impl Restore {
             device,
             deterministic: self.common.deterministic,
             bar: &bar,
+            counted: AtomicUsize::new(0),
         };
         let mut known: BTreeMap<Option<i64>, Tensor> = BTreeMap::new();
         let mut mean_of = |seed: &u64| {

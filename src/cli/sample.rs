@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, atomic::AtomicUsize},
     time::Instant,
 };
 
@@ -163,21 +163,22 @@ impl Sample {
             device,
             deterministic: self.common.deterministic,
             bar: &bar,
+            counted: AtomicUsize::new(0),
         };
         self.write_all(&blocks, &sampling, init.as_ref(), &model, &classes)?;
         bar.finish_and_clear();
         let sheet = self.sheet(&seeds)?;
         let seconds = start.elapsed().as_secs_f64();
+        let evaluations = sampling.evaluations(&blocks);
         self.common.say(format_args!(
-            "{} images ({} new, {} evaluations each, {seconds:.1} s) in {}, all on one sheet in {}",
+            "{} images ({} new, {evaluations} evaluations each, {seconds:.1} s) in {}, all on one sheet in {}",
             seeds.len(),
             missing.len(),
-            scheme.evaluations(),
             self.out.display(),
             sheet.display(),
         ));
         self.common.record(&serde_json::json!({
-            "identity": identity, "images": seeds.len(), "new": missing.len(), "evaluations": scheme.evaluations(),
+            "identity": identity, "images": seeds.len(), "new": missing.len(), "evaluations": evaluations,
             "seconds": seconds, "out": self.out, "grid": sheet,
         }))
     }

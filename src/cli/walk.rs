@@ -94,7 +94,12 @@ fn ratio(scheme: &Scheme, v: f64, start: f64) -> f64 {
 
 fn prose(Course { walk, scheme, .. }: &Course, ratios: &[(f64, f64)]) -> String {
     let mut text = walk.as_ref().map_or_else(|| scheme.to_string(), ToString::to_string);
-    let _ = write!(text, "\n{} evaluations. ", scheme.evaluations());
+    let _ = match scheme.evaluations() {
+        count if scheme.is_adaptive() => {
+            write!(text, "\n{count} evaluation, and those of the steps of its own choice. ")
+        }
+        count => write!(text, "\n{count} evaluations. "),
+    };
     text += "For images of variance v the walk ends at variance V:\n";
     for (v, ratio) in ratios {
         let _ = writeln!(text, "  v = {v:<8} V/v = {ratio:.4}");

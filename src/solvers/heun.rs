@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Solver, hops};
+use super::Solver;
 use crate::{
     Error,
     scheme::{Hop, Mix, Scheme, Stage},
@@ -56,10 +56,8 @@ impl Solver for Heun {
                 next: Mix::of(1.0, &[gap / 2.0, gap / 2.0]).with_noise(&noise),
             }
         };
-        let mut scheme = hops(sigmas, inner);
-        if let Some(last) = scheme.0.last_mut() {
-            last.stages = vec![Stage::denoised(first(sigmas.min()), lifted(sigmas.min()))];
-        }
-        Ok(scheme)
+        let steps = sigmas.pairs().take_while(|(_, next)| *next > 0.0).map(inner);
+        let last = Stage::denoised(first(sigmas.min()), lifted(sigmas.min()));
+        Ok(steps.chain([Hop { stages: vec![last], ..Hop::denoise(sigmas.min()) }]).collect())
     }
 }

@@ -9,6 +9,8 @@ mod dpm;
 mod dpm_plus_plus;
 mod heun;
 mod ipndm;
+mod predictor_corrector;
+mod rk45;
 mod runge_kutta;
 mod stochastic;
 mod time;
@@ -19,6 +21,8 @@ pub use dpm::Dpm;
 pub use dpm_plus_plus::{DpmPlusPlus, Variant};
 pub use heun::Heun;
 pub use ipndm::Ipndm;
+pub use predictor_corrector::{Frame, PredictorCorrector};
+pub use rk45::{DORMAND_PRINCE, Rk45};
 pub use runge_kutta::RungeKutta;
 pub use stochastic::{EulerMaruyama, ReverseDiffusion, Sra1, StochasticHeun};
 pub use unipc::{Unipc, Width};
@@ -56,7 +60,7 @@ impl<S: Sampler> Solver for S {
 /// One step for each pair (σ, σ′) but the last, which lands on the denoised image.
 fn hops(sigmas: &Sigmas, hop: impl FnMut((f64, f64)) -> Hop) -> Scheme {
     let inner = sigmas.pairs().take_while(|(_, next)| *next > 0.0).map(hop);
-    Scheme(inner.chain([Hop::denoise(sigmas.min())]).collect())
+    inner.chain([Hop::denoise(sigmas.min())]).collect()
 }
 
 /// x ← x + Σⱼ weights\[j\] εⱼ with ε at the beginning of this step and of those before it, the newest first.

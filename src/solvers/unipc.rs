@@ -61,7 +61,7 @@ impl Solver for Unipc {
             hops.push(Hop { stages: vec![stage], next: step.corrected() });
         }
         hops.push(Hop { stages: vec![], next: Mix::of(0.0, &[1.0]) });
-        Ok(Scheme(hops))
+        Ok(hops.into_iter().collect())
     }
 }
 
