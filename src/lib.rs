@@ -22,6 +22,8 @@
 //! | likelihood and posterior of y = A x + η n | [`likelihood`], [`moments`], [`operators`] | tensors |
 //! | the loop, and its noise | [`mod@follow`], [`noise`] | tensors |
 //! | architectures, training | [`networks`], [`train`] | tensors |
+//! | sets of points with exact scores | [`points`] | tensors |
+//! | experiments: methods beside each other | [`experiment`] | files |
 //! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
 //!
 //! # Example
@@ -65,6 +67,7 @@ pub mod data;
 pub mod denoiser;
 pub mod error;
 pub mod exact;
+pub mod experiment;
 pub mod features;
 pub mod follow;
 pub mod images;
@@ -76,6 +79,7 @@ pub mod networks;
 pub mod noise;
 pub mod operators;
 pub mod plan;
+pub mod points;
 pub mod precondition;
 pub mod quadrature;
 mod registry;

@@ -92,6 +92,88 @@ pub fn curve(title: &str, horizontal: &str, points: &[(f64, f64)]) -> Result<Ten
     Ok(Tensor::f_from_data_size(&pixels, &[height as i64, width as i64, 3], Kind::Uint8)?.permute([2, 0, 1]))
 }
 
+/// A line of a plot.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// What the legend calls it.
+    pub name: String,
+    /// In the order in which they are joined; both coordinates are positive.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Lines on logarithmic axes, with a legend beside them and `floor` as a dashed line, `[3, 520, 960]`.
+pub fn lines(title: &str, axes: (&str, &str), series: &[Series], floor: Option<f64>) -> Result<Tensor, Error> {
+    let (width, height) = (960, 520);
+    let mut pixels = vec![255; width * height * 3];
+    fonts();
+    plot(&mut pixels, (width as u32, height as u32), (title, axes), series, floor)
+        .map_err(|e| Error::file(title, e))?;
+    Ok(Tensor::f_from_data_size(&pixels, &[height as i64, width as i64, 3], Kind::Uint8)?.permute([2, 0, 1]))
+}
+
+/// The smallest and the largest, with some room around them.
+fn around(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let positive = values.filter(|value| *value > 0.0 && value.is_finite());
+    let (low, high) = positive.fold((f64::INFINITY, 0f64), |(low, high), value| (low.min(value), high.max(value)));
+    if low <= high { (low / 1.15, high * 1.15) } else { (0.1, 1.0) }
+}
+
+/// A colour for each line, and after ten of them again with hollow marks.
+fn style(i: usize) -> (RGBColor, bool) {
+    const COLOURS: [(u8, u8, u8); 10] = [
+        (31, 119, 180),
+        (255, 127, 14),
+        (44, 160, 44),
+        (214, 39, 40),
+        (148, 103, 189),
+        (140, 86, 75),
+        (227, 119, 194),
+        (110, 110, 110),
+        (188, 189, 34),
+        (23, 190, 207),
+    ];
+    let (red, green, blue) = COLOURS[i % COLOURS.len()];
+    (RGBColor(red, green, blue), i < COLOURS.len())
+}
+
+fn plot(
+    pixels: &mut [u8],
+    size: (u32, u32),
+    (title, (horizontal, vertical)): (&str, (&str, &str)),
+    series: &[Series],
+    floor: Option<f64>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let area = BitMapBackend::with_buffer(pixels, size).into_drawing_area();
+    area.fill(&WHITE)?;
+    let (left, right) = area.split_horizontally(size.0 as i32 - 280);
+    let all = || series.iter().flat_map(|series| series.points.iter());
+    let (x, y) = (around(all().map(|p| p.0)), around(all().map(|p| p.1).chain(floor)));
+    let mut chart = ChartBuilder::on(&left)
+        .caption(title, ("sans-serif", 18).into_font().color(&TEXT))
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(64)
+        .build_cartesian_2d((x.0..x.1).log_scale(), (y.0..y.1).log_scale())?;
+    let mesh = RGBColor(235, 235, 235);
+    chart.configure_mesh().light_line_style(WHITE).bold_line_style(mesh).x_desc(horizontal).y_desc(vertical).draw()?;
+    if let Some(floor) = floor {
+        let dashes = DashedLineSeries::new([(x.0, floor), (x.1, floor)], 6, 4, TEXT.stroke_width(1));
+        chart.draw_series(dashes)?;
+    }
+    for (i, series) in series.iter().enumerate() {
+        let (colour, filled) = style(i);
+        let mark = if filled { colour.filled() } else { colour.stroke_width(1) };
+        chart.draw_series(LineSeries::new(series.points.iter().copied(), colour.stroke_width(2)))?;
+        chart.draw_series(series.points.iter().map(|point| Circle::new(*point, 4, mark)))?;
+        let top = 44 + 20 * i as i32;
+        right.draw(&PathElement::new(vec![(4, top), (32, top)], colour.stroke_width(2)))?;
+        right.draw(&Circle::new((18, top), 4, mark))?;
+        right.draw_text(&series.name, &("sans-serif", 14).into_font().color(&TEXT), (40, top - 8))?;
+    }
+    area.present()?;
+    Ok(())
+}
+
 fn draw(
     pixels: &mut [u8],
     size: (u32, u32),

@@ -192,6 +192,54 @@ fn deterministic_images_do_not_depend_on_the_block_size() {
     assert!(place.images("out1") == place.images("out3") && place.images("out1") == place.images("out8"));
 }
 
+/// Every sampler and solver that `tweedie samplers` lists, with what it cannot do without.
+fn samplers(place: &Place) -> Vec<String> {
+    let listed: Value = serde_json::from_str(&place.succeed(&["samplers", "--json"])).unwrap();
+    let methods = ["rows", "solvers"].into_iter().flat_map(|list| listed[list].as_array().unwrap());
+    let chosen = |method: &Value| match method["name"].as_str().unwrap() {
+        "simplified" => "{kind: simplified, c: 0.1}".to_owned(),
+        "consistent" => "{kind: consistent, c: 0.9, v: 0.3}".to_owned(),
+        name => name.to_owned(),
+    };
+    methods.map(chosen).collect()
+}
+
+/// Also those that look at the state to decide how far they go, be it with the lengths of the whole batch.
+#[test]
+fn deterministic_images_of_every_sampler_do_not_depend_on_the_block_size() {
+    let place = Place::new();
+    let coupled = "{kind: predictor-corrector, norms: batch}".to_owned();
+    for (i, sampler) in samplers(&place).iter().chain([&coupled]).enumerate() {
+        let run = |batch: &str| {
+            let out = format!("out{i}-{batch}");
+            let how = ["--sampler", sampler, "--schedule", "{kind: karras, max: 10}", "--steps", "8"];
+            let which = ["--seeds", "0-2", "--deterministic", "--batch", batch, "--out", &out];
+            place.succeed(&[&["sample", "tiny.safetensors"], how.as_slice(), which.as_slice()].concat());
+            place.images(&out)
+        };
+        let images = run("1");
+        assert!(images.len() == 3 && images == run("2"), "{sampler}");
+    }
+}
+
+/// What a solver of adaptive steps has asked for is told of the images, and is their own.
+#[test]
+fn adaptive_steps_are_each_images_own() {
+    let place = Place::new();
+    let run = |batch: &str, tolerance: &str| {
+        let sampler = format!("{{kind: rk45, absolute: {tolerance}, relative: {tolerance}}}");
+        let out = format!("out{batch}-{tolerance}");
+        let how = ["--sampler", &sampler, "--schedule", "karras", "--steps", "2", "--seeds", "0-3", "--json"];
+        let record =
+            place.succeed(&[&["sample", "tiny.safetensors", "--batch", batch, "--out", &out], how.as_slice()].concat());
+        let record: Value = serde_json::from_str(&record).unwrap();
+        (place.images(&out), record["evaluations"].as_u64().unwrap())
+    };
+    let (alone, spent) = run("1", "1e-3");
+    assert_eq!(run("4", "1e-3"), (alone, spent), "to the bit");
+    assert!(spent > 7 && spent < run("4", "1e-5").1, "{spent}");
+}
+
 /// Float rounding may move a pixel that lies between two grey levels, and hardly ever does.
 #[test]
 fn other_block_sizes_give_the_same_image_up_to_rounding() {
@@ -692,17 +740,11 @@ fn every_listed_sampler_and_task_is_known() {
         let rows: Vec<[String; 3]> = serde_json::from_str(text).unwrap();
         rows.into_iter().map(|[name, ..]| name).collect()
     };
-    let listed: Value = serde_json::from_str(&place.succeed(&["samplers", "--json"])).unwrap();
-    let methods = ["rows", "solvers"].into_iter().flat_map(|list| listed[list].as_array().unwrap());
-    for method in methods {
-        let chosen = match method["name"].as_str().unwrap() {
-            "simplified" => "{kind: simplified, c: 0.1}",
-            "consistent" => "{kind: consistent, c: 0.9, v: 0.3}",
-            name => name,
-        };
-        let table = place.succeed(&["walk", "--sampler", chosen, "--schedule", "karras", "--steps", "40"]);
-        assert!(table.contains("V/v"), "{chosen}: {table}");
+    for sampler in samplers(&place) {
+        let table = place.succeed(&["walk", "--sampler", &sampler, "--schedule", "karras", "--steps", "40"]);
+        assert!(table.contains("V/v"), "{sampler}: {table}");
     }
+    let listed: Value = serde_json::from_str(&place.succeed(&["samplers", "--json"])).unwrap();
     for process in listed["processes"].as_array().unwrap() {
         let process = process[0].as_str().unwrap();
         if process != "table" {
@@ -727,6 +769,8 @@ fn every_experiment_file_can_be_read() {
         let path = entry.path();
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("train-")) {
             tweedie::yaml::read::<tweedie::train::Training>(&path).unwrap_or_else(|e| panic!("{e}"));
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            tweedie::yaml::read::<tweedie::experiment::AnyExperiment>(&path).unwrap_or_else(|e| panic!("{e}"));
         }
     }
     assert!(Path::new("experiments/train-fashion-mnist.yaml").exists());

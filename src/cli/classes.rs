@@ -5,7 +5,7 @@ use clap::Args;
 use tweedie::card::Model;
 
 /// For networks that were told classes in training.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct ClassArgs {
     /// Classes by number, as in 207 or 0-9 or 1,3: image i (or seed i) is of the i-th, again and again
     #[arg(long, value_name = "C[,C…]")]

@@ -9,6 +9,7 @@ mod images;
 mod inspect;
 mod lists;
 mod restore;
+mod run;
 mod sample;
 mod train;
 mod walk;
@@ -56,6 +57,7 @@ enum Command {
     Walk(walk::Walk),
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
+    Run(run::Run),
     Inspect(inspect::Inspect),
     Convert(convert::Convert),
     Models(lists::Models),
@@ -68,7 +70,7 @@ enum Command {
 const MODEL: &str = "A card's name, a card (.yaml), a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin, .pkl), or a folder of diffusers";
 
 /// What every command takes.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Common {
     /// Replaces a value of the model's card, which `tweedie inspect` shows; may be given several times
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Everywhere")]
@@ -150,6 +152,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Walk(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Evaluate(command) => command.run(),
+        Command::Run(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Convert(command) => command.run(),
         Command::Models(command) => command.run(),

@@ -128,7 +128,31 @@ pub struct Identity<'a> {
 }
 
 impl Sample {
+    /// The same as on the command line, without a word of prose.
+    pub fn new(model: &str, plan: &Plan, seeds: &str, out: &Path, common: &Common) -> Result<Self> {
+        Ok(Self {
+            model: model.to_owned(),
+            plan: PlanArgs {
+                sampler: Some(serde_json::to_string(&plan.sampler)?),
+                schedule: Some(serde_json::to_string(&plan.schedule)?),
+                steps: Some(plan.steps),
+            },
+            class: ClassArgs::default(),
+            seeds: seeds.to_owned(),
+            init: None,
+            states: false,
+            out: out.to_owned(),
+            common: Common { quiet: true, json: false, ..common.clone() },
+        })
+    }
+
     pub fn run(&self) -> Result<()> {
+        let record = self.draw()?;
+        self.common.record(&record)
+    }
+
+    /// Draws what is missing; the record of it.
+    pub fn draw(&self) -> Result<Value> {
         let seeds = blocks::parse(&self.seeds)?;
         let (model, device) = self.common.open(&self.model)?;
         let classes = self.class.of(&model)?;
@@ -177,7 +201,7 @@ impl Sample {
             self.out.display(),
             sheet.display(),
         ));
-        self.common.record(&serde_json::json!({
+        Ok(serde_json::json!({
             "identity": identity, "images": seeds.len(), "new": missing.len(), "evaluations": evaluations,
             "seconds": seconds, "out": self.out, "grid": sheet,
         }))

@@ -1,0 +1,148 @@
+//! `tweedie run`: an experiment, as a table and a plot.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::Value;
+use tweedie::{
+    data::{AnyData, Folder, Images},
+    experiment::{self, AnyExperiment, Caption, Distance, Figure, Measure, Points},
+    features::Features,
+    metrics::frechet,
+    plan::Plan,
+    yaml,
+};
+
+use super::{Common, not_interrupted, sample::Sample};
+
+/// Run an experiment: methods beside each other, as a table and a plot
+///
+/// What is finished is kept: the same command goes on where it stopped.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tweedie run experiments/discretisation.yaml
+  tweedie run experiments/sampler-menu.yaml --precision bf16")]
+pub struct Run {
+    /// The experiment
+    #[arg(value_name = "FILE.yaml")]
+    experiment: PathBuf,
+    /// Where table, plot and figures go: NAME.md, NAME.png, NAME.json
+    #[arg(long, default_value = "experiments/results", value_name = "DIR")]
+    results: PathBuf,
+    /// Where images go, in a folder for each method
+    #[arg(long, default_value = "out/experiments", value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Run {
+    pub fn run(&self) -> Result<()> {
+        let experiment: AnyExperiment = yaml::read(&self.experiment)?;
+        let name = self.experiment.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let (figures, floor) = match &experiment {
+            AnyExperiment::Distance(distance) => self.distances(distance, &name)?,
+            AnyExperiment::Points(points) => self.points(points)?,
+        };
+        let caption = caption(&experiment, floor);
+        let command = format!("tweedie run {}", self.experiment.display());
+        let heading = format!("# {}\n\n`{command}`{}", experiment.about(), settings(&experiment, &self.common));
+        experiment::write(&self.results, &name, &heading, &figures, &caption)?;
+        self.common.say(experiment::table(&figures, &caption));
+        self.common.say(format_args!("table and plot in {}", self.results.join(format!("{name}.md")).display()));
+        self.common.record(&serde_json::json!({"experiment": name, "figures": figures, "floor": floor}))
+    }
+
+    fn points(&self, points: &Points) -> Result<(Vec<Figure>, Option<f64>)> {
+        let count = points.errors.len() * points.methods.len() * points.levels.len();
+        let bar = self.common.bar(count as u64, "walking");
+        let figures = points.run(|_| bar.inc(1))?;
+        bar.finish_and_clear();
+        Ok((figures, points.floor()?))
+    }
+
+    fn distances(&self, distance: &Distance, name: &str) -> Result<(Vec<Figure>, Option<f64>)> {
+        if distance.images == 0 || distance.blocks == 0 {
+            bail!("{}: images and blocks must be at least 1", self.experiment.display());
+        }
+        let (model, device) = self.common.open(&distance.model)?;
+        let network = Features::open(&distance.network, device)?;
+        let reference = network.measure(&distance.reference.load()?)?.0;
+        let apart = |images: &Images| -> Result<(f64, Option<f64>)> {
+            let block = |i: u64| Ok(frechet(&network.measure(&part(images, i, distance.images))?.0, &reference)?);
+            let each = (0..distance.blocks).map(block).collect::<Result<Vec<_>>>()?;
+            Ok(experiment::mean_and_spread(&each))
+        };
+        let mut figures = Vec::new();
+        for method in &distance.methods {
+            for &budget in &distance.evaluations {
+                not_interrupted()?;
+                let Some((plan, evaluations)) = method.within(budget, model.range()) else { continue };
+                let out = self.out.join(name).join(folder(&method.name)).join(budget.to_string());
+                self.draw(distance, &plan, &out)?;
+                let channels = model.card.image[0];
+                let (value, spread) = apart(&AnyData::Folder(Folder { path: out, channels }).load()?)?;
+                self.common.say(format_args!("{}, {budget} evaluations: {value:.4}", method.name));
+                figures.push(Figure { method: method.name.clone(), at: budget, value, spread, evaluations });
+            }
+        }
+        let floor = distance.floor.as_ref().map(|data| apart(&data.load()?)).transpose()?;
+        Ok((figures, floor.map(|floor| floor.0)))
+    }
+
+    /// The images of one method, by `tweedie sample`.
+    fn draw(&self, distance: &Distance, plan: &Plan, out: &Path) -> Result<Value> {
+        let seeds = format!("0-{}", distance.images * distance.blocks - 1);
+        Sample::new(&distance.model, plan, &seeds, out, &self.common)?.draw().with_context(|| out.display().to_string())
+    }
+}
+
+/// The i-th `count` images of a set, which begins again at its end.
+fn part(images: &Images, i: u64, count: u64) -> Images {
+    let all = images.count() as u64;
+    let indices: Vec<i64> = (i * count..(i + 1) * count).map(|index| (index % all) as i64).collect();
+    Images { pixels: images.pixels.index_select(0, &tch::Tensor::from_slice(&indices)), labels: None }
+}
+
+/// A name that may stand in a path.
+fn folder(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() || "-+.=".contains(c) { c } else { '-' }).collect()
+}
+
+fn caption(experiment: &AnyExperiment, floor: Option<f64>) -> Caption<'_> {
+    match experiment {
+        AnyExperiment::Distance(distance) => Caption {
+            title: &distance.about,
+            columns: "evaluations",
+            value: "Fréchet distance in the classifier's features (not FID)",
+            floor,
+            order: false,
+        },
+        AnyExperiment::Points(points) => Caption {
+            title: &points.about,
+            columns: "levels",
+            value: match points.measure {
+                Measure::Distance => "W₂ from the set",
+                Measure::Path => "Distance from the exact path (root mean square)",
+            },
+            floor,
+            order: points.measure == Measure::Path,
+        },
+    }
+}
+
+/// On what the figures depend besides the file.
+fn settings(experiment: &AnyExperiment, common: &Common) -> String {
+    match experiment {
+        AnyExperiment::Distance(distance) => format!(
+            "{}; {}, {} blocks of {} images, in {:?}; ± is the standard deviation over the blocks.",
+            if common.set.is_empty() { String::new() } else { format!(" with {:?}", common.set) },
+            distance.model,
+            distance.blocks,
+            distance.images,
+            common.precision
+        ),
+        AnyExperiment::Points(points) => format!("; {} points, exact scores in f64.", points.count),
+    }
+}

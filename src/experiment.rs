@@ -1,0 +1,335 @@
+//! Experiments as files: methods beside each other, and what was measured of them as a table and a plot.
+
+use std::{fmt::Write as _, path::Path};
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::{
+    Error,
+    data::AnyData,
+    denoiser::Score,
+    exact::Mixture,
+    follow::follow,
+    images,
+    plan::{AnySampler, Course, Plan},
+    points::{self, AnyPoints, Erring},
+    schedule::AnySchedule,
+    scheme::Scheme,
+    sde::AnySde,
+    sheet::{self, Series},
+    sigma::Sigmas,
+    solvers::{Rk45, Solver},
+};
+
+/// What an experiment's file may state.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum AnyExperiment {
+    /// See [`Distance`].
+    Distance(Distance),
+    /// See [`Points`].
+    Points(Points),
+}
+
+impl AnyExperiment {
+    /// What it asks.
+    pub fn about(&self) -> &str {
+        match self {
+            Self::Distance(distance) => &distance.about,
+            Self::Points(points) => &points.about,
+        }
+    }
+}
+
+/// One way to sample.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Method {
+    /// What the table calls it.
+    pub name: String,
+    /// How to go down the levels.
+    pub sampler: AnySampler,
+    /// Where they lie.
+    pub schedule: AnySchedule,
+    /// The process from whose prior points start, and in whose frame scores err; x = N(0, σ²) and the σ frame without.
+    #[serde(default)]
+    pub sde: Option<AnySde>,
+}
+
+impl Method {
+    /// The method with the most levels whose evaluations do not exceed `budget`, and how many that are; none if even one
+    /// level takes more, or if the state decides.
+    pub fn within(&self, budget: usize, range: (f64, f64)) -> Option<(Plan, usize)> {
+        let spent = |steps: usize| {
+            let plan = self.plan(steps);
+            let scheme = plan.course(range, f64::INFINITY).ok()?.scheme;
+            (!scheme.is_adaptive() && scheme.evaluations() <= budget).then(|| (plan, scheme.evaluations()))
+        };
+        (1..=budget).rev().find_map(spent)
+    }
+
+    fn plan(&self, steps: usize) -> Plan {
+        Plan { schedule: self.schedule.clone(), steps, sampler: self.sampler.clone() }
+    }
+}
+
+/// How far images drawn within a number of evaluations lie from photographs.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distance {
+    /// What is asked.
+    pub about: String,
+    /// MODEL.
+    pub model: String,
+    /// Images in a block.
+    pub images: u64,
+    /// Blocks of seeds: each gives a distance, and all of them a spread.
+    pub blocks: u64,
+    /// What images should resemble.
+    pub reference: AnyData,
+    /// Images that are as good as can be, whose own distance is the floor.
+    #[serde(default)]
+    pub floor: Option<AnyData>,
+    /// In whose features.
+    pub network: String,
+    /// The most evaluations for an image.
+    pub evaluations: Vec<usize>,
+    /// The rows of the table.
+    pub methods: Vec<Method>,
+}
+
+/// How far points that are drawn with exact scores end from where they should.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Points {
+    /// What is asked.
+    pub about: String,
+    /// The set.
+    pub data: AnyPoints,
+    /// How many points.
+    pub count: usize,
+    /// What is measured.
+    pub measure: Measure,
+    /// Numbers of levels.
+    pub levels: Vec<usize>,
+    /// The smallest and the largest σ, for schedules that fix no ends of their own.
+    pub range: (f64, f64),
+    /// Where points begin.
+    #[serde(default)]
+    pub start: Start,
+    /// Lengths of a constant error of the score, in the frame of each method's process.
+    #[serde(default = "none")]
+    pub errors: Vec<f64>,
+    /// The rows of the table.
+    pub methods: Vec<Method>,
+}
+
+fn none() -> Vec<f64> {
+    vec![0.0]
+}
+
+/// See [`Points`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// In noise alone: the prior of the method's process, or N(0, σ²).
+    #[default]
+    Prior,
+    /// In points of the set with noise of the first level, so that the steps alone are to blame.
+    Set,
+}
+
+/// See [`Points`].
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Measure {
+    /// W₂ (sliced in the plane) between the points and as many of the set.
+    Distance,
+    /// The root mean square distance of each point from where the exact flow takes it.
+    Path,
+}
+
+/// One figure of a table.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Figure {
+    /// The row.
+    pub method: String,
+    /// The column: evaluations, or levels.
+    pub at: usize,
+    /// What was measured.
+    pub value: f64,
+    /// Its standard deviation over blocks, where there are several.
+    pub spread: Option<f64>,
+    /// Evaluations that were really made for an image or a point.
+    pub evaluations: usize,
+}
+
+impl Points {
+    /// All figures, row after row; `done` is told of each.
+    pub fn run(&self, mut done: impl FnMut(&Figure)) -> Result<Vec<Figure>, Error> {
+        let exact = points::denoiser(self.data.get())?;
+        let target = points::draw(self.data.get(), self.count, TARGET)?;
+        let mut figures = Vec::new();
+        for &error in &self.errors {
+            for method in &self.methods {
+                for &levels in &self.levels {
+                    let figure = self.figure(method, levels, error, (&exact, &target))?;
+                    done(&figure);
+                    figures.push(figure);
+                }
+            }
+        }
+        Ok(figures)
+    }
+
+    fn figure(
+        &self,
+        method: &Method,
+        levels: usize,
+        error: f64,
+        (exact, target): (&Mixture, &Tensor),
+    ) -> Result<Figure, Error> {
+        let Course { sigmas, scheme, .. } = method.plan(levels).course(self.range, f64::INFINITY)?;
+        let still = AnySde::Edm(crate::sde::Edm { end: self.range.1 });
+        let sde = method.sde.as_ref().unwrap_or(&still);
+        let deviation = match &method.sde {
+            Some(sde) if self.start == Start::Prior => sde.get().prior() / sde.get().alpha(sde.get().end()),
+            _ => sigmas.max(),
+        };
+        let (noise, mut x) = points::start(self.count, target.size()[3], deviation);
+        if self.start == Start::Set {
+            x += points::draw(self.data.get(), self.count, FIRST)?;
+        }
+        let score = Erring { exact, sde, error };
+        let end = |scheme: Scheme, score: &dyn Score| {
+            follow(scheme, x.shallow_clone(), score, &noise).last().unwrap_or_else(|| x.shallow_clone())
+        };
+        let ends = end(scheme.clone(), &score);
+        let value = match self.measure {
+            Measure::Distance => points::distance(&ends, target),
+            Measure::Path => {
+                let whole = Sigmas::new(vec![sigmas.max(), sigmas.min()])?;
+                let flow = Rk45 { absolute: 1e-9, relative: 1e-9 }.scheme(&whole)?;
+                (ends - end(flow, exact)).square().mean(Kind::Double).double_value(&[]).sqrt()
+            }
+        };
+        let name = &method.name;
+        let name = if error == 0.0 { name.clone() } else { format!("{name}, score off by {error}") };
+        Ok(Figure { method: name, at: levels, value, spread: None, evaluations: scheme.evaluations() })
+    }
+
+    /// The distance of as many other points of the set: no sample can be expected to lie nearer.
+    pub fn floor(&self) -> Result<Option<f64>, Error> {
+        if self.measure == Measure::Path {
+            return Ok(None);
+        }
+        let [one, other] = [TARGET, TARGET + 1].map(|seed| points::draw(self.data.get(), self.count, seed));
+        Ok(Some(points::distance(&one?, &other?)))
+    }
+}
+
+/// The seed of the points that samples are compared with.
+const TARGET: u64 = 1 << 40;
+/// That of the points to begin with.
+const FIRST: u64 = 1 << 41;
+
+/// A mean with its standard deviation, if there are several.
+pub fn mean_and_spread(values: &[f64]) -> (f64, Option<f64>) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (mean, (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt()))
+}
+
+/// What a table and a plot say besides their figures.
+#[derive(Clone, Debug)]
+pub struct Caption<'a> {
+    /// Above them.
+    pub title: &'a str,
+    /// What the columns count.
+    pub columns: &'a str,
+    /// What the figures are.
+    pub value: &'a str,
+    /// The best that can be.
+    pub floor: Option<f64>,
+    /// Whether the order of convergence is a column.
+    pub order: bool,
+}
+
+/// Row after row, in the order in which they came.
+fn rows(figures: &[Figure]) -> Vec<(&str, Vec<&Figure>)> {
+    let mut rows: Vec<(&str, Vec<&Figure>)> = Vec::new();
+    for figure in figures {
+        match rows.iter_mut().find(|(name, _)| *name == figure.method) {
+            Some((_, row)) => row.push(figure),
+            None => rows.push((&figure.method, vec![figure])),
+        }
+    }
+    rows
+}
+
+/// The figures as Markdown.
+pub fn table(figures: &[Figure], caption: &Caption) -> String {
+    let mut columns: Vec<usize> = figures.iter().map(|figure| figure.at).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let mut text = format!("| {} |", caption.columns);
+    columns.iter().for_each(|at| _ = write!(text, " {at} |"));
+    text += if caption.order { " order |\n| --- |" } else { "\n| --- |" };
+    text += &" --- |".repeat(columns.len() + usize::from(caption.order));
+    for (name, row) in rows(figures) {
+        let _ = write!(text, "\n| {name} |");
+        for at in &columns {
+            let cell = row.iter().find(|figure| figure.at == *at).map_or_else(|| "–".to_owned(), |f| cell(f));
+            let _ = write!(text, " {cell} |");
+        }
+        if caption.order {
+            let _ = write!(text, " {:.2} |", order(&row));
+        }
+    }
+    let _ = write!(text, "\n\n{}", caption.value);
+    if let Some(floor) = caption.floor {
+        let _ = write!(text, " The best that can be expected: {}.", number(floor));
+    }
+    text + "\n"
+}
+
+fn cell(figure: &Figure) -> String {
+    let spread = figure.spread.map_or_else(String::new, |spread| format!(" ± {}", number(spread)));
+    number(figure.value) + &spread
+}
+
+/// Three digits that count.
+fn number(value: f64) -> String {
+    let digits = (2.0 - value.abs().log10().floor()).clamp(0.0, 4.0) as usize;
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.2e}") } else { format!("{value:.digits$}") }
+}
+
+/// −slope of ln value over ln columns, by least squares.
+fn order(row: &[&Figure]) -> f64 {
+    let points: Vec<(f64, f64)> = row.iter().map(|f| ((f.at as f64).ln(), f.value.ln())).collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+    let above: f64 = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
+    -above / points.iter().map(|p| (p.0 - x).powi(2)).sum::<f64>()
+}
+
+/// The figures as a plot with logarithmic axes, `[3, height, width]`.
+pub fn plot(figures: &[Figure], caption: &Caption) -> Result<Tensor, Error> {
+    let series = |(name, row): (&str, Vec<&Figure>)| Series {
+        name: name.to_owned(),
+        points: row.iter().map(|figure| (figure.at as f64, figure.value)).collect(),
+    };
+    let series: Vec<Series> = rows(figures).into_iter().map(series).collect();
+    sheet::lines(caption.title, (caption.columns, caption.value), &series, caption.floor)
+}
+
+/// Writes NAME.md, NAME.png and NAME.json into `folder`, each whole or not at all.
+pub fn write(folder: &Path, name: &str, heading: &str, figures: &[Figure], caption: &Caption) -> Result<(), Error> {
+    let text = format!("{heading}\n\n{}\n![{}]({name}.png)\n", table(figures, caption), caption.title);
+    images::write_whole(&folder.join(format!("{name}.md")), text.as_bytes())?;
+    let json = serde_json::to_vec_pretty(figures).map_err(|e| Error::file(folder, e))?;
+    images::write_whole(&folder.join(format!("{name}.json")), &json)?;
+    images::write_png(&folder.join(format!("{name}.png")), &plot(figures, caption)?)
+}

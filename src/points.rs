@@ -1,0 +1,207 @@
+//! Sets of points on the line and in the plane whose scores are exact: where a method can be seen without a network.
+
+use std::f64::consts::{PI, TAU};
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::{
+    Error,
+    denoiser::Score,
+    exact::Mixture,
+    noise::{Noise, Seeded, stream},
+    registry::one_of,
+    sde::{AnySde, Sde},
+    sigma::{at_least_zero, positive},
+};
+
+/// A set as the mixture of normal distributions that it is.
+pub trait PointSet {
+    /// Weight, place and standard deviation of each component; all places have as many coordinates, one or two.
+    fn components(&self) -> Result<Vec<(f64, Vec<f64>, f64)>, Error>;
+}
+
+one_of! {
+    /// What `data:` of an experiment on points may name.
+    pub enum AnyPoints: PointSet { EightGaussians, Line, Moons, SwissRoll }
+}
+
+/// Normal distributions on the line.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// Weight, mean and standard deviation of each.
+    pub components: Vec<[f64; 3]>,
+}
+
+impl PointSet for Line {
+    fn components(&self) -> Result<Vec<(f64, Vec<f64>, f64)>, Error> {
+        let component = |[weight, mean, deviation]: &[f64; 3]| {
+            Ok((positive("every weight", *weight)?, vec![*mean], at_least_zero("every deviation", *deviation)?))
+        };
+        self.components.iter().map(component).collect()
+    }
+}
+
+/// Eight on a circle.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EightGaussians {
+    /// Of the circle.
+    pub radius: f64,
+    /// Standard deviation of each.
+    pub deviation: f64,
+}
+
+impl Default for EightGaussians {
+    fn default() -> Self {
+        Self { radius: 1.0, deviation: 0.1 }
+    }
+}
+
+impl PointSet for EightGaussians {
+    fn components(&self) -> Result<Vec<(f64, Vec<f64>, f64)>, Error> {
+        let deviation = positive("deviation", self.deviation)?;
+        let place = |i: u32| self.radius * (TAU * f64::from(i) / 8.0).cos();
+        Ok((0..8).map(|i| (1.0, vec![place(i), place(i + 6)], deviation)).collect())
+    }
+}
+
+/// Declares a curve in the plane with normal noise around it.
+macro_rules! curve {
+    ($(#[$doc:meta])+ $name:ident, $deviation:literal) => {
+        $(#[$doc])+
+        #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            /// Standard deviation of the noise.
+            pub deviation: f64,
+            /// How many points of the curve stand for all of it.
+            pub points: usize,
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { deviation: $deviation, points: 400 }
+            }
+        }
+
+        impl $name {
+            /// Places at u = 0 … 1, each as likely as the others.
+            fn along(&self, place: impl Fn(f64) -> [f64; 2]) -> Result<Vec<(f64, Vec<f64>, f64)>, Error> {
+                let (deviation, points) =
+                    (positive("deviation", self.deviation)?, crate::schedule::count("points", self.points)?);
+                let u = |i: usize| (i as f64 + 0.5) / points as f64;
+                Ok((0..points).map(|i| (1.0, place(u(i)).to_vec(), deviation)).collect())
+            }
+        }
+    };
+}
+
+curve! {
+    /// (r cos φ, r sin φ)/10 with r = φ from 1.5 π to 4.5 π, evenly in φ.
+    SwissRoll, 0.05
+}
+
+impl PointSet for SwissRoll {
+    fn components(&self) -> Result<Vec<(f64, Vec<f64>, f64)>, Error> {
+        self.along(|u| {
+            let angle = 1.5 * PI * (1.0 + 2.0 * u);
+            [angle * angle.cos() / 10.0, angle * angle.sin() / 10.0]
+        })
+    }
+}
+
+curve! {
+    /// Two half circles that reach into each other.
+    Moons, 0.1
+}
+
+impl PointSet for Moons {
+    fn components(&self) -> Result<Vec<(f64, Vec<f64>, f64)>, Error> {
+        self.along(|u| match 2.0 * u {
+            first if first < 1.0 => [(PI * first).cos() - 0.5, (PI * first).sin() - 0.25],
+            second => [0.5 - (PI * (second - 1.0)).cos(), 0.25 - (PI * (second - 1.0)).sin()],
+        })
+    }
+}
+
+/// In which the sets are computed.
+const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
+
+/// The exact denoiser of a set, whose points are images of one row.
+pub fn denoiser(set: &dyn PointSet) -> Result<Mixture, Error> {
+    let components = set.components()?;
+    let column = |of: &dyn Fn(&(f64, Vec<f64>, f64)) -> f64| {
+        Tensor::from_slice(&components.iter().map(of).collect::<Vec<f64>>())
+    };
+    let places: Vec<f64> = components.iter().flat_map(|(_, place, _)| place.iter().copied()).collect();
+    let places = Tensor::from_slice(&places).reshape([components.len() as i64, 1, 1, -1]);
+    Mixture::new(&column(&|c| c.0), &places, &column(&|c| c.2 * c.2))
+}
+
+/// `count` points of a set, `[count, 1, 1, dimensions]`: the same for the same seed.
+pub fn draw(set: &dyn PointSet, count: usize, seed: u64) -> Result<Tensor, Error> {
+    let components = set.components()?;
+    let total: f64 = components.iter().map(|component| component.0).sum();
+    let mut uniform = stream::uniform(seed, 0, CHOICE);
+    let mut normal = stream::normal(seed, 0, SPREAD);
+    let mut values = Vec::new();
+    for _ in 0..count {
+        let mut left = total * uniform.next().unwrap_or(1.0);
+        let chosen = components.iter().find(|component| {
+            left -= component.0;
+            left <= 0.0
+        });
+        let (_, place, deviation) = chosen.unwrap_or(&components[components.len() - 1]);
+        values.extend(place.iter().zip(&mut normal).map(|(x, n)| x + deviation * n));
+    }
+    Ok(Tensor::from_slice(&values).reshape([count as i64, 1, 1, -1]))
+}
+
+const CHOICE: u64 = u64::from_be_bytes(*b"\0\0choice");
+const SPREAD: u64 = u64::from_be_bytes(*b"\0\0spread");
+
+/// Noise for a start, `[count, 1, 1, dimensions]`, one seed for each point.
+pub fn start(count: usize, dimensions: i64, deviation: f64) -> (Seeded, Tensor) {
+    let noise = Seeded((0..count as u64).collect());
+    let x = noise.like(&Tensor::zeros([count as i64, 1, 1, dimensions], OPTIONS), 0, 0) * deviation;
+    (noise, x)
+}
+
+/// Directions over which the sliced distance is averaged.
+const DIRECTIONS: i64 = 64;
+
+/// W₂ of two sets of equally many points: on the line that of their quantiles; in the plane the root mean square of that
+/// over 64 directions [Bonneel et al. 2015].
+pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    let (a, b) = (a.flatten(1, -1), b.flatten(1, -1));
+    let directions = match a.size()[1] {
+        1 => Tensor::ones([1, 1], OPTIONS),
+        _ => {
+            let angle = Tensor::arange(DIRECTIONS, OPTIONS) * (PI / DIRECTIONS as f64);
+            Tensor::stack(&[angle.cos(), angle.sin()], 0)
+        }
+    };
+    let sorted = |x: &Tensor| x.matmul(&directions).sort(0, false).0;
+    (sorted(&a) - sorted(&b)).square().mean(Kind::Double).double_value(&[]).sqrt()
+}
+
+/// A score that errs by a constant vector of length `error` in the frame of a process: s_z + e, which in x = z/α is s + α e.
+#[derive(Debug)]
+pub struct Erring<'a> {
+    /// The exact one.
+    pub exact: &'a Mixture,
+    /// The process.
+    pub sde: &'a AnySde,
+    /// ‖e‖.
+    pub error: f64,
+}
+
+impl Score for Erring<'_> {
+    fn score(&self, x: &Tensor, sigma: f64) -> Tensor {
+        let sde: &dyn Sde = self.sde.get();
+        let each = self.error / (x.size()[3] as f64).sqrt();
+        self.exact.score(x, sigma) + sde.alpha(sde.time(sigma)) * each
+    }
+}
