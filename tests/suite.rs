@@ -22,6 +22,7 @@ mod schedules;
 mod sdes;
 mod shipped;
 mod snr;
+mod solvers;
 mod torchscript;
 mod training;
 mod zoo;
