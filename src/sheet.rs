@@ -118,6 +118,17 @@ fn around(values: impl Iterator<Item = f64>) -> (f64, f64) {
     if low <= high { (low / 1.15, high * 1.15) } else { (0.1, 1.0) }
 }
 
+/// A number on a logarithmic axis, without the rounding of its powers.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "plotters asks for it")]
+fn mark_of(value: &f64) -> String {
+    let digits = value.log10().floor();
+    match value {
+        1.0..1e5 => format!("{value:.0}"),
+        0.01..1.0 => format!("{value:.*}", (-digits) as usize),
+        _ => format!("{value:.0e}"),
+    }
+}
+
 /// A colour for each line, and after ten of them again with hollow marks.
 fn style(i: usize) -> (RGBColor, bool) {
     const COLOURS: [(u8, u8, u8); 10] = [
@@ -155,7 +166,15 @@ fn plot(
         .y_label_area_size(64)
         .build_cartesian_2d((x.0..x.1).log_scale(), (y.0..y.1).log_scale())?;
     let mesh = RGBColor(235, 235, 235);
-    chart.configure_mesh().light_line_style(WHITE).bold_line_style(mesh).x_desc(horizontal).y_desc(vertical).draw()?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .bold_line_style(mesh)
+        .x_desc(horizontal)
+        .y_desc(vertical)
+        .x_label_formatter(&mark_of)
+        .y_label_formatter(&mark_of)
+        .draw()?;
     if let Some(floor) = floor {
         let dashes = DashedLineSeries::new([(x.0, floor), (x.1, floor)], 6, 4, TEXT.stroke_width(1));
         chart.draw_series(dashes)?;
