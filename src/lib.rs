@@ -67,6 +67,7 @@ pub mod error;
 pub mod exact;
 pub mod features;
 pub mod follow;
+pub mod guidance;
 pub mod images;
 pub mod libtorch;
 pub mod likelihood;

@@ -12,14 +12,13 @@ use anyhow::{Result, anyhow};
 use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    card::Model,
     denoiser::Score,
     follow::{Watched, follow},
     noise::{Noise, Seeded},
     scheme::Scheme,
 };
 
-use super::not_interrupted;
+use super::{guidance::Prior, not_interrupted};
 
 /// How a block of seeds becomes images.
 pub struct Loop<'a> {
@@ -82,19 +81,19 @@ impl Loop<'_> {
 /// What a thread made of its job, or what it died of.
 type Outcome<R> = Result<Result<R>, Box<dyn Any + Send>>;
 
-/// Does `jobs` with `workers` replicas of the model, each in a thread of its own, and gives the results to `take`, in the
+/// Does `jobs` with `workers` replicas of the prior, each in a thread of its own, and gives the results to `take`, in the
 /// order in which they come.
 ///
 /// Jobs are made as they are needed, two for each worker ahead. After an error no further job begins, but what is under
 /// way is finished and taken.
 pub fn spread<J: Send, R: Send>(
-    model: &Model,
+    prior: &Prior,
     workers: usize,
     mut jobs: impl Iterator<Item = Result<J>>,
-    work: impl Fn(&Model, J) -> Result<R> + Sync,
+    work: impl Fn(&Prior, J) -> Result<R> + Sync,
     mut take: impl FnMut(R) -> Result<()>,
 ) -> Result<()> {
-    let replicas = (0..workers).map(|_| model.replica()).collect::<Result<Vec<_>, _>>()?;
+    let replicas = (0..workers).map(|_| prior.replica()).collect::<Result<Vec<_>>>()?;
     let (give, waiting) = mpsc::channel::<J>();
     let (finish, finished) = mpsc::channel::<Outcome<R>>();
     let waiting = Mutex::new(waiting);
