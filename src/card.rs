@@ -18,7 +18,7 @@ use crate::{
         torch,
     },
     denoiser::Pretrained,
-    networks::{AnyNetwork, Network, TorchScript, weights::Weights},
+    networks::{AnyNetwork, Network, ScriptClassifier, TorchScript, weights::Weights},
     plan::Plan,
     precondition::AnyPrecondition,
     zoo,
@@ -128,6 +128,22 @@ fn known(card: &serde_json::Value) -> Vec<String> {
 
 /// A TorchScript program and its parameters.
 type Program = (Arc<CModule>, Vec<(String, tch::Tensor)>);
+
+/// A TorchScript program on its device, set to compute in `kind`.
+fn program(path: &Path, device: Device, kind: Kind) -> Result<Arc<CModule>, Error> {
+    let mut module = CModule::load_on_device(path, device)?;
+    module.f_set_eval()?;
+    module.to(device, kind, false);
+    Ok(Arc::new(module))
+}
+
+/// Opens a classifier of noisy images, forward(x, label) → logits, for images of this `[channels, height, width]`.
+pub fn classifier(path: &Path, shape: [i64; 3], device: Device, kind: Kind) -> Result<ScriptClassifier, Error> {
+    if !torch::is_script(&Source::open(path)?) {
+        return Err(Error::file(path, "is no TorchScript program: torch.jit.trace and torch.jit.script make one"));
+    }
+    ScriptClassifier::new(program(path, device, kind)?, shape, device, kind).map_err(|cause| Error::file(path, cause))
+}
 
 /// A card with its weights.
 pub struct Model {
@@ -308,10 +324,7 @@ impl Model {
                         {kind: torchscript, in_channels: 3})";
         let card = card.ok_or_else(|| wrong(contract.to_owned()))?.with(settings)?;
         let AnyNetwork::TorchScript(config) = &card.network else { return Err(wrong(contract.to_owned())) };
-        let mut module = CModule::load_on_device(&path, device)?;
-        module.f_set_eval()?;
-        module.to(device, kind, false);
-        let module = Arc::new(module);
+        let module = program(&path, device, kind)?;
         TorchScript::new(config, module.clone(), kind)?.fits(card.image, device).map_err(wrong)?;
         let parameters = module.named_parameters()?;
         let weights = Weights::shared(&parameters, device, kind);

@@ -39,6 +39,16 @@ impl<D: Denoiser + ?Sized> Denoiser for &D {
     }
 }
 
+impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        (**self).denoise(x, sigma)
+    }
+
+    fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
+        (**self).residual(x, sigma)
+    }
+}
+
 /// Tweedie's formula [Random Walks, Eq. 8]: s(x, σ) = (D(x, σ) − x) / σ².
 impl<D: Denoiser + ?Sized> Score for D {
     fn score(&self, x: &Tensor, sigma: f64) -> Tensor {

@@ -171,6 +171,11 @@ impl<'a> Watched<'a> {
         self.seen.borrow().sigmas.len()
     }
 
+    /// At which σ, in order.
+    pub fn sigmas(&self) -> Vec<f64> {
+        self.seen.borrow().sigmas.clone()
+    }
+
     /// An error that names step, σ and `seeds` (one for each image of the batch) where a score was not finite.
     pub fn check(&self, seeds: &[u64]) -> Result<(), Error> {
         let seen = self.seen.borrow();

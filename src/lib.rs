@@ -70,6 +70,7 @@ pub mod exact;
 pub mod experiment;
 pub mod features;
 pub mod follow;
+pub mod guidance;
 pub mod images;
 pub mod libtorch;
 pub mod likelihood;

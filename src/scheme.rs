@@ -172,12 +172,16 @@ pub struct Scheme(pub Vec<Move>);
 impl Scheme {
     /// How many scores it asks for, apart from [`Adaptive`] moves.
     pub fn evaluations(&self) -> usize {
-        let of = |step: &Move| match step {
-            Move::Hop(hop) => hop.stages.len(),
-            Move::Langevin(_) => 1,
-            Move::Adaptive(_) => 0,
-        };
-        self.0.iter().map(of).sum()
+        self.asked().count()
+    }
+
+    /// The σ of all scores that it asks for, in order, apart from [`Adaptive`] moves.
+    pub fn asked(&self) -> impl Iterator<Item = f64> {
+        self.0.iter().flat_map(|step| match step {
+            Move::Hop(hop) => hop.stages.iter().map(|stage| stage.sigma).collect(),
+            Move::Langevin(langevin) => vec![langevin.sigma],
+            Move::Adaptive(_) => vec![],
+        })
     }
 
     /// Whether the state decides how many scores are asked for.

@@ -69,7 +69,7 @@ impl Place {
     }
 
     /// The one sentence of a run that must fail; the program must neither panic nor leave unfinished files.
-    fn complaint(&self, arguments: &[&str]) -> String {
+    pub fn complaint(&self, arguments: &[&str]) -> String {
         self.complaint_of(&mut self.command(arguments), &format!("{arguments:?}"))
     }
 

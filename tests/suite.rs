@@ -6,6 +6,7 @@ mod cli;
 mod common;
 mod exact;
 mod gaussian_walks;
+mod guidance;
 mod hostile;
 mod identities;
 mod loops;

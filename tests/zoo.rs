@@ -232,6 +232,7 @@ fn the_pickled_networks_of_edm_open_as_published() {
     assert!(matches!(precondition("edm-ddpmpp"), AnyPrecondition::Edm(_)));
     assert!(matches!(precondition("edm-ncsnpp"), AnyPrecondition::Edm(_)));
     assert!(matches!(precondition("edm-adm"), AnyPrecondition::Edm(_)));
+    assert!(matches!(precondition("edm-classes"), AnyPrecondition::Edm(_)));
     assert!(matches!(precondition("edm-iddpm"), AnyPrecondition::Iddpm(_)));
 }
 

@@ -2,13 +2,14 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use tweedie::card::Model;
+
+use super::guidance::Prior;
 
 /// For networks that were told classes in training.
 #[derive(Args, Debug, Default)]
 pub struct ClassArgs {
     /// Classes by number, as in 207 or 0-9 or 1,3: image i (or seed i) is of the i-th, again and again
-    #[arg(long, value_name = "C[,C…]")]
+    #[arg(long, value_name = "C[,C…]", help_heading = "Classes")]
     class: Option<String>,
 }
 
@@ -17,10 +18,10 @@ pub struct ClassArgs {
 pub struct Classes(Option<Vec<i64>>);
 
 impl ClassArgs {
-    /// What was asked for, if the model knows these classes.
-    pub fn of(&self, model: &Model) -> Result<Classes> {
-        let name = &model.card.name;
-        match (model.denoiser.network.classes(), &self.class) {
+    /// What was asked for, if the model, or what guides it, knows these classes.
+    pub fn of(&self, prior: &Prior) -> Result<Classes> {
+        let name = &prior.model.card.name;
+        match (prior.classes(), &self.class) {
             (None, None) => Ok(Classes(None)),
             (None, Some(_)) => bail!("--class: {name} knows no classes"),
             (Some(count), None) => {

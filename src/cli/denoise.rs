@@ -7,11 +7,10 @@ use clap::Args;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     card::{Card, Model},
-    denoiser::Denoiser,
     images,
 };
 
-use super::{Common, classes::ClassArgs, sample::finite};
+use super::{Common, classes::ClassArgs, guidance::GuidanceArgs, sample::finite};
 
 /// Denoise once: D(x, σ) = E[clean | x] for x = clean + σ n
 #[derive(Args, Debug)]
@@ -31,6 +30,8 @@ pub struct Denoise {
     #[command(flatten)]
     class: ClassArgs,
     #[command(flatten)]
+    guidance: GuidanceArgs,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -40,12 +41,13 @@ impl Denoise {
             bail!("--sigma must be positive, but is {}", self.sigma);
         }
         let (model, device) = self.common.open(&self.model)?;
-        let classes = self.class.of(&model)?;
+        let prior = self.guidance.over(model, &self.common, device)?;
+        let (model, classes) = (&prior.model, self.class.of(&prior)?);
         let pixels = Pixels(model.card.pixels);
-        let x = self.read(&model, pixels)?;
+        let x = self.read(model, pixels)?;
         let rows = classes.rows(0..x.size()[0] as u64);
         let (sigma, state) = (pixels.scale() * self.sigma, x.to_device(device));
-        let denoised = tch::no_grad(|| model.denoiser.of(rows.as_deref()).denoise(&state, sigma));
+        let denoised = tch::no_grad(|| prior.of(rows.as_deref()).denoise(&state, sigma));
         let denoised = denoised.to_device(Device::Cpu);
         finite(&denoised, &self.input).context("the network's answer")?;
         self.write(&denoised, pixels)?;

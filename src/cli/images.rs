@@ -4,11 +4,7 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     slice::Chunks,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::{Mutex, mpsc},
     thread,
 };
 
@@ -17,14 +13,16 @@ use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     blocks::Block,
-    card::Model,
     denoiser::Score,
     follow::{Watched, follow},
     noise::{Noise, Seeded},
     scheme::Scheme,
 };
 
-use super::not_interrupted;
+use super::{
+    guidance::{Cost, Prior},
+    not_interrupted,
+};
 
 /// How a block of seeds becomes images.
 pub struct Loop<'a> {
@@ -40,21 +38,22 @@ pub struct Loop<'a> {
     pub deterministic: bool,
     /// Advanced by one for each step and image.
     pub bar: &'a ProgressBar,
-    /// Evaluations so far, of all images together.
-    pub counted: AtomicUsize,
+    /// The σ of all evaluations so far, where the state decides which they are.
+    pub asked: Mutex<Vec<f64>>,
 }
 
 /// The score of the i-th piece of a block, and of its seeds.
 pub type ScoreOf<'a> = dyn Fn(usize, &[u64]) -> Box<dyn Score + 'a> + 'a;
 
 impl Loop<'_> {
-    /// Evaluations for each image of `blocks`, which are done: as the scheme has it, or a mean of what was asked for.
-    pub fn evaluations(&self, blocks: &[Block]) -> usize {
-        let computed: usize = blocks.iter().map(|block| block.seeds.len()).sum();
-        if self.scheme.is_adaptive() && computed > 0 {
-            return self.counted.load(Ordering::Relaxed).div_ceil(computed);
+    /// What each image of `blocks` has cost, on average where that was for the state to decide.
+    pub fn cost(&self, prior: &Prior, blocks: &[Block]) -> Cost {
+        match self.asked.lock() {
+            Ok(asked) if self.scheme.is_adaptive() => {
+                prior.cost(asked.iter().copied()) / blocks.iter().map(|block| block.seeds.len()).sum()
+            }
+            _ => prior.cost(self.scheme.asked()),
         }
-        self.scheme.evaluations()
     }
 
     /// The seeds that the network sees together.
@@ -92,7 +91,11 @@ impl Loop<'_> {
             x = state;
         }
         watched.check(seeds)?;
-        self.counted.fetch_add(watched.evaluations() * seeds.len(), Ordering::Relaxed);
+        if self.scheme.is_adaptive()
+            && let Ok(mut asked) = self.asked.lock()
+        {
+            asked.extend(watched.sigmas());
+        }
         Ok(x.to_device(Device::Cpu))
     }
 }
@@ -100,19 +103,19 @@ impl Loop<'_> {
 /// What a thread made of its job, or what it died of.
 type Outcome<R> = Result<Result<R>, Box<dyn Any + Send>>;
 
-/// Does `jobs` with `workers` replicas of the model, each in a thread of its own, and gives the results to `take`, in the
+/// Does `jobs` with `workers` replicas of the prior, each in a thread of its own, and gives the results to `take`, in the
 /// order in which they come.
 ///
 /// Jobs are made as they are needed, two for each worker ahead. After an error no further job begins, but what is under
 /// way is finished and taken.
 pub fn spread<J: Send, R: Send>(
-    model: &Model,
+    prior: &Prior,
     workers: usize,
     mut jobs: impl Iterator<Item = Result<J>>,
-    work: impl Fn(&Model, J) -> Result<R> + Sync,
+    work: impl Fn(&Prior, J) -> Result<R> + Sync,
     mut take: impl FnMut(R) -> Result<()>,
 ) -> Result<()> {
-    let replicas = (0..workers).map(|_| model.replica()).collect::<Result<Vec<_>, _>>()?;
+    let replicas = (0..workers).map(|_| prior.replica()).collect::<Result<Vec<_>>>()?;
     let (give, waiting) = mpsc::channel::<J>();
     let (finish, finished) = mpsc::channel::<Outcome<R>>();
     let waiting = Mutex::new(waiting);

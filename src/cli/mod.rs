@@ -5,6 +5,7 @@ mod convert;
 mod denoise;
 mod doctor;
 mod evaluate;
+mod guidance;
 mod images;
 mod inspect;
 mod lists;
@@ -205,7 +206,12 @@ impl Common {
     /// Opens MODEL as the flags say.
     fn open(&self, model: &str) -> Result<(Model, Device)> {
         let device = self.device()?;
-        let model = Model::open_with(model, self.card.as_deref(), &self.set, device, self.kind(device)?)?;
+        Ok((self.load(model, self.card.as_deref(), &self.set, device)?, device))
+    }
+
+    /// Opens a model with its own card, or with this one, and with these of its values replaced.
+    fn load(&self, model: &str, card: Option<&Path>, set: &[String], device: Device) -> Result<Model> {
+        let model = Model::open_with(model, card, set, device, self.kind(device)?)?;
         self.say(format_args!(
             "{}: {} parameters on {}",
             model.card.name,
@@ -219,7 +225,7 @@ impl Common {
         if !model.assumed.is_empty() {
             self.say(format_args!("assumed: {}", model.assumed));
         }
-        Ok((model, device))
+        Ok(model)
     }
 
     /// SHA-256 of the card that was given.

@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
-    sync::atomic::AtomicUsize,
+    sync::Mutex,
 };
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 use tweedie::{
     blocks::{self, Block},
     card::Model,
-    denoiser::{Denoiser, OfClass, Score},
+    denoiser::{Denoiser, Score},
     exact::Gaussian,
     images,
     likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
@@ -33,6 +33,7 @@ use super::{
     Common, choice,
     classes::{ClassArgs, Classes},
     data,
+    guidance::{GuidanceArgs, Prior},
     images::{Loop, spread},
     sample::{Identity, PlanArgs, claim, finite, warn},
     workers,
@@ -89,6 +90,8 @@ pub struct Restore {
     plan: PlanArgs,
     #[command(flatten)]
     class: ClassArgs,
+    #[command(flatten)]
+    guidance: GuidanceArgs,
     /// Compare with the linear estimate of a Gaussian prior fitted to these images: DIR or '{kind: idx, …}'
     #[arg(long, value_name = "DATA")]
     baseline: Option<String>,
@@ -138,7 +141,7 @@ struct Job {
 
 /// The posterior of some samples.
 struct Restoring<'a> {
-    prior: OfClass<'a>,
+    prior: Box<dyn Denoiser + 'a>,
     likelihood: &'a GaussianLikelihood,
     method: Method,
     iterations: usize,
@@ -197,18 +200,19 @@ impl Restore {
             bail!("--noise must be positive, but is {}", self.noise);
         }
         let (model, device) = self.common.open(&self.model)?;
-        let classes = self.class.of(&model)?;
-        let problem = self.problem(&model, device)?;
+        let prior = self.guidance.over(model, &self.common, device)?;
+        let (model, classes) = (&prior.model, self.class.of(&prior)?);
+        let problem = self.problem(model, device)?;
         let plan = match self.method {
             Method::Mmps => self.plan.over(&model.card.restore)?,
             Method::Annealed => self.plan.over(&Plan::annealed_posterior())?,
             Method::Walk => self.plan.over(&Plan::exact_posterior())?,
         };
-        let likelihood = self.likelihood(&model, &problem, &[0])?;
+        let likelihood = self.likelihood(model, &problem, &[0])?;
         let limit = likelihood.step_limit();
-        let posterior = self.posterior(&model, &likelihood, classes.rows([0]).as_deref());
+        let posterior = self.posterior(&prior, &likelihood, classes.rows([0]).as_deref());
         let Course { sigmas, scheme, .. } = plan.course(model.range(), posterior.step_limit())?;
-        warn(&self.common, &model, &plan, &sigmas);
+        warn(&self.common, model, &plan, &sigmas);
         self.common.say(format_args!(
             "η = {} for pixels 0 … 1 ({} in data units −1 … 1), {}, {} a sample",
             self.noise,
@@ -218,9 +222,9 @@ impl Restore {
                 Method::Annealed => format!("the likelihood exact from σ = {:.3}", limit.sqrt()),
                 Method::Walk => format!("τ ≤ {limit:.3e}"),
             },
-            match scheme.evaluations() {
+            match prior.cost(scheme.asked()) {
                 _ if scheme.is_adaptive() => "as many evaluations as need be for".to_owned(),
-                count => format!("{count} evaluations"),
+                cost => cost.to_string(),
             }
         ));
         let batch = self.common.batch(device, problem.names.len() * self.samples)?;
@@ -231,6 +235,7 @@ impl Restore {
             card: self.common.card_hash()?,
             set: &self.common.set,
             classes: classes.list(),
+            guidance: prior.record()?,
             plan: &plan,
             batch: (!self.common.deterministic).then_some(batch),
             device: if device.is_cuda() { "cuda" } else { "cpu" },
@@ -239,7 +244,7 @@ impl Restore {
         };
         claim(&self.out, &identity)?;
         let baseline = self.baseline(&problem)?;
-        self.solve(&model, &problem, (&sigmas, &scheme), &classes, (device, batch), baseline.as_ref())?;
+        self.solve(&prior, &problem, (&sigmas, &scheme), &classes, (device, batch), baseline.as_ref())?;
         self.report(&problem, baseline.as_ref())
     }
 
@@ -324,17 +329,17 @@ impl Restore {
 
     fn posterior<'a>(
         &self,
-        model: &'a Model,
+        prior: &'a Prior,
         likelihood: &'a GaussianLikelihood,
         classes: Option<&[i64]>,
     ) -> Restoring<'a> {
-        Restoring { prior: model.denoiser.of(classes), likelihood, method: self.method, iterations: self.iterations }
+        Restoring { prior: prior.of(classes), likelihood, method: self.method, iterations: self.iterations }
     }
 
     /// Draws all samples that are missing; an image is finished, and written, when its last sample is.
     fn solve(
         &self,
-        model: &Model,
+        prior: &Prior,
         problem: &Problem,
         (sigmas, scheme): (&Sigmas, &Scheme),
         classes: &Classes,
@@ -349,36 +354,37 @@ impl Restore {
         let shift = self.common.seed << 32;
         let sampling = Loop {
             scheme,
-            shape: model.card.image,
+            shape: prior.model.card.image,
             start: sigmas.max(),
             device,
             deterministic: self.common.deterministic,
             bar: &bar,
-            counted: AtomicUsize::new(0),
+            asked: Mutex::default(),
         };
         let mut known: BTreeMap<Option<i64>, Tensor> = BTreeMap::new();
         let mut mean_of = |seed: &u64| {
             let class = classes.at(seed / each);
-            known.entry(class).or_insert_with(|| mean_image(model, class, device)).shallow_clone()
+            known.entry(class).or_insert_with(|| mean_image(prior, class, device)).shallow_clone()
         };
         let threads = workers(device, blocks.len());
         let jobs = blocks.into_iter().map(|block| {
             let pieces = sampling.pieces(&block.seeds);
-            let likelihoods = pieces.map(|seeds| self.likelihood(model, problem, seeds)).collect::<Result<_>>()?;
+            let likelihoods =
+                pieces.map(|seeds| self.likelihood(&prior.model, problem, seeds)).collect::<Result<_>>()?;
             let means = Tensor::cat(&block.seeds.iter().map(&mut mean_of).collect::<Vec<_>>(), 0);
             Ok(Job { block, means, likelihoods })
         });
-        let compute = |model: &Model, Job { block, means, likelihoods }: Job| {
+        let compute = |prior: &Prior, Job { block, means, likelihoods }: Job| {
             let seeds: Vec<u64> = block.seeds.iter().map(|seed| seed + shift).collect();
             let init = &means + Seeded(seeds.clone()).like(&means, 0, 0) * sampling.start;
             let score = |i: usize, seeds: &[u64]| -> Box<dyn Score + '_> {
                 let classes = classes.rows(seeds.iter().map(|seed| (seed - shift) / each));
-                Box::new(self.posterior(model, &likelihoods[i], classes.as_deref()))
+                Box::new(self.posterior(prior, &likelihoods[i], classes.as_deref()))
             };
             Ok((sampling.images(&seeds, Some(&init), &score)?, block))
         };
         let mut samples: BTreeMap<usize, BTreeMap<u64, Tensor>> = BTreeMap::new();
-        spread(model, threads, jobs, compute, |(x, block)| {
+        spread(prior, threads, jobs, compute, |(x, block)| {
             for &i in &block.wanted {
                 let image = (block.seeds[i] / each) as usize;
                 let drawn = samples.entry(image).or_default();
@@ -491,17 +497,18 @@ fn pair(what: &str) -> (String, String) {
     (what.to_owned(), what.to_owned())
 }
 
-/// E[X] of a class, `[1, channels, height, width]`: what the network answers where noise hides everything.
+/// E[X] of a class, `[1, channels, height, width]`: what the prior answers where noise hides everything.
 ///
 /// Walks for posteriors begin at this image with noise of the first level: none of their few steps is then spent on
 /// finding out what all images have in common.
-fn mean_image(model: &Model, class: Option<i64>, device: Device) -> Tensor {
+fn mean_image(prior: &Prior, class: Option<i64>, device: Device) -> Tensor {
+    let model = &prior.model;
     let [channels, height, width] = model.card.image;
     let (_, sigma) = model.range();
     let blank = Tensor::zeros([1, channels, height, width], (Kind::Float, device));
     let noise = Seeded(vec![0]).like(&blank, 0, 0) * model.denoiser.precondition.start(sigma);
     let class = class.map(|class| [class]);
-    tch::no_grad(|| model.denoiser.of(class.as_ref().map(<[i64; 1]>::as_slice)).denoise(&noise, sigma))
+    tch::no_grad(|| prior.of(class.as_ref().map(<[i64; 1]>::as_slice)).denoise(&noise, sigma))
 }
 
 /// Mean and standard deviation over the samples; one sample has no spread.

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, atomic::AtomicUsize},
+    sync::Mutex,
     time::Instant,
 };
 
@@ -28,6 +28,7 @@ use tweedie::{
 use super::{
     Common, choice,
     classes::{ClassArgs, Classes},
+    guidance::{GuidanceArgs, Prior},
     images::{Loop, spread},
     workers,
 };
@@ -41,7 +42,8 @@ const SHOWN: usize = 100;
   tweedie sample fashion-mnist
   tweedie sample fashion-mnist --seeds 0-999 --sampler ddpm --steps 250 --out out/ddpm
   tweedie sample fashion-mnist --sampler '{kind: ddim, eta: 0.5}' --schedule '{kind: karras, max: 40}'
-  tweedie sample fashion-mnist --sampler plan.yaml      # a file with schedule, steps and sampler")]
+  tweedie sample fashion-mnist --sampler plan.yaml      # a file with schedule, steps and sampler
+  tweedie sample cond.pkl --class 0-9 --guidance 1 --unconditional uncond.pkl")]
 pub struct Sample {
     #[arg(help = super::MODEL)]
     model: String,
@@ -49,6 +51,8 @@ pub struct Sample {
     plan: PlanArgs,
     #[command(flatten)]
     class: ClassArgs,
+    #[command(flatten)]
+    guidance: GuidanceArgs,
     /// Which images: each seed is one image, the same whatever else is drawn
     #[arg(long, default_value = "0-63", value_name = "SEEDS")]
     seeds: String,
@@ -115,6 +119,9 @@ pub struct Identity<'a> {
     pub set: &'a [String],
     /// Over which images go in turn; empty for a network without classes.
     pub classes: &'a [i64],
+    /// What guides images to them, and how far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<Value>,
     /// Schedule, steps and sampler.
     pub plan: &'a Plan,
     /// Size of the blocks; irrelevant if deterministic.
@@ -138,6 +145,7 @@ impl Sample {
                 steps: Some(plan.steps),
             },
             class: ClassArgs::default(),
+            guidance: GuidanceArgs::default(),
             seeds: seeds.to_owned(),
             init: None,
             states: false,
@@ -155,11 +163,12 @@ impl Sample {
     pub fn draw(&self) -> Result<Value> {
         let seeds = blocks::parse(&self.seeds)?;
         let (model, device) = self.common.open(&self.model)?;
-        let classes = self.class.of(&model)?;
+        let prior = self.guidance.over(model, &self.common, device)?;
+        let (model, classes) = (&prior.model, self.class.of(&prior)?);
         let plan = self.plan.over(&model.card.sample)?;
         let Course { sigmas, scheme, .. } = plan.course(model.range(), f64::INFINITY)?;
-        warn(&self.common, &model, &plan, &sigmas);
-        let init = self.init.as_deref().map(|path| init(path, &model, &seeds)).transpose()?;
+        warn(&self.common, model, &plan, &sigmas);
+        let init = self.init.as_deref().map(|path| init(path, model, &seeds)).transpose()?;
         let batch = self.common.batch(device, seeds.len())?;
         let identity = Identity {
             version: env!("CARGO_PKG_VERSION"),
@@ -168,6 +177,7 @@ impl Sample {
             card: self.common.card_hash()?,
             set: &self.common.set,
             classes: classes.list(),
+            guidance: prior.record()?,
             plan: &plan,
             batch: (!self.common.deterministic).then_some(batch),
             device: if device.is_cuda() { "cuda" } else { "cpu" },
@@ -187,23 +197,22 @@ impl Sample {
             device,
             deterministic: self.common.deterministic,
             bar: &bar,
-            counted: AtomicUsize::new(0),
+            asked: Mutex::default(),
         };
-        self.write_all(&blocks, &sampling, init.as_ref(), &model, &classes)?;
+        self.write_all(&blocks, &sampling, init.as_ref(), &prior, &classes)?;
         bar.finish_and_clear();
         let sheet = self.sheet(&seeds)?;
-        let seconds = start.elapsed().as_secs_f64();
-        let evaluations = sampling.evaluations(&blocks);
+        let (seconds, cost) = (start.elapsed().as_secs_f64(), sampling.cost(&prior, &blocks));
         self.common.say(format_args!(
-            "{} images ({} new, {evaluations} evaluations each, {seconds:.1} s) in {}, all on one sheet in {}",
+            "{} images ({} new, {cost} each, {seconds:.1} s) in {}, all on one sheet in {}",
             seeds.len(),
             missing.len(),
             self.out.display(),
             sheet.display(),
         ));
         Ok(serde_json::json!({
-            "identity": identity, "images": seeds.len(), "new": missing.len(), "evaluations": evaluations,
-            "seconds": seconds, "out": self.out, "grid": sheet,
+            "identity": identity, "images": seeds.len(), "new": missing.len(), "evaluations": cost.evaluations,
+            "gradients": cost.gradients, "seconds": seconds, "out": self.out, "grid": sheet,
         }))
     }
 
@@ -213,7 +222,7 @@ impl Sample {
         blocks: &[Block],
         sampling: &Loop,
         init: Option<&Tensor>,
-        model: &Model,
+        prior: &Prior,
         classes: &Classes,
     ) -> Result<()> {
         let failure: Mutex<Option<Error>> = Mutex::new(None);
@@ -223,9 +232,9 @@ impl Sample {
             failed()?;
             Ok((block, init.map(|init| rows(init, block))))
         });
-        let compute = |model: &Model, (block, init): (&Block, Option<Tensor>)| {
+        let compute = |prior: &Prior, (block, init): (&Block, Option<Tensor>)| {
             let score = |_: usize, seeds: &[u64]| -> Box<dyn Score + '_> {
-                Box::new(model.denoiser.of(classes.rows(seeds.iter().copied()).as_deref()))
+                Box::new(prior.of(classes.rows(seeds.iter().copied()).as_deref()))
             };
             let x = sampling.images(&block.seeds, init.as_ref(), &score)?;
             let pixels = images::to_bytes(&x);
@@ -233,7 +242,7 @@ impl Sample {
             Ok(block.wanted.iter().map(row).collect::<Vec<_>>())
         };
         rayon::in_place_scope(|scope| {
-            spread(model, threads, jobs, compute, |wanted| {
+            spread(prior, threads, jobs, compute, |wanted| {
                 let failure = &failure;
                 scope.spawn(move |_| {
                     for (seed, pixels, state) in wanted {
@@ -352,7 +361,8 @@ pub fn claim(out: &Path, identity: &impl Serialize) -> Result<()> {
     Ok(images::write_whole(&path, &serde_json::to_vec_pretty(&ours)?)?)
 }
 
-/// The first entry in which two records differ.
+/// The first entry in which two records differ; one that is missing is null.
 fn difference(ours: &Value, theirs: &Value) -> Option<String> {
-    ours.as_object()?.iter().find(|(key, value)| theirs.get(key.as_str()) != Some(value)).map(|(key, _)| key.clone())
+    let keys = ours.as_object()?.keys().chain(theirs.as_object().into_iter().flat_map(|map| map.keys()));
+    keys.into_iter().find(|key| ours[key.as_str()] != theirs[key.as_str()]).cloned()
 }

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Conv, GroupNorm, Linear, Resize, Sinusoidal, attend, doubled, image_of, pixels},
+    layers::{Conv, GroupNorm, Linear, Resize, Sinusoidal, attend, class_rows, doubled, image_of, pixels},
     weights::{Init, Path, Weights},
 };
 use crate::Error;
@@ -45,6 +45,9 @@ pub struct AdmConfig {
     /// Classes that the network was told in training.
     #[serde(default)]
     pub num_classes: Option<i64>,
+    /// The number that stood for no class in training; that after the last class is none of them at all.
+    #[serde(default)]
+    pub null_class: Option<i64>,
     /// Normalisations have 32 groups, or fewer where these would have fewer channels than this.
     #[serde(default = "one")]
     pub min_channels_per_group: i64,
@@ -101,7 +104,7 @@ impl AdmConfig {
                 format!("{:?} of {widths:?}", self.heads),
             );
         }
-        Ok(())
+        super::check_null(self.null_class, self.num_classes)
     }
 
     fn groups(&self, channels: i64) -> i64 {
@@ -330,7 +333,7 @@ impl Network for Adm {
         let time = self.sinusoidal.forward(label).to_kind(self.kind);
         let mut embedding = second.forward(&first.forward(&time).silu());
         if let (Some(classes), Some(class)) = (&self.classes, class) {
-            embedding += classes.index_select(0, class);
+            embedding += class_rows(classes, class);
         }
         let embedding = embedding.silu();
         let through = |h: Tensor, parts: &[Part]| parts.iter().fold(h, |h, part| part.forward(&h, &embedding));
@@ -356,5 +359,9 @@ impl Network for Adm {
 
     fn classes(&self) -> Option<i64> {
         self.config.num_classes
+    }
+
+    fn null_class(&self) -> Option<i64> {
+        self.config.null_class
     }
 }

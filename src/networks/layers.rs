@@ -254,6 +254,13 @@ impl Resize {
     }
 }
 
+/// The rows of a table `[classes, width]`; the number after the last is no class, whose row is zeros.
+pub fn class_rows(table: &Tensor, class: &Tensor) -> Tensor {
+    let count = table.size()[0];
+    let known = class.lt(count).to_kind(table.kind()).unsqueeze(1);
+    table.index_select(0, &class.clamp_max(count - 1)) * known
+}
+
 /// Each pixel repeated twice in both directions.
 pub fn doubled(x: &Tensor) -> Tensor {
     let size = x.size();

@@ -17,7 +17,7 @@ pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput}
 pub use refinenet::{RefineNet, RefineNetConfig, Stage};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
-pub use torchscript::{TorchScript, TorchScriptConfig};
+pub use torchscript::{ScriptClassifier, TorchScript, TorchScriptConfig};
 pub use unet::{UNet, UNetConfig};
 
 use crate::Error;
@@ -34,6 +34,11 @@ pub trait Network: fmt::Debug + Send {
 
     /// How many classes it has to be told one of, if any.
     fn classes(&self) -> Option<i64> {
+        None
+    }
+
+    /// The number that stands for no class, if classes were dropped in training: its answer is then that of all images.
+    fn null_class(&self) -> Option<i64> {
         None
     }
 }
@@ -69,6 +74,17 @@ impl AnyNetwork {
             }
             Self::Unet(config) => Ok(Box::new(UNet::new(config, weights)?)),
         }
+    }
+}
+
+/// An error unless the number for no class, if there is one, is a class or the number after the last.
+fn check_null(null: Option<i64>, classes: Option<i64>) -> Result<(), Error> {
+    match null {
+        Some(null) if !classes.is_some_and(|count| (0..=count).contains(&null)) => {
+            let want = "one of the network's classes, or how many there are for no class at all";
+            Err(Error::parameter("null_class", want, null))
+        }
+        _ => Ok(()),
     }
 }
 

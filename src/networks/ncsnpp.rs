@@ -55,6 +55,9 @@ pub struct NcsnppConfig {
     /// Classes that the network was told in training.
     #[serde(default)]
     pub num_classes: Option<i64>,
+    /// The number that stood for no class in training; that after the last class is none of them at all.
+    #[serde(default)]
+    pub null_class: Option<i64>,
 }
 
 /// What becomes of the label.
@@ -118,7 +121,7 @@ impl NcsnppConfig {
         if self.diffusers_groups && self.attention_levels.iter().any(|level| widths[*level] % GROUPS != 0) {
             return wrong("of multiples of 32 channels where it attends", format!("{widths:?}"));
         }
-        Ok(())
+        super::check_null(self.null_class, self.num_classes)
     }
 
     /// What is divided by √2.
@@ -364,8 +367,8 @@ impl Ncsnpp {
         };
         let mut features = features.to_kind(self.kind);
         if let (Some(layer), Some(count), Some(class)) = (&self.classes, self.config.num_classes, class) {
-            // One of them, scaled to unit variance.
-            let told = class.one_hot(count).to_kind(self.kind) * (count as f64).sqrt();
+            // One of them, scaled to unit variance; the number after the last is zeros, as in EDM.
+            let told = class.one_hot(count + 1).narrow(1, 0, count).to_kind(self.kind) * (count as f64).sqrt();
             features += layer.forward(&told);
         }
         let [first, second] = &self.embed;
@@ -441,5 +444,9 @@ impl Network for Ncsnpp {
 
     fn classes(&self) -> Option<i64> {
         self.config.num_classes
+    }
+
+    fn null_class(&self) -> Option<i64> {
+        self.config.null_class
     }
 }

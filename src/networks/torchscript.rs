@@ -25,6 +25,9 @@ pub struct TorchScriptConfig {
     /// Classes that the network was told in training; `class`, `[batch]`, is of integers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_classes: Option<i64>,
+    /// The number that stood for no class in training; that after the last class is none of them at all.
+    #[serde(default)]
+    pub null_class: Option<i64>,
 }
 
 fn one() -> i64 {
@@ -46,6 +49,7 @@ impl TorchScript {
             let want = "a program with at least one channel and a stride of at least 1";
             return Err(Error::parameter("network", want, format!("{config:?}")));
         }
+        super::check_null(config.null_class, config.num_classes)?;
         Ok(Self { config: config.clone(), module, kind })
     }
 
@@ -70,18 +74,23 @@ impl TorchScript {
         let label =
             if self.config.whole_labels { label.round().to_kind(Kind::Int64) } else { label.to_kind(self.kind) };
         let given = [Some(x.to_kind(self.kind)), Some(label), class.map(Tensor::shallow_clone)];
-        let given: Vec<IValue> = given.into_iter().flatten().map(IValue::Tensor).collect();
-        let answer = self.module.forward_is(&given).map_err(|e| format!("the program failed: {}", first_line(&e)))?;
-        let tensor = match answer {
-            IValue::Tensor(tensor) => Some(tensor),
-            IValue::Tuple(values) => match values.into_iter().next() {
-                Some(IValue::Tensor(tensor)) => Some(tensor),
-                _ => None,
-            },
-            _ => None,
-        };
-        tensor.ok_or_else(|| "the program gives neither a tensor nor a tuple that begins with one".to_owned())
+        called(&self.module, given.into_iter().flatten())
     }
+}
+
+/// A program's answer, or the first of several.
+fn called(module: &CModule, given: impl Iterator<Item = Tensor>) -> Result<Tensor, String> {
+    let given: Vec<IValue> = given.map(IValue::Tensor).collect();
+    let answer = module.forward_is(&given).map_err(|e| format!("the program failed: {}", first_line(&e)))?;
+    let tensor = match answer {
+        IValue::Tensor(tensor) => Some(tensor),
+        IValue::Tuple(values) => match values.into_iter().next() {
+            Some(IValue::Tensor(tensor)) => Some(tensor),
+            _ => None,
+        },
+        _ => None,
+    };
+    tensor.ok_or_else(|| "the program gives neither a tensor nor a tuple that begins with one".to_owned())
 }
 
 /// The sentence in what TorchScript tells of a failure; the rest is its stack.
@@ -105,5 +114,46 @@ impl Network for TorchScript {
 
     fn classes(&self) -> Option<i64> {
         self.config.num_classes
+    }
+
+    fn null_class(&self) -> Option<i64> {
+        self.config.null_class
+    }
+}
+
+/// A classifier of noisy images that is a TorchScript program, forward(x, label) → logits `[batch, classes]`; copies share it.
+#[derive(Clone, Debug)]
+pub struct ScriptClassifier {
+    module: Arc<CModule>,
+    kind: Kind,
+    classes: i64,
+}
+
+impl ScriptClassifier {
+    /// A program that was loaded to its device and set to compute in `kind`, tried on an image of this
+    /// `[channels, height, width]`.
+    pub fn new(module: Arc<CModule>, shape: [i64; 3], device: tch::Device, kind: Kind) -> Result<Self, String> {
+        let [channels, height, width] = shape;
+        let x = Tensor::f_zeros([1, channels, height, width], (Kind::Float, device)).map_err(|e| first_line(&e))?;
+        let mut classifier = Self { module, kind, classes: 0 };
+        let logits = tch::no_grad(|| classifier.forward(&x, &x.new_ones([1], (Kind::Float, device))))?;
+        match *logits.size() {
+            [1, classes] if classes > 0 => classifier.classes = classes,
+            ref size => {
+                return Err(format!("the program makes {size:?} of {:?}, but [1, classes] is wanted", x.size()));
+            }
+        }
+        Ok(classifier)
+    }
+
+    /// How many classes it tells apart.
+    pub fn classes(&self) -> i64 {
+        self.classes
+    }
+
+    /// Logits, `[batch, classes]`, of what a network is given: input · x and its label, `[batch]`.
+    pub fn forward(&self, x: &Tensor, label: &Tensor) -> Result<Tensor, String> {
+        let logits = called(&self.module, [x, label].map(|given| given.to_kind(self.kind)).into_iter())?;
+        Ok(logits.to_kind(x.kind()))
     }
 }

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Attention, Conv, GroupNorm, Linear, Sinusoidal, channels_last, doubled},
+    layers::{Attention, Conv, GroupNorm, Linear, Sinusoidal, channels_last, class_rows, doubled},
     weights::{Init, Path, Weights},
 };
 use crate::Error;
@@ -52,6 +52,9 @@ pub struct UNetConfig {
     /// Classes that the network was told in training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_class_embeds: Option<i64>,
+    /// The number that stood for no class in training; that after the last class is none of them at all.
+    #[serde(default)]
+    pub null_class: Option<i64>,
 }
 
 /// DDPM's network for CIFAR-10.
@@ -72,6 +75,7 @@ impl Default for UNetConfig {
             freq_shift: freq_shift(),
             downsample_padding: 0,
             num_class_embeds: None,
+            null_class: None,
         }
     }
 }
@@ -119,7 +123,7 @@ impl UNetConfig {
         if self.out_channels.is_some_and(|out| out != self.in_channels && out != 2 * self.in_channels) {
             return wrong("with as many or twice as many channels out as in", format!("{:?}", self.out_channels));
         }
-        Ok(())
+        super::check_null(self.null_class, self.num_class_embeds)
     }
 
     fn norm(&self, path: &Path, channels: i64) -> GroupNorm {
@@ -287,7 +291,7 @@ impl Network for UNet {
         let time = self.sinusoidal.forward(label).to_kind(self.kind);
         let mut embedding = second.forward(&first.forward(&time).silu());
         if let (Some(classes), Some(class)) = (&self.classes, class) {
-            embedding += classes.index_select(0, class);
+            embedding += class_rows(classes, class);
         }
         let embedding = embedding.silu();
         let mut h = self.conv_in.forward(&channels_last(&x.to_kind(self.kind)));
@@ -336,5 +340,9 @@ impl Network for UNet {
 
     fn classes(&self) -> Option<i64> {
         self.config.num_class_embeds
+    }
+
+    fn null_class(&self) -> Option<i64> {
+        self.config.null_class
     }
 }

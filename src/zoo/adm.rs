@@ -85,6 +85,7 @@ fn config(shapes: &Shapes) -> Option<AdmConfig> {
         use_scale_shift_norm: told == 2 * widths[0],
         resblock_updown: !has(format!("input_blocks.{per_level}.0.op.weight")),
         num_classes: shapes.get("label_emb.weight").and_then(|shape| shape.first().copied()),
+        null_class: None,
         min_channels_per_group: 1,
         block_out_channels: widths,
     })

@@ -275,6 +275,7 @@ fn read_ddpm(file: &Contents, config: &Config, scheduler: &Config, levels: &Leve
             .has("class_embedding.weight")
             .then(|| levels.size("class_embedding.weight", 0))
             .transpose()?,
+        null_class: None,
     };
     let names = levels.shapes.iter().map(|(name, shape)| {
         let ours = modern(name);
@@ -374,6 +375,7 @@ fn read_ncsnpp(file: &Contents, config: &Config, scheduler: &Config, levels: &Le
         fir: true,
         skip_rescale: true,
         num_classes: None,
+        null_class: None,
     };
     let last = levels.widths.len() - 1;
     let names = levels.shapes.keys().filter_map(|name| {

@@ -95,6 +95,12 @@ impl<'a> Levels<'a> {
         self.file.shapes().get(&format!("model.{name}.weight"))?.get(dimension).copied()
     }
 
+    /// Zeros in place of a class, if training told the network of them: `label_dropout` is how often.
+    fn null_class(&self) -> Option<i64> {
+        let dropped = self.file.config()["label_dropout"].as_f64().is_some_and(|share| share > 0.0);
+        self.weight("map_label", 1).filter(|_| dropped)
+    }
+
     fn num_res_blocks(&self) -> usize {
         (0..self.file.shapes().len())
             .take_while(|i| self.shape("enc", 0, &format!("block{i}.conv0.weight")).is_some())
@@ -141,6 +147,7 @@ impl<'a> Levels<'a> {
             fir: self.shape("enc", last, "down.conv0.resample_filter").is_some_and(|shape| shape[2] == 4),
             skip_rescale: true,
             num_classes: self.weight("map_label", 1),
+            null_class: self.null_class(),
         })
     }
 
@@ -159,6 +166,7 @@ impl<'a> Levels<'a> {
             use_scale_shift_norm: true,
             resblock_updown: true,
             num_classes: self.weight("map_label", 1),
+            null_class: self.null_class(),
             min_channels_per_group: 4,
         })
     }

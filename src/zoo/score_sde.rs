@@ -208,6 +208,7 @@ fn read_ncsnpp(modules: &mut Modules) -> Option<Result<Recognised, String>> {
         fir,
         skip_rescale: true,
         num_classes: None,
+        null_class: None,
     };
     let kind = if matches!(precondition, AnyPrecondition::Vp(_)) { "DDPM++" } else { "NCSN++" };
     let reference = "Song et al. 2021, in the layout of score_sde_pytorch";

@@ -253,7 +253,8 @@ fn gather(
     Ok(())
 }
 
-/// `{class, …}`: the class of a pickled module, its plain values, and the same of its `model`.
+/// `{class, …}`: the class of a pickled module, its plain values, and of its `model` the class and the share of images
+/// whose own class was withheld in training.
 fn described(pickle: &Pickle, module: Id) -> Json {
     let mut described = Map::new();
     let Some((_, [meta, ..])) = pickle.call(module) else { return Json::Null };
@@ -272,6 +273,8 @@ fn described(pickle: &Pickle, module: Id) -> Json {
     if let Some(model) = modules.and_then(|modules| pickle.entry(modules, "model")) {
         let class = pickle.call(model).and_then(|(_, arguments)| pickle.entry(*arguments.first()?, "class_name"));
         described.insert("model".to_owned(), Json::from(class.and_then(|id| pickle.text(id))));
+        let dropout = self::state(pickle, model).and_then(|state| pickle.entry(state, "label_dropout"));
+        described.insert("label_dropout".to_owned(), Json::from(dropout.and_then(|id| plain(pickle, id))));
     }
     Json::Object(described)
 }
