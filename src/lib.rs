@@ -20,6 +20,7 @@
 //! | how a raw network becomes D | [`precondition`] | numbers |
 //! | D, the score, Tweedie; closed forms | [`denoiser`], [`exact`] | tensors |
 //! | likelihood and posterior of y = A x + η n | [`likelihood`], [`moments`], [`operators`] | tensors |
+//! | how likely images are; mutual information | [`information`] | tensors |
 //! | the loop, and its noise | [`mod@follow`], [`noise`] | tensors |
 //! | architectures, training | [`networks`], [`train`] | tensors |
 //! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
@@ -68,6 +69,7 @@ pub mod exact;
 pub mod features;
 pub mod follow;
 pub mod images;
+pub mod information;
 pub mod libtorch;
 pub mod likelihood;
 pub mod metrics;

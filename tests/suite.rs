@@ -8,6 +8,7 @@ mod exact;
 mod gaussian_walks;
 mod hostile;
 mod identities;
+mod information;
 mod loops;
 mod metrics;
 mod networks;

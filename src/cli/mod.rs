@@ -6,6 +6,7 @@ mod denoise;
 mod doctor;
 mod evaluate;
 mod images;
+mod information;
 mod inspect;
 mod lists;
 mod restore;
@@ -56,6 +57,7 @@ enum Command {
     Walk(walk::Walk),
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
+    Information(information::Information),
     Inspect(inspect::Inspect),
     Convert(convert::Convert),
     Models(lists::Models),
@@ -150,6 +152,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Walk(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Evaluate(command) => command.run(),
+        Command::Information(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Convert(command) => command.run(),
         Command::Models(command) => command.run(),
