@@ -1,19 +1,24 @@
 //! Likelihood and information of exact denoisers against their closed forms and golden values, and the command.
 
-use std::f64::consts::{LN_2, TAU};
+use std::{
+    f64::consts::{LN_2, TAU},
+    fs,
+};
 
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     denoiser::Denoiser,
     exact::{Gaussian, Mixture},
+    images,
     information::{Cells, Curve, Flow, Mean, Trace, prior, probes, square, squared_errors},
-    noise::{Noise, Seeded},
+    noise::{Noise, Seeded, stream},
     quadrature::running,
     schedule::{Geometric, Karras, Schedule},
     sigma::Sigmas,
 };
 
-use crate::common::relative;
+use crate::{cli::Place, common::relative};
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
 
@@ -275,7 +280,8 @@ fn the_running_integral_is_exact_for_cubics_on_uneven_points() {
 #[test]
 fn a_byte_is_uniform_in_its_cell() {
     let bytes = Tensor::from_slice(&[0u8, 255, 7, 100]).view([2, 1, 1, 2]);
-    for (cells, lowest, highest) in [(Cells::default(), -1.0, 1.0), (Cells::CENTRED, -1.00393, 1.00393)] {
+    for (cells, lowest, highest) in [(Cells::default(), -1.0, 1.0), (Cells { per_unit: 256.0, lowest: 0.0 }, 0.0, 1.0)]
+    {
         let x = cells.dequantise(&bytes, &[4, 9]);
         let back = ((&x - cells.lowest) * cells.per_unit).to_kind(Kind::Double);
         let u = &back - bytes.to_kind(Kind::Double);
@@ -285,4 +291,64 @@ fn a_byte_is_uniform_in_its_cell() {
     }
     // 256 equally likely bytes are 8 bits: a density of ½ on −1 … 1.
     assert!((Cells::default().bits(10.0 * LN_2, 10) - 8.0).abs() < 1e-12);
+}
+
+/// Eighty images of 8×8 random bytes. Nothing says them shorter than in 8 bits, and a network of random weights says them
+/// much longer.
+#[test]
+fn the_command_measures_both_ways_and_writes_what_it_found() {
+    let place = Place::new();
+    let header = [0, 0, 8, 3, 0, 0, 0, 80, 0, 0, 0, 8, 0, 0, 0, 8];
+    let bytes: Vec<u8> = stream::uniform(1, 0, 0).take(80 * 64).map(|u| (u * 255.0) as u8).collect();
+    fs::write(place.path("images"), [&header[..], &bytes].concat()).unwrap();
+    let data = "{kind: idx, images: images}";
+    let run = |flags: &[&str]| {
+        let always = ["information", "tiny.safetensors", "--data", data, "--levels", "9", "--json", "--out", "out"];
+        let record = place.succeed(&[&always[..], flags].concat());
+        serde_json::from_str::<Value>(&record).unwrap()
+    };
+    let both = run(&["--limit", "6", "--flow", "--steps", "6", "--batch", "4"]);
+    let bits = &both["bits_per_dimension"];
+    let value = |of: &Value| of["value"].as_f64().unwrap();
+    assert!(value(&bits["i_mmse"]) > 8.0, "{bits}");
+    let apart = value(&bits["flow"]) - value(&bits["i_mmse"]);
+    assert!((apart - value(&bits["flow_minus_i_mmse"])).abs() < 1e-9, "{bits}");
+    // Independent bytes of 256 equal cells: a Gaussian of their variance wastes ½ log₂(2πe/12) = 0.25 bits, and gains back
+    // about 64/(2·80) · log₂ e = 0.58 by being fitted to 80 images.
+    assert!((bits["gaussian"].as_f64().unwrap() - (8.25 - 0.58)).abs() < 0.3, "{bits}");
+    assert_eq!(both["levels"].as_array().unwrap().len(), 9);
+    assert_eq!(fs::read_to_string(place.path("out/information.csv")).unwrap().lines().count(), 10);
+    assert_eq!(images::read(&place.path("out/information.png"), 3).unwrap().size(), [3, 480, 800]);
+    let written: Value = serde_json::from_slice(&fs::read(place.path("out/information.json")).unwrap()).unwrap();
+    assert!(written == both);
+    // Other blocks, and no flow: the same curve up to the rounding of f32.
+    let alone = run(&["--limit", "6", "--batch", "1"]);
+    assert!(alone["bits_per_dimension"]["flow"].is_null());
+    let curve = |record: &Value| -> Vec<f64> {
+        record["levels"].as_array().unwrap().iter().map(|row| value(&row["mmse_per_dimension"])).collect()
+    };
+    for (a, b) in curve(&both).into_iter().zip(curve(&alone)) {
+        assert!(relative(a, b) < 1e-4, "{a}, {b}");
+    }
+}
+
+#[test]
+fn the_command_refuses_what_makes_no_sense() {
+    let place = Place::new();
+    let complain = |data: &str, flags: &[&str]| {
+        place.complaint(&[&["information", "tiny.safetensors", "--data", data][..], flags].concat())
+    };
+    let none = "{kind: idx, images: none}";
+    assert_eq!(complain(none, &["--levels", "4"]), "--levels must be at least 5, but is 4");
+    assert_eq!(complain(none, &["--draws", "0"]), "--draws must be at least 1, but is 0");
+    assert_eq!(complain(none, &["--steps", "1"]), "--steps must be at least 2, but is 1");
+    let one = complain(none, &["--limit", "1"]);
+    assert!(one.starts_with("--limit must be at least 2, since the spread over images"), "{one}");
+    assert!(complain(none, &[]).starts_with("none: cannot be read"));
+    fs::create_dir(place.path("wide")).unwrap();
+    place.image("wide/a.png", [1, 8, 9], 7);
+    assert_eq!(complain("wide", &[]), "--data: images are [1, 8, 9], but tiny knows [1, 8, 8]");
+    let classes = complain("wide", &["--class", "0"]);
+    assert!(classes.ends_with("knows no classes"), "{classes}");
+    assert!(!place.path("out").exists());
 }

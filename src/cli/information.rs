@@ -74,9 +74,6 @@ pub struct Information {
     /// [default: 1, or 0 for images of up to 16 numbers]
     #[arg(long, value_name = "N")]
     probes: Option<u64>,
-    /// x = (b + u − ½)/127.5 − 1 instead: the cells lie about the pixels on which networks are trained
-    #[arg(long)]
-    centred: bool,
     #[command(flatten)]
     class: ClassArgs,
     /// Where information.csv, information.png and information.json go
@@ -166,7 +163,7 @@ impl Information {
         let (model, device) = self.common.open(&self.model)?;
         let classes = self.class.of(&model)?;
         let all = self.load(&model)?;
-        let gaussian = self.gaussian(&all)?;
+        let gaussian = gaussian(&all)?;
         let data = all.first(self.limit.unwrap_or(usize::MAX));
         let schedule = self.schedule()?;
         let task = self.task(&model, numbers(&data), &classes, &schedule, device)?;
@@ -218,10 +215,6 @@ impl Information {
         Ok(images)
     }
 
-    fn cells(&self) -> Cells {
-        if self.centred { Cells::CENTRED } else { Cells::default() }
-    }
-
     fn schedule(&self) -> Result<AnySchedule> {
         let own = || Ok(AnySchedule::Geometric(Geometric::default()));
         self.schedule.as_ref().map_or_else(own, |text| choice(text, "--schedule"))
@@ -241,7 +234,7 @@ impl Information {
         let start = |sigmas: &Sigmas| model.denoiser.precondition.start(sigmas.max());
         Ok(Task {
             numbers,
-            cells: self.cells(),
+            cells: Cells::default(),
             classes,
             device,
             starts: (start(&levels), start(flow.as_ref().unwrap_or(&levels))),
@@ -279,20 +272,6 @@ impl Information {
             device: if task.device.is_cuda() { "cuda" } else { "cpu" },
             precision: format!("{:?}", self.common.precision).to_lowercase(),
         })
-    }
-
-    /// The variances of a Gaussian with the covariance of the images, spread over their cells, if that is quickly found and
-    /// has full rank.
-    fn gaussian(&self, images: &Images) -> Result<Option<Vec<f64>>> {
-        let count = images.count().min(FITTED);
-        if numbers(images) > LARGEST || count <= numbers(images) {
-            return Ok(None);
-        }
-        let cells = self.cells();
-        let x = images.pixels.narrow(0, 0, count as i64).to_kind(Kind::Double) / cells.per_unit;
-        let fitted = Gaussian::fit(&x)?;
-        let (_, variances) = fitted.spectrum();
-        Ok(Some(Vec::try_from(variances + cells.variance())?))
     }
 
     /// Every image, block by block and each block in a thread of its own, in the order of the data.
@@ -398,6 +377,19 @@ fn not_interrupted() -> Result<()> {
 /// d.
 fn numbers(images: &Images) -> usize {
     images.pixels.size()[1..].iter().product::<i64>() as usize
+}
+
+/// The variances of a Gaussian with the covariance of the images, spread over their cells, if that is quickly found and has
+/// full rank.
+fn gaussian(images: &Images) -> Result<Option<Vec<f64>>> {
+    let count = images.count().min(FITTED);
+    if numbers(images) > LARGEST || count <= numbers(images) {
+        return Ok(None);
+    }
+    let cells = Cells::default();
+    let fitted = Gaussian::fit(&(images.pixels.narrow(0, 0, count as i64).to_kind(Kind::Double) / cells.per_unit))?;
+    let (_, variances) = fitted.spectrum();
+    Ok(Some(Vec::try_from(variances + cells.variance())?))
 }
 
 fn rows(curve: &Curve, gaussian: Option<&[f64]>) -> Vec<Row> {

@@ -14,7 +14,7 @@ const UNIFORM: u64 = u64::MAX;
 /// −log₂ P(bytes) ≤ E[−log₂ p(x)] + d log₂ w
 /// ```
 ///
-/// so that bits per dimension are nats/(d ln 2) + log₂ w, whatever the range: w is the number of cells for one unit of x.
+/// so that bits per dimension are nats/(d ln 2) + log₂ w, whatever the range: 7 for pixels of −1 … 1, 8 for 0 … 1.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Cells {
     /// w, the number of cells for one unit of x.
@@ -31,9 +31,6 @@ impl Default for Cells {
 }
 
 impl Cells {
-    /// x = (b + u − ½)/127.5 − 1: the cells lie about b/127.5 − 1, the pixels on which networks are trained.
-    pub const CENTRED: Self = Self { per_unit: 127.5, lowest: -1.0 - 0.5 / 127.5 };
-
     /// x for bytes `[batch, channels, height, width]`, f32; u is a pure function of each image's seed.
     pub fn dequantise(&self, bytes: &Tensor, seeds: &[u64]) -> Tensor {
         let size = bytes.size();
