@@ -24,7 +24,7 @@ pub struct Cells {
 }
 
 impl Default for Cells {
-    /// x = (b + u)/128 − 1, which fills −1 … 1; 7 bits of offset. Published figures have it so [Score SDE, Appendix D.1].
+    /// x = (b + u)/128 − 1, which fills −1 … 1; 7 bits of offset. Published figures have it so [Score SDE, Appendix D].
     fn default() -> Self {
         Self { per_unit: 128.0, lowest: -1.0 }
     }

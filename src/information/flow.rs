@@ -29,7 +29,7 @@ pub fn probes(x: &Tensor, noise: &dyn Noise, count: u64) -> Trace {
 }
 
 /// ln p(x) along the probability flow, whose states have the same distribution as clean + σ n at every level
-/// [Score SDE, §4.3 and Appendix D.2].
+/// [Score SDE, §4.3 and Appendix D].
 ///
 /// ```text
 /// dx/d ln σ = x − D(x, σ)     d ln p(x, σ)/d ln σ = tr ∂D/∂x − d     x(σ_max) ~ N(0, start² I)
