@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// w, and where it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Guidance {
     weight: f64,
     range: Option<[f64; 2]>,

@@ -20,6 +20,7 @@
 //! | how a raw network becomes D | [`precondition`] | numbers |
 //! | D, the score, Tweedie; closed forms | [`denoiser`], [`exact`] | tensors |
 //! | likelihood and posterior of y = A x + η n | [`likelihood`], [`moments`], [`operators`] | tensors |
+//! | how likely images are; mutual information | [`information`] | tensors |
 //! | the loop, and its noise | [`mod@follow`], [`noise`] | tensors |
 //! | architectures, training | [`networks`], [`train`] | tensors |
 //! | sets of points with exact scores | [`points`] | tensors |
@@ -72,6 +73,7 @@ pub mod features;
 pub mod follow;
 pub mod guidance;
 pub mod images;
+pub mod information;
 pub mod libtorch;
 pub mod likelihood;
 pub mod metrics;

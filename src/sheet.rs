@@ -17,6 +17,8 @@ const HEADER: i64 = 26;
 const MARGIN: i64 = 12;
 const TEXT: RGBColor = RGBColor(40, 40, 40);
 const LINE: RGBColor = RGBColor(31, 119, 180);
+const BESIDE: RGBColor = RGBColor(214, 100, 20);
+const FAINT: RGBColor = RGBColor(150, 150, 150);
 
 fn fonts() {
     static ONCE: Once = Once::new();
@@ -85,11 +87,32 @@ fn paste(rows: &[(String, Vec<Tensor>)], header: i64) -> Tensor {
 
 /// A curve of `points` with a logarithmic vertical axis, `[3, 360, 640]`.
 pub fn curve(title: &str, horizontal: &str, points: &[(f64, f64)]) -> Result<Tensor, Error> {
-    let (width, height) = (640, 360);
-    let mut pixels = vec![255; width * height * 3];
+    curves(title, horizontal, (640, 360), &[(String::new(), points.to_vec())])
+}
+
+/// Curves with a logarithmic vertical axis, each under its name, on `size` = (width, height): `[3, height, width]`.
+///
+/// What is not positive is left out; the horizontal axis has 0 on it.
+pub fn curves(
+    title: &str,
+    horizontal: &str,
+    (width, height): (u32, u32),
+    curves: &[(String, Vec<(f64, f64)>)],
+) -> Result<Tensor, Error> {
+    painted((width, height), title, |pixels, size| draw(pixels, size, title, horizontal, curves))
+}
+
+/// What `paint` makes of a white picture, `[3, height, width]`.
+fn painted(
+    size: (u32, u32),
+    title: &str,
+    paint: impl FnOnce(&mut [u8], (u32, u32)) -> Result<(), Box<dyn std::error::Error>>,
+) -> Result<Tensor, Error> {
+    let mut pixels = vec![255; (size.0 * size.1 * 3) as usize];
     fonts();
-    draw(&mut pixels, (width as u32, height as u32), title, horizontal, points).map_err(|e| Error::file(title, e))?;
-    Ok(Tensor::f_from_data_size(&pixels, &[height as i64, width as i64, 3], Kind::Uint8)?.permute([2, 0, 1]))
+    paint(&mut pixels, size).map_err(|e| Error::file(title, e))?;
+    let shape = [i64::from(size.1), i64::from(size.0), 3];
+    Ok(Tensor::f_from_data_size(&pixels, &shape, Kind::Uint8)?.permute([2, 0, 1]))
 }
 
 /// A line of a plot.
@@ -103,12 +126,7 @@ pub struct Series {
 
 /// Lines on logarithmic axes, with a legend beside them and `floor` as a dashed line, `[3, 520, 960]`.
 pub fn lines(title: &str, axes: (&str, &str), series: &[Series], floor: Option<f64>) -> Result<Tensor, Error> {
-    let (width, height) = (960, 520);
-    let mut pixels = vec![255; width * height * 3];
-    fonts();
-    plot(&mut pixels, (width as u32, height as u32), (title, axes), series, floor)
-        .map_err(|e| Error::file(title, e))?;
-    Ok(Tensor::f_from_data_size(&pixels, &[height as i64, width as i64, 3], Kind::Uint8)?.permute([2, 0, 1]))
+    painted((960, 520), title, |pixels, size| plot(pixels, size, (title, axes), series, floor))
 }
 
 /// The smallest and the largest, with some room around them.
@@ -198,22 +216,33 @@ fn draw(
     size: (u32, u32),
     title: &str,
     horizontal: &str,
-    points: &[(f64, f64)],
+    curves: &[(String, Vec<(f64, f64)>)],
 ) -> Result<(), Box<dyn std::error::Error>> {
     let area = BitMapBackend::with_buffer(pixels, size).into_drawing_area();
     area.fill(&WHITE)?;
-    let last = points.iter().map(|p| p.0).fold(1.0, f64::max);
-    let (low, high) =
-        points.iter().map(|p| p.1).filter(|y| *y > 0.0).fold((f64::INFINITY, 0f64), |(l, h), y| (l.min(y), h.max(y)));
+    let points = || curves.iter().flat_map(|(_, points)| points).filter(|(_, y)| *y > 0.0);
+    let (first, last) = points().fold((0f64, 1f64), |(first, last), (x, _)| (first.min(*x), last.max(*x)));
+    let (low, high) = points().fold((f64::INFINITY, 0f64), |(low, high), (_, y)| (low.min(*y), high.max(*y)));
     let (low, high) = if low < high { (low * 0.9, high * 1.1) } else { (0.1, 1.0) };
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 18).into_font().color(&TEXT))
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(56)
-        .build_cartesian_2d(0.0..last, (low..high).log_scale())?;
+        .build_cartesian_2d(first..last, (low..high).log_scale())?;
     chart.configure_mesh().light_line_style(RGBColor(235, 235, 235)).x_desc(horizontal).draw()?;
-    chart.draw_series(LineSeries::new(points.iter().copied(), LINE.stroke_width(2)))?;
+    for ((name, points), colour) in curves.iter().zip([LINE, BESIDE, FAINT].into_iter().cycle()) {
+        let points = points.iter().copied().filter(|(_, y)| *y > 0.0);
+        let drawn = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+        if !name.is_empty() {
+            drawn.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+        }
+    }
+    if curves.iter().any(|(name, _)| !name.is_empty()) {
+        let place = SeriesLabelPosition::LowerLeft;
+        let font = ("sans-serif", 14).into_font().color(&TEXT);
+        chart.configure_series_labels().position(place).background_style(WHITE).label_font(font).draw()?;
+    }
     area.present()?;
     Ok(())
 }

@@ -91,7 +91,7 @@ impl Place {
         inner.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(".unfinished")).collect()
     }
 
-    fn image(&self, name: &str, size: [i64; 3], value: u8) {
+    pub fn image(&self, name: &str, size: [i64; 3], value: u8) {
         let pixels = Tensor::full(size, i64::from(value), (Kind::Uint8, Device::Cpu));
         images::write_png(&self.path(name), &pixels).unwrap();
     }

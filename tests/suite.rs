@@ -9,6 +9,7 @@ mod gaussian_walks;
 mod guidance;
 mod hostile;
 mod identities;
+mod information;
 mod loops;
 mod metrics;
 mod moves;

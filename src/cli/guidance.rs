@@ -120,6 +120,13 @@ fn unconditional(name: &str, model: &Model, common: &Common, device: Device) -> 
     Ok(Guide::Unconditional(Box::new(other), null))
 }
 
+impl From<Model> for Prior {
+    /// The model as it is.
+    fn from(model: Model) -> Self {
+        Self { model, guidance: Guidance::default(), guide: None }
+    }
+}
+
 impl Prior {
     /// How many classes there are to choose from, if any; that which stands for none is not among them.
     pub fn classes(&self) -> Option<i64> {

@@ -7,6 +7,7 @@ mod doctor;
 mod evaluate;
 mod guidance;
 mod images;
+mod information;
 mod inspect;
 mod lists;
 mod restore;
@@ -59,6 +60,7 @@ enum Command {
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
     Run(run::Run),
+    Information(information::Information),
     Inspect(inspect::Inspect),
     Convert(convert::Convert),
     Models(lists::Models),
@@ -154,6 +156,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Train(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Run(command) => command.run(),
+        Command::Information(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Convert(command) => command.run(),
         Command::Models(command) => command.run(),

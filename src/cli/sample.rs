@@ -325,10 +325,15 @@ pub fn digest(path: &Path) -> Result<String> {
 
 /// Says which levels the network was never trained for, and what else there is to know of a plan.
 pub fn warn(common: &Common, model: &Model, plan: &Plan, sigmas: &Sigmas) {
-    let (min, max) = model.range();
     if let Some(caveat) = plan.schedule.get().caveat() {
         common.say(format_args!("note: of the process that gives the levels: {caveat}"));
     }
+    warn_range(common, model, sigmas);
+}
+
+/// Says which levels the network was never trained for.
+pub fn warn_range(common: &Common, model: &Model, sigmas: &Sigmas) {
+    let (min, max) = model.range();
     // A schedule that ends at the model's own level may miss it by a rounding.
     if sigmas.max() > max * 1.001 || sigmas.min() < min * 0.999 {
         common.say(format_args!(
