@@ -275,7 +275,9 @@ pub fn table(figures: &[Figure], caption: &Caption) -> String {
     columns.sort_unstable();
     columns.dedup();
     let mut text = format!("| {} |", caption.columns);
-    columns.iter().for_each(|at| _ = write!(text, " {at} |"));
+    for at in &columns {
+        let _ = write!(text, " {at} |");
+    }
     text += if caption.order { " order |\n| --- |" } else { "\n| --- |" };
     text += &" --- |".repeat(columns.len() + usize::from(caption.order));
     for (name, row) in rows(figures) {
@@ -285,7 +287,7 @@ pub fn table(figures: &[Figure], caption: &Caption) -> String {
             let _ = write!(text, " {cell} |");
         }
         if caption.order {
-            let _ = write!(text, " {:.2} |", order(&row));
+            let _ = if row.len() > 1 { write!(text, " {:.2} |", order(&row)) } else { write!(text, " – |") };
         }
     }
     let _ = write!(text, "\n\n{}", caption.value);

@@ -15,10 +15,21 @@ use crate::{
     sigma::{at_least_zero, positive},
 };
 
+/// A normal distribution, and how much of a set it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Component {
+    /// In proportion to those of the others.
+    pub weight: f64,
+    /// Its mean, one or two coordinates.
+    pub place: Vec<f64>,
+    /// The standard deviation of each coordinate.
+    pub deviation: f64,
+}
+
 /// A set as the mixture of normal distributions that it is.
-pub trait PointSet {
-    /// Weight, place and standard deviation of each component; all places have as many coordinates, one or two.
-    fn components(&self) -> Result<Vec<(f64, Vec<f64>, f64)>, Error>;
+pub trait PointSet: std::fmt::Debug {
+    /// All of them, in as many dimensions.
+    fn components(&self) -> Result<Vec<Component>, Error>;
 }
 
 one_of! {
@@ -35,9 +46,11 @@ pub struct Line {
 }
 
 impl PointSet for Line {
-    fn components(&self) -> Result<Vec<(f64, Vec<f64>, f64)>, Error> {
+    fn components(&self) -> Result<Vec<Component>, Error> {
         let component = |[weight, mean, deviation]: &[f64; 3]| {
-            Ok((positive("every weight", *weight)?, vec![*mean], at_least_zero("every deviation", *deviation)?))
+            let (weight, deviation) =
+                (positive("every weight", *weight)?, at_least_zero("every deviation", *deviation)?);
+            Ok(Component { weight, place: vec![*mean], deviation })
         };
         self.components.iter().map(component).collect()
     }
@@ -60,10 +73,11 @@ impl Default for EightGaussians {
 }
 
 impl PointSet for EightGaussians {
-    fn components(&self) -> Result<Vec<(f64, Vec<f64>, f64)>, Error> {
+    fn components(&self) -> Result<Vec<Component>, Error> {
         let deviation = positive("deviation", self.deviation)?;
         let place = |i: u32| self.radius * (TAU * f64::from(i) / 8.0).cos();
-        Ok((0..8).map(|i| (1.0, vec![place(i), place(i + 6)], deviation)).collect())
+        let component = |i| Component { weight: 1.0, place: vec![place(i), place(i + 6)], deviation };
+        Ok((0..8).map(component).collect())
     }
 }
 
@@ -88,11 +102,12 @@ macro_rules! curve {
 
         impl $name {
             /// Places at u = 0 … 1, each as likely as the others.
-            fn along(&self, place: impl Fn(f64) -> [f64; 2]) -> Result<Vec<(f64, Vec<f64>, f64)>, Error> {
+            fn along(&self, place: impl Fn(f64) -> [f64; 2]) -> Result<Vec<Component>, Error> {
                 let (deviation, points) =
                     (positive("deviation", self.deviation)?, crate::schedule::count("points", self.points)?);
                 let u = |i: usize| (i as f64 + 0.5) / points as f64;
-                Ok((0..points).map(|i| (1.0, place(u(i)).to_vec(), deviation)).collect())
+                let component = |i| Component { weight: 1.0, place: place(u(i)).to_vec(), deviation };
+                Ok((0..points).map(component).collect())
             }
         }
     };
@@ -104,7 +119,7 @@ curve! {
 }
 
 impl PointSet for SwissRoll {
-    fn components(&self) -> Result<Vec<(f64, Vec<f64>, f64)>, Error> {
+    fn components(&self) -> Result<Vec<Component>, Error> {
         self.along(|u| {
             let angle = 1.5 * PI * (1.0 + 2.0 * u);
             [angle * angle.cos() / 10.0, angle * angle.sin() / 10.0]
@@ -118,7 +133,7 @@ curve! {
 }
 
 impl PointSet for Moons {
-    fn components(&self) -> Result<Vec<(f64, Vec<f64>, f64)>, Error> {
+    fn components(&self) -> Result<Vec<Component>, Error> {
         self.along(|u| match 2.0 * u {
             first if first < 1.0 => [(PI * first).cos() - 0.5, (PI * first).sin() - 0.25],
             second => [0.5 - (PI * (second - 1.0)).cos(), 0.25 - (PI * (second - 1.0)).sin()],
@@ -132,28 +147,26 @@ const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
 /// The exact denoiser of a set, whose points are images of one row.
 pub fn denoiser(set: &dyn PointSet) -> Result<Mixture, Error> {
     let components = set.components()?;
-    let column = |of: &dyn Fn(&(f64, Vec<f64>, f64)) -> f64| {
-        Tensor::from_slice(&components.iter().map(of).collect::<Vec<f64>>())
-    };
-    let places: Vec<f64> = components.iter().flat_map(|(_, place, _)| place.iter().copied()).collect();
+    let column = |of: fn(&Component) -> f64| Tensor::from_slice(&components.iter().map(of).collect::<Vec<f64>>());
+    let places: Vec<f64> = components.iter().flat_map(|component| component.place.iter().copied()).collect();
     let places = Tensor::from_slice(&places).reshape([components.len() as i64, 1, 1, -1]);
-    Mixture::new(&column(&|c| c.0), &places, &column(&|c| c.2 * c.2))
+    Mixture::new(&column(|c| c.weight), &places, &column(|c| c.deviation * c.deviation))
 }
 
 /// `count` points of a set, `[count, 1, 1, dimensions]`: the same for the same seed.
 pub fn draw(set: &dyn PointSet, count: usize, seed: u64) -> Result<Tensor, Error> {
     let components = set.components()?;
-    let total: f64 = components.iter().map(|component| component.0).sum();
+    let total: f64 = components.iter().map(|component| component.weight).sum();
     let mut uniform = stream::uniform(seed, 0, CHOICE);
     let mut normal = stream::normal(seed, 0, SPREAD);
     let mut values = Vec::new();
     for _ in 0..count {
         let mut left = total * uniform.next().unwrap_or(1.0);
         let chosen = components.iter().find(|component| {
-            left -= component.0;
+            left -= component.weight;
             left <= 0.0
         });
-        let (_, place, deviation) = chosen.unwrap_or(&components[components.len() - 1]);
+        let Component { place, deviation, .. } = chosen.unwrap_or(&components[components.len() - 1]);
         values.extend(place.iter().zip(&mut normal).map(|(x, n)| x + deviation * n));
     }
     Ok(Tensor::from_slice(&values).reshape([count as i64, 1, 1, -1]))
@@ -176,12 +189,11 @@ const DIRECTIONS: i64 = 64;
 /// over 64 directions [Bonneel et al. 2015].
 pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
     let (a, b) = (a.flatten(1, -1), b.flatten(1, -1));
-    let directions = match a.size()[1] {
-        1 => Tensor::ones([1, 1], OPTIONS),
-        _ => {
-            let angle = Tensor::arange(DIRECTIONS, OPTIONS) * (PI / DIRECTIONS as f64);
-            Tensor::stack(&[angle.cos(), angle.sin()], 0)
-        }
+    let angle = Tensor::arange(DIRECTIONS, OPTIONS) * (PI / DIRECTIONS as f64);
+    let directions = if a.size()[1] == 1 {
+        angle.ones_like().narrow(0, 0, 1).unsqueeze(0)
+    } else {
+        Tensor::stack(&[angle.cos(), angle.sin()], 0)
     };
     let sorted = |x: &Tensor| x.matmul(&directions).sort(0, false).0;
     (sorted(&a) - sorted(&b)).square().mean(Kind::Double).double_value(&[]).sqrt()

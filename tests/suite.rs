@@ -5,6 +5,7 @@ mod checkpoints;
 mod cli;
 mod common;
 mod exact;
+mod experiments;
 mod gaussian_walks;
 mod guidance;
 mod hostile;
