@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::{
     Error,
@@ -20,11 +20,11 @@ use crate::{
     sheet::{self, Series},
     sigma::Sigmas,
     solvers::{Rk45, Solver},
+    yaml,
 };
 
 /// What an experiment's file may state.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AnyExperiment {
     /// See [`Distance`].
     Distance(Distance),
@@ -32,7 +32,30 @@ pub enum AnyExperiment {
     Points(Points),
 }
 
+/// Which of them.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// See [`Distance`].
+    Distance,
+    /// See [`Points`].
+    Points,
+}
+
 impl AnyExperiment {
+    /// The experiment in the file at `path`.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        // In two readings: a slip is then told with its line, which one reading of a tagged enum has forgotten.
+        #[derive(Deserialize)]
+        struct Which {
+            kind: Kind,
+        }
+        Ok(match yaml::read::<Which>(path)?.kind {
+            Kind::Distance => Self::Distance(yaml::read(path)?),
+            Kind::Points => Self::Points(yaml::read(path)?),
+        })
+    }
+
     /// What it asks.
     pub fn about(&self) -> &str {
         match self {
@@ -61,12 +84,13 @@ impl Method {
     /// The method with the most levels whose evaluations do not exceed `budget`, and how many that are; none if even one
     /// level takes more, or if the state decides.
     pub fn within(&self, budget: usize, range: (f64, f64)) -> Option<(Plan, usize)> {
-        let spent = |steps: usize| {
-            let plan = self.plan(steps);
-            let scheme = plan.course(range, f64::INFINITY).ok()?.scheme;
-            (!scheme.is_adaptive() && scheme.evaluations() <= budget).then(|| (plan, scheme.evaluations()))
-        };
-        (1..=budget).rev().find_map(spent)
+        let scheme = |steps: usize| Some(self.plan(steps).course(range, f64::INFINITY).ok()?.scheme);
+        if scheme(2).is_some_and(|scheme| scheme.is_adaptive()) {
+            return None;
+        }
+        let spent = |steps: usize| scheme(steps).map(|scheme| (steps, scheme.evaluations()));
+        let (steps, evaluations) = (1..=budget).rev().filter_map(spent).find(|(_, spent)| *spent <= budget)?;
+        Some((self.plan(steps), evaluations))
     }
 
     fn plan(&self, steps: usize) -> Plan {
@@ -78,6 +102,8 @@ impl Method {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Distance {
+    /// [`Kind::Distance`].
+    pub kind: Kind,
     /// What is asked.
     pub about: String,
     /// MODEL.
@@ -103,6 +129,8 @@ pub struct Distance {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Points {
+    /// [`Kind::Points`].
+    pub kind: Kind,
     /// What is asked.
     pub about: String,
     /// The set.
@@ -211,7 +239,7 @@ impl Points {
             Measure::Path => {
                 let whole = Sigmas::new(vec![sigmas.max(), sigmas.min()])?;
                 let flow = Rk45 { absolute: 1e-9, relative: 1e-9 }.scheme(&whole)?;
-                (ends - end(flow, exact)).square().mean(Kind::Double).double_value(&[]).sqrt()
+                (ends - end(flow, exact)).square().mean(tch::Kind::Double).double_value(&[]).sqrt()
             }
         };
         let name = &method.name;

@@ -770,7 +770,7 @@ fn every_experiment_file_can_be_read() {
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("train-")) {
             tweedie::yaml::read::<tweedie::train::Training>(&path).unwrap_or_else(|e| panic!("{e}"));
         } else if path.extension().is_some_and(|extension| extension == "yaml") {
-            tweedie::yaml::read::<tweedie::experiment::AnyExperiment>(&path).unwrap_or_else(|e| panic!("{e}"));
+            tweedie::experiment::AnyExperiment::read(&path).unwrap_or_else(|e| panic!("{e}"));
         }
     }
     assert!(Path::new("experiments/train-fashion-mnist.yaml").exists());

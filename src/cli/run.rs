@@ -11,7 +11,6 @@ use tweedie::{
     features::Features,
     metrics::frechet,
     plan::Plan,
-    yaml,
 };
 
 use super::{Common, not_interrupted, sample::Sample};
@@ -39,7 +38,7 @@ pub struct Run {
 
 impl Run {
     pub fn run(&self) -> Result<()> {
-        let experiment: AnyExperiment = yaml::read(&self.experiment)?;
+        let experiment = AnyExperiment::read(&self.experiment)?;
         let name = self.experiment.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let (figures, floor) = match &experiment {
             AnyExperiment::Distance(distance) => self.distances(distance, &name)?,
