@@ -107,7 +107,7 @@ fn print(common: &Common, title: &str, rows: &[Row]) -> Result<()> {
     let mut out = io::stdout();
     writeln!(out, "{title}")?;
     for (name, what, source) in rows {
-        writeln!(out, "  {name:<24}{what:<52}{source}")?;
+        writeln!(out, "  {name:<24}{what:<54}{source}")?;
     }
     Ok(())
 }
