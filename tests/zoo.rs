@@ -312,3 +312,22 @@ fn what_the_command_line_sets_must_be_in_the_card_and_make_sense() {
     let model = open(&path, &["network.heads={count: 2}", "prediction=v", "image=[3, 64, 64]"]).unwrap();
     assert_eq!(model.card.image, [3, 64, 64]);
 }
+
+/// Weights that are used as they lie in a file are there as long as somebody holds them, and may be written to.
+#[test]
+fn weights_outlive_their_model_and_its_file() {
+    let place = TempDir::new().unwrap();
+    let path = place.path().join("model.pt");
+    fs::copy(Path::new(ZOO).join("guided-diffusion/model.pt"), &path).unwrap();
+    let before = fs::read(&path).unwrap();
+    let open = || open(&path, &["heads={width: 16}"]).unwrap_or_else(|e| panic!("{e}"));
+    let (model, other) = (open(), open());
+    let held: Vec<Tensor> = model.parameters.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+    let copied: Vec<Tensor> = held.iter().map(Tensor::copy).collect();
+    let _ = tch::no_grad(|| other.parameters[0].1.shallow_clone().fill_(3.0));
+    assert!(held == copied, "what is written into one model is its own");
+    assert!(fs::read(&path).unwrap() == before, "and not the file's");
+    drop(model);
+    fs::remove_file(&path).unwrap();
+    assert!(held == copied);
+}

@@ -167,7 +167,7 @@ impl Recognised {
             if uses.is_empty() {
                 return Ok(Vec::new());
             }
-            let tensor = file.load(theirs)?;
+            let tensor = file.load_as(theirs, kind)?;
             let used = uses.into_iter().map(|(ours, change)| {
                 let tensor = placed(&ours, &change.apply(&tensor)?, device, kind);
                 Ok((ours, tensor))

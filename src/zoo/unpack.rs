@@ -107,6 +107,17 @@ impl Contents {
         Ok(Tensor::f_zeros([1], (Kind::Float, tch::Device::Cpu))?.f_expand(shape, false)?)
     }
 
+    /// The same where the network computes in `kind`: as it lies in the file, if it can be.
+    pub fn load_as(&self, name: &str, kind: Kind) -> Result<Tensor, Error> {
+        if let Some((source, stored)) = self.places.get(name)
+            && stored.kind == kind
+            && let Some(view) = self.sources[*source].view(stored)?
+        {
+            return Ok(view);
+        }
+        self.load(name)
+    }
+
     /// The numbers of a tensor, if the file holds it.
     pub fn numbers(&self, name: &str) -> Option<Vec<f64>> {
         let (source, stored) = self.places.get(name)?;
