@@ -279,7 +279,7 @@ pub struct Caption<'a> {
     pub columns: &'a str,
     /// What the figures are.
     pub value: &'a str,
-    /// The best that can be.
+    /// The figure of as many of the set itself.
     pub floor: Option<f64>,
     /// Whether the order of convergence is a column.
     pub order: bool,
@@ -318,9 +318,9 @@ pub fn table(figures: &[Figure], caption: &Caption) -> String {
             let _ = if row.len() > 1 { write!(text, " {:.2} |", order(&row)) } else { write!(text, " – |") };
         }
     }
-    let _ = write!(text, "\n\n{}", caption.value);
+    let _ = write!(text, "\n\n{}.", caption.value);
     if let Some(floor) = caption.floor {
-        let _ = write!(text, " The best that can be expected: {}.", number(floor));
+        let _ = write!(text, " As many of the set itself: {}.", number(floor));
     }
     text + "\n"
 }

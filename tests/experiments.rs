@@ -142,10 +142,10 @@ fn tables_have_a_row_for_each_method_and_say_what_is_missing() {
     let figure =
         |method: &str, at, value, spread| Figure { method: method.to_owned(), at, value, spread, evaluations: at };
     let figures = [figure("a", 5, 12.345, Some(0.1)), figure("a", 10, 3.0864, None), figure("b", 10, 4.2e-5, None)];
-    let caption = Caption { title: "t", columns: "evaluations", value: "A distance.", floor: Some(0.5), order: true };
+    let caption = Caption { title: "t", columns: "evaluations", value: "A distance", floor: Some(0.5), order: true };
     let text = table(&figures, &caption);
     let wanted = "| evaluations | 5 | 10 | order |\n| --- | --- | --- | --- |\n| a | 12.3 ± 0.100 | 3.09 | 2.00 |\n\
-                  | b | – | 4.20e-5 | – |\n\nA distance. The best that can be expected: 0.500.\n";
+                  | b | – | 4.20e-5 | – |\n\nA distance. As many of the set itself: 0.500.\n";
     assert_eq!(text, wanted);
     assert_eq!(mean_and_spread(&[1.0, 3.0]), (2.0, Some(2f64.sqrt())));
     assert_eq!(mean_and_spread(&[4.0]), (4.0, None));
