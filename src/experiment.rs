@@ -78,6 +78,9 @@ pub struct Method {
     /// The process from whose prior points start, and in whose frame scores err; x = N(0, σ²) and the σ frame without.
     #[serde(default)]
     pub sde: Option<AnySde>,
+    /// The most evaluations for an image, if this row's columns are others than the experiment's.
+    #[serde(default)]
+    pub evaluations: Option<Vec<usize>>,
 }
 
 impl Method {

@@ -85,7 +85,7 @@ fn scores_err_in_the_frame_of_their_process() {
 
 fn method(name: &str, sampler: AnySampler) -> Method {
     let schedule = AnySchedule::Karras(Karras { rho: 7.0, max: None, min: None });
-    Method { name: name.to_owned(), sampler, schedule, sde: None }
+    Method { name: name.to_owned(), sampler, schedule, sde: None, evaluations: None }
 }
 
 /// Along paths the orders of the table are the solvers' own; from the prior the distance falls to that of another draw.

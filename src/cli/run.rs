@@ -75,7 +75,7 @@ impl Run {
         };
         let mut figures = Vec::new();
         for method in &distance.methods {
-            for &budget in &distance.evaluations {
+            for &budget in method.evaluations.as_ref().unwrap_or(&distance.evaluations) {
                 not_interrupted()?;
                 let Some((plan, evaluations)) = method.within(budget, model.range()) else { continue };
                 let out = self.out.join(name).join(folder(&method.name)).join(budget.to_string());
