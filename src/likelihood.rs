@@ -5,7 +5,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::{Error, denoiser::Score, operators::LinearOperator};
+use crate::{
+    Error,
+    denoiser::Score,
+    operators::{LinearOperator, Operator},
+};
 
 /// log f(y | x), through its gradient.
 pub trait Likelihood {
@@ -30,7 +34,7 @@ pub enum StepLimit {
 /// y = A x + e with e ~ N(0, η² I).
 #[derive(Debug)]
 pub struct GaussianLikelihood {
-    pub(crate) operator: Box<dyn LinearOperator>,
+    pub(crate) operator: Operator,
     pub(crate) measurement: Tensor,
     pub(crate) eta: f64,
     limit: StepLimit,
@@ -41,18 +45,23 @@ impl GaussianLikelihood {
     ///
     /// `measurement` is `[1, …]`, one for the whole batch, or `[batch, …]`, one for each image. It must be what
     /// `operator` makes of images of `shape` = `[channels, height, width]`, on the same device and of the same kind.
-    pub fn new(
-        operator: Box<dyn LinearOperator>,
-        measurement: Tensor,
-        eta: f64,
-        shape: [i64; 3],
-    ) -> Result<Self, Error> {
+    pub fn new(operator: impl Into<Operator>, measurement: Tensor, eta: f64, shape: [i64; 3]) -> Result<Self, Error> {
         if !eta.is_finite() || eta <= 0.0 {
             return Err(Error::parameter("the noise level η of the measurement", "positive", eta));
         }
-        same_shape(operator.as_ref(), &measurement, shape)?;
+        let operator = operator.into();
+        same_shape(&operator, &measurement, shape)?;
         finite(&measurement)?;
         Ok(Self { operator, measurement, eta, limit: StepLimit::default() })
+    }
+
+    /// The parts, for what is only known to do with linear maps; an error that says so of `method` for others.
+    pub fn linear(&self, method: &'static str) -> Result<LinearGaussian<'_>, Error> {
+        let Self { operator, measurement, eta, .. } = self;
+        match operator.linear() {
+            Some(operator) => Ok(LinearGaussian { operator, measurement, eta: *eta }),
+            None => Err(Error::parameter(method, "used with a linear task", "asked for another")),
+        }
     }
 
     /// The same likelihood with steps limited in another way.
@@ -62,12 +71,19 @@ impl GaussianLikelihood {
     }
 }
 
+/// y = A x + e with a linear A.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearGaussian<'a> {
+    /// A.
+    pub operator: &'a dyn LinearOperator,
+    /// y, one for the whole batch or one for each image.
+    pub measurement: &'a Tensor,
+    /// η, in data units.
+    pub eta: f64,
+}
+
 /// An error unless `measurement` has the shape of `operator`'s results.
-fn same_shape(
-    operator: &dyn LinearOperator,
-    measurement: &Tensor,
-    [channels, height, width]: [i64; 3],
-) -> Result<(), Error> {
+fn same_shape(operator: &Operator, measurement: &Tensor, [channels, height, width]: [i64; 3]) -> Result<(), Error> {
     let like = (measurement.kind(), measurement.device());
     let want = operator.apply(&Tensor::zeros([1, channels, height, width], like)).size();
     let got = measurement.size();
@@ -88,10 +104,9 @@ fn finite(measurement: &Tensor) -> Result<(), Error> {
 }
 
 impl Likelihood for GaussianLikelihood {
-    /// Aᵀ (y − A x) / η².
+    /// Aᵀ (y − A x) / η², with the Jacobian's transpose where A is not linear.
     fn score(&self, x: &Tensor) -> Tensor {
-        let residual = &self.measurement - self.operator.apply(x);
-        self.operator.adjoint(&residual) / (self.eta * self.eta)
+        self.operator.pull(x, |seen| &self.measurement - seen) / (self.eta * self.eta)
     }
 
     fn step_limit(&self) -> f64 {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use crate::{denoiser::Denoiser, likelihood::GaussianLikelihood};
+use crate::{denoiser::Denoiser, likelihood::LinearGaussian, operators::dot};
 
 /// What a measurement y = A X + η e makes of a denoiser [Rozet et al. 2024, MMPS].
 ///
@@ -26,7 +26,7 @@ pub struct MomentMatching<'a> {
     /// Of the images.
     pub prior: &'a dyn Denoiser,
     /// Of the measurement.
-    pub likelihood: &'a GaussianLikelihood,
+    pub likelihood: LinearGaussian<'a>,
     /// Of the solver, at least 1.
     pub iterations: usize,
 }
@@ -43,7 +43,7 @@ impl Denoiser for MomentMatching<'_> {
     }
 
     fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
-        let GaussianLikelihood { operator, measurement, eta, .. } = self.likelihood;
+        let LinearGaussian { operator, measurement, eta } = self.likelihood;
         let leaf = x.detach().set_requires_grad(true);
         let graph = tch::with_grad(|| self.prior.residual(&leaf, sigma));
         let residual = graph.detach();
@@ -81,10 +81,4 @@ fn conjugate_residuals(apply: &dyn Fn(&Tensor) -> Tensor, right: Tensor, iterati
         directions.push((direction, image));
     }
     solution
-}
-
-/// ⟨a, b⟩ for each image of a batch, in a shape that multiplies them.
-fn dot(a: &Tensor, b: &Tensor) -> Tensor {
-    let rest: Vec<i64> = (1..a.dim() as i64).collect();
-    (a * b).sum_dim_intlist(rest.as_slice(), true, None::<Kind>)
 }

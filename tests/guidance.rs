@@ -186,8 +186,9 @@ fn matched_moments_follow_a_guided_denoiser() {
         let operator: Box<dyn LinearOperator> = Box::new(Identity {});
         GaussianLikelihood::new(operator, measurement.shallow_clone(), eta, [1, 1, 2]).unwrap()
     };
-    let posterior =
-        |prior: &dyn Denoiser| MomentMatching { prior, likelihood: &likelihood(), iterations: 2 }.denoise(&x, sigma);
+    let posterior = |prior: &dyn Denoiser| {
+        MomentMatching { prior, likelihood: likelihood().linear("mmps").unwrap(), iterations: 2 }.denoise(&x, sigma)
+    };
     let w = 0.5;
     let jacobian = |j: usize| VARIANCES[j] / (VARIANCES[j] + sigma * sigma);
     let steep = (jacobian(0) + (1.0 + w) * (jacobian(1) - jacobian(0))) * sigma * sigma;
@@ -280,8 +281,9 @@ fn matched_moments_follow_a_traced_classifier() {
     for sigma in [2.0, 0.9, 0.5, 0.3] {
         let operator: Box<dyn LinearOperator> = Box::new(Identity {});
         let likelihood = &GaussianLikelihood::new(operator, &x * 0.5 + 0.2, 0.3, [1, 1, 2]).unwrap();
-        let [one, other] = [&guided as &dyn Denoiser, &class]
-            .map(|prior| MomentMatching { prior, likelihood, iterations: 2 }.denoise(&x, sigma));
+        let [one, other] = [&guided as &dyn Denoiser, &class].map(|prior| {
+            MomentMatching { prior, likelihood: likelihood.linear("mmps").unwrap(), iterations: 2 }.denoise(&x, sigma)
+        });
         // f32: second derivatives that cancel.
         assert!(largest(&(one - other)) < 1e-4, "at {sigma}");
     }

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 use tweedie::operators::{
     AnyTask, Blur, Boundary, DeblurGaussian, DeblurMotion, Inpaint, InpaintBox, InpaintRandom, LinearOperator,
-    SuperResolution, Task,
+    Operator, SuperResolution, Task,
 };
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
@@ -50,7 +50,14 @@ fn task(json: &str) -> AnyTask {
 }
 
 fn build(json: &str, shape: [i64; 3], kind: Kind) -> Box<dyn LinearOperator> {
-    task(json).get().operator(shape, 7, Device::Cpu, kind).unwrap()
+    linear(task(json).get().operator(shape, 7, Device::Cpu, kind).unwrap())
+}
+
+fn linear(operator: Operator) -> Box<dyn LinearOperator> {
+    match operator {
+        Operator::Linear(linear) => linear,
+        Operator::Nonlinear(other) => panic!("{other:?} is not linear"),
+    }
 }
 
 fn normal(size: &[i64], seed: i64) -> Tensor {
@@ -169,6 +176,66 @@ fn the_adjoint_is_the_gradient_that_autograd_finds() {
     }
 }
 
+/// ‖a − b‖ over coordinates that may be complex.
+fn apart(a: &Tensor, b: &Tensor) -> f64 {
+    largest(&(a - b).abs())
+}
+
+#[test]
+fn singular_vectors_turn_the_operator_into_a_multiplication() {
+    let mut decomposed = 0;
+    for Case { name, shape, operator } in cases() {
+        let Some(svd) = operator.svd() else { continue };
+        decomposed += 1;
+        let x = batch(shape, 2, 11);
+        let (c, s) = (svd.coordinates(&x), svd.singular(Kind::Double));
+        assert!(largest(&(svd.image(&c) - &x)) < ROUNDING, "{name}: V Vᵀ = I");
+        assert!(number(&s.min()) >= 0.0, "{name}");
+        let normal = svd.coordinates(&operator.adjoint(&operator.apply(&x)));
+        assert!(apart(&normal, &(&c * s.square())) < ROUNDING, "{name}: Vᵀ AᵀA = s² Vᵀ");
+        let seen = s.gt(LANCZOS);
+        assert!(
+            apart(&(svd.measured(&operator.apply(&x)) * &seen), &(&c * &s * &seen)) < ROUNDING,
+            "{name}: Uᵀ A = s Vᵀ"
+        );
+    }
+    assert!(decomposed > 40, "{decomposed}");
+}
+
+/// Conjugate gradients end when the error has fallen a million times.
+const CONJUGATE: f64 = 1e-5;
+
+#[test]
+fn regularised_systems_are_solved() {
+    for Case { name, shape, operator } in cases() {
+        let right = batch(shape, 2, 12);
+        for weight in [0.01, 1.0, 100.0] {
+            let x = operator.regularised(&right, weight);
+            let gap = largest(&(operator.adjoint(&operator.apply(&x)) + &x * weight - &right));
+            let most = if operator.svd().is_some() { ROUNDING } else { CONJUGATE };
+            assert!(gap < most, "{name}, weight {weight}: {gap:e}");
+        }
+    }
+}
+
+#[test]
+fn the_pseudo_inverse_is_that_of_the_matrix() {
+    for Case { name, shape, operator } in cases() {
+        let matrix = columns(&*operator, shape);
+        let x = batch(shape, 1, 13);
+        let y = operator.apply(&x);
+        let expected = matrix.linalg_pinv(1e-6, false).matmul(&y.flatten(0, -1));
+        let ours = operator.pseudo_inverse(&y);
+        if operator.svd().is_some() {
+            // Of a blur whose smallest s is 1e-4 of the largest, rounding comes back 1e4 times as large.
+            assert!(largest(&(ours.flatten(0, -1) - expected)) < 1e-6, "{name}");
+        } else {
+            let gap = largest(&(operator.apply(&ours) - &y)) / largest(&y);
+            assert!(gap < 0.02, "{name}: what is nearly hidden is left at 0, and the rest fits: {gap:e}");
+        }
+    }
+}
+
 #[test]
 fn each_image_of_a_batch_is_treated_alone() {
     for Case { name, shape, operator } in cases() {
@@ -255,7 +322,7 @@ fn the_gaussian_blur_is_a_convolution_with_a_gaussian() {
     let x = batch(shape, 1, 9);
     for boundary in BOUNDARIES {
         let config = DeblurGaussian { std: Some(1.4), size: Some(9), boundary };
-        let operator = config.operator(shape, 0, Device::Cpu, Kind::Double).unwrap();
+        let operator = linear(config.operator(shape, 0, Device::Cpu, Kind::Double).unwrap());
         let expected = convolved(&gaussian(9, 1.4), &x, boundary);
         assert!(largest(&(operator.apply(&x) - expected)) < ROUNDING, "{boundary:?}");
         // The same by Fourier transforms, with the norm by another route.
@@ -333,7 +400,7 @@ fn the_trace_follows_the_seed_unless_it_is_fixed() {
 fn the_norm_of_a_larger_blur_lies_between_its_bounds() {
     for boundary in [Boundary::Reflect, Boundary::Circular] {
         let task = DeblurMotion { boundary, ..DeblurMotion::default() };
-        let operator = task.operator([1, 64, 64], 3, Device::Cpu, Kind::Double).unwrap();
+        let operator = linear(task.operator([1, 64, 64], 3, Device::Cpu, Kind::Double).unwrap());
         let most = number(&operator.adjoint(&Tensor::ones([1, 1, 64, 64], F64)).max());
         let norm = operator.norm_squared();
         assert!(norm > 1.0 - LANCZOS && norm < most + LANCZOS, "{boundary:?}: {norm} of at most {most}");

@@ -9,7 +9,7 @@ use tweedie::{
     likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
     moments::MomentMatching,
     noise::{Noise, Seeded},
-    operators::{AnyTask, LinearOperator},
+    operators::{AnyTask, LinearOperator, Operator},
     samplers::{Consistent, Ramp, Sampler, Simplified, VeAncestral},
     schedule::{Geometric, Schedule},
     walk::{self, Moments, Step, Walk},
@@ -100,7 +100,10 @@ fn dense() -> Box<dyn LinearOperator> {
 
 fn task(json: &str) -> Box<dyn LinearOperator> {
     let task: AnyTask = serde_json::from_str(json).unwrap();
-    task.get().operator(SHAPE, 7, Device::Cpu, Kind::Double).unwrap()
+    match task.get().operator(SHAPE, 7, Device::Cpu, Kind::Double).unwrap() {
+        Operator::Linear(linear) => linear,
+        Operator::Nonlinear(other) => panic!("{other:?} is not linear"),
+    }
 }
 
 /// A, column by column, `[measurements, pixels]`.
@@ -312,7 +315,7 @@ fn the_annealed_likelihood_is_as_broad_as_the_noise_of_the_level() {
     let y = measure(&operator, &prior, eta);
     let (x, _) = particles(2);
     let pull = operator.adjoint(&(&y - operator.apply(&x)));
-    let likelihood = GaussianLikelihood::new(Box::new(operator), y, eta, SHAPE).unwrap();
+    let likelihood = GaussianLikelihood::new(operator, y, eta, SHAPE).unwrap();
     let annealed = Annealed { prior: &prior, likelihood: &likelihood };
     let exact = Posterior { prior: &prior, likelihood: &likelihood };
     for sigma in [5.0, 0.3, eta / 3.0, 0.01] {
@@ -345,7 +348,8 @@ fn matched_moments_are_the_exact_conditional_mean_of_gaussian_images() {
         let (x, _) = particles(3);
         for sigma in [0.05, 0.4, 3.0] {
             let error = |iterations| {
-                let denoiser = MomentMatching { prior: &prior, likelihood: &likelihood, iterations };
+                let denoiser =
+                    MomentMatching { prior: &prior, likelihood: likelihood.linear("mmps").unwrap(), iterations };
                 largest(&(denoiser.denoise(&x, sigma) - informed(&problem, &x, sigma)))
             };
             let errors = [1, 4, 10].map(error);
@@ -363,7 +367,7 @@ fn a_walk_with_matched_moments_converges_to_the_posterior() {
     let y = measure(&*operator, &prior, eta);
     let problem = problem(&prior, &*operator, &y, eta);
     let likelihood = GaussianLikelihood::new(operator, y, eta, SHAPE).unwrap();
-    let denoiser = MomentMatching { prior: &prior, likelihood: &likelihood, iterations: 8 };
+    let denoiser = MomentMatching { prior: &prior, likelihood: likelihood.linear("mmps").unwrap(), iterations: 8 };
     let images = |x: &Tensor| x.view([-1, SHAPE[0], SHAPE[1], SHAPE[2]]);
     let after = |levels| {
         let sigmas = Geometric { max: Some(50.0), min: Some(1e-3) }.sigmas(levels, (0.0, 0.0)).unwrap();
@@ -461,8 +465,8 @@ fn a_measurement_that_says_nothing_leaves_the_unconditional_walk() {
     let walk = short(f64::INFINITY);
     let free = follow(&walk, x.shallow_clone(), &prior, &noise).last().unwrap();
     let y = Tensor::ones([1, N], F64);
-    let blind = GaussianLikelihood::new(Box::new(Dense(Tensor::zeros([N, N], F64))), y.shallow_clone(), 0.1, SHAPE);
-    let noisy = GaussianLikelihood::new(Box::new(Dense(eye())), y, 1e9, SHAPE);
+    let blind = GaussianLikelihood::new(Dense(Tensor::zeros([N, N], F64)), y.shallow_clone(), 0.1, SHAPE);
+    let noisy = GaussianLikelihood::new(Dense(eye()), y, 1e9, SHAPE);
     for likelihood in [blind.unwrap(), noisy.unwrap()] {
         let posterior = Posterior { prior: &prior, likelihood: &likelihood };
         assert_eq!(walk.clone().capped(posterior.step_limit()), walk, "nothing caps the steps");
@@ -556,7 +560,7 @@ fn steps_limited_by_the_norm_converge_where_the_papers_overshoot() {
     let after = |limit| {
         let operator = Dense(eye() * 3.0);
         let y = measure(&operator, &prior, 0.2);
-        let likelihood = GaussianLikelihood::new(Box::new(operator), y, 0.2, SHAPE).unwrap().with_limit(limit);
+        let likelihood = GaussianLikelihood::new(operator, y, 0.2, SHAPE).unwrap().with_limit(limit);
         let posterior = Posterior { prior: &prior, likelihood: &likelihood };
         let (x, noise) = particles(1);
         largest(&follow(&short(posterior.step_limit()), x, &posterior, &noise).last().unwrap())

@@ -22,7 +22,7 @@ use tweedie::{
     metrics::psnr,
     moments::MomentMatching,
     noise::{Noise, Seeded},
-    operators::{AnyTask, Blur, Boundary, Inpaint, LinearOperator},
+    operators::{AnyTask, Blur, Boundary, Inpaint, LinearOperator, Operator},
     plan::{Course, Plan},
     scheme::Scheme,
     sheet,
@@ -125,9 +125,15 @@ struct Problem {
     truth: Option<Tensor>,
     /// `[count, …]`.
     measurement: Tensor,
-    operator: Box<dyn LinearOperator>,
+    operator: Operator,
     /// η in data units.
     eta: f64,
+}
+
+impl Problem {
+    fn linear(&self) -> Result<&dyn LinearOperator> {
+        self.operator.linear().context("--baseline: the linear estimate is for linear tasks")
+    }
 }
 
 /// A block of samples, ready for a thread of its own.
@@ -151,7 +157,10 @@ impl Restoring<'_> {
     fn with<T>(&self, act: impl FnOnce(&dyn Score) -> T) -> T {
         let Self { prior, likelihood, iterations, .. } = self;
         match self.method {
-            Method::Mmps => act(&MomentMatching { prior, likelihood, iterations: *iterations }),
+            Method::Mmps => match likelihood.linear("mmps") {
+                Ok(likelihood) => act(&MomentMatching { prior, likelihood, iterations: *iterations }),
+                Err(_) => act(prior),
+            },
             Method::Annealed => act(&Annealed { prior, likelihood: *likelihood }),
             Method::Walk => act(&Posterior { prior, likelihood: *likelihood }),
         }
@@ -274,17 +283,17 @@ impl Restore {
         Ok(Problem { names, truth: Some(truth), measurement, operator, eta })
     }
 
-    fn operator(&self, model: &Model, device: Device) -> Result<Box<dyn LinearOperator>> {
+    fn operator(&self, model: &Model, device: Device) -> Result<Operator> {
         let (shape, kind) = (model.card.image, Kind::Float);
         if let Some(path) = &self.mask {
             let mask = images::read(path, 1)?.get(0).ge(128).to_kind(kind).to_device(device);
             let inpaint = Inpaint::new(&mask, shape).with_context(|| path.display().to_string())?;
-            return Ok(Box::new(inpaint));
+            return Ok(inpaint.into());
         }
         if let Some(path) = &self.kernel {
             let blur = Blur::new(&kernel(path)?, shape, Boundary::Reflect, device, kind)
                 .with_context(|| path.display().to_string())?;
-            return Ok(Box::new(blur));
+            return Ok(blur.into());
         }
         let task: AnyTask = choice(self.task.as_deref().unwrap_or_default(), "--task")?;
         Ok(task.get().operator(shape, self.common.seed, device, kind)?)
@@ -451,8 +460,7 @@ impl Restore {
         let data = data(text, problem.measurement.size()[1], "--baseline")?.load()?;
         let all: Vec<usize> = (0..data.count()).collect();
         let prior = Gaussian::fit(&data.batch(&all))?;
-        let mean =
-            prior.posterior_mean(&*problem.operator, &problem.measurement.to_device(Device::Cpu), problem.eta)?;
+        let mean = prior.posterior_mean(problem.linear()?, &problem.measurement.to_device(Device::Cpu), problem.eta)?;
         Ok(Some(mean))
     }
 

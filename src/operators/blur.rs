@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Boundary, LinearOperator, norm};
+use super::{Boundary, LinearOperator, Svd, norm};
 use crate::Error;
 
 /// Convolution of every channel with one kernel, (A x)ᵢ = Σⱼ kⱼ xᵢ₋ⱼ: a point of light becomes the kernel.
@@ -13,6 +13,8 @@ use crate::Error;
 pub struct Blur {
     /// The Fourier transform of the kernel on the continued image, `[rows, columns / 2 + 1]`.
     spectrum: Tensor,
+    /// Of the images.
+    size: [i64; 2],
     boundary: Boundary,
     /// How far the image is continued, in rows and in columns.
     reach: [i64; 2],
@@ -35,7 +37,7 @@ impl Blur {
         // A circular convolution is circular already.
         let reach = if boundary == Boundary::Circular { [0, 0] } else { reach };
         let spectrum = spectrum(kernel, [height + 2 * reach[0], width + 2 * reach[1]])?;
-        let mut blur = Self { spectrum, boundary, reach, norm_squared: 1.0 };
+        let mut blur = Self { spectrum, size: [height, width], boundary, reach, norm_squared: 1.0 };
         blur.norm_squared = match boundary {
             Boundary::Circular => f64::try_from(blur.spectrum.abs().square().max())?,
             _ => norm::largest_eigenvalue(|x| blur.adjoint(&blur.apply(x)), [height, width])?,
@@ -99,6 +101,29 @@ impl LinearOperator for Blur {
 
     fn norm_squared(&self) -> f64 {
         self.norm_squared
+    }
+
+    fn svd(&self) -> Option<&dyn Svd> {
+        // Fourier's waves are singular vectors of a blur that goes round and round, and of no other.
+        (self.boundary == Boundary::Circular).then_some(self as &dyn Svd)
+    }
+}
+
+impl Svd for Blur {
+    fn coordinates(&self, x: &Tensor) -> Tensor {
+        rfft(x)
+    }
+
+    fn image(&self, coordinates: &Tensor) -> Tensor {
+        coordinates.fft_irfft2(self.size.as_slice(), [-2i64, -1].as_slice(), "backward")
+    }
+
+    fn measured(&self, y: &Tensor) -> Tensor {
+        rfft(y) * self.spectrum.conj() / self.spectrum.abs().clamp_min(f64::from(f32::MIN_POSITIVE))
+    }
+
+    fn singular(&self, kind: Kind) -> Tensor {
+        self.spectrum.abs().to_kind(kind)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::{LinearOperator, Separable, Task, separable::matrix};
+use super::{Operator, Separable, Task, separable::matrix};
 use crate::Error;
 
 /// Fewer pixels by a whole factor in height and in width.
@@ -81,19 +81,13 @@ fn mirrored(j: i64, n: i64) -> i64 {
 }
 
 impl Task for SuperResolution {
-    fn operator(
-        &self,
-        [_, height, width]: [i64; 3],
-        _: u64,
-        device: Device,
-        kind: Kind,
-    ) -> Result<Box<dyn LinearOperator>, Error> {
+    fn operator(&self, [_, height, width]: [i64; 3], _: u64, device: Device, kind: Kind) -> Result<Operator, Error> {
         let f = self.factor;
         if f < 1 || height % f != 0 || width % f != 0 {
             let want = "a whole number that divides the image's height and width";
             return Err(Error::parameter("factor", want, format!("{f} for images of {height}x{width}")));
         }
         let (rows, columns) = (self.kernel.line(height, f), self.kernel.line(width, f));
-        Ok(Box::new(Separable::new(&rows, &columns, device, kind)?))
+        Ok(Separable::new(&rows, &columns, device, kind)?.into())
     }
 }

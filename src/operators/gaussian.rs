@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    Boundary, LinearOperator, Separable, Task,
+    Boundary, Operator, Separable, Task,
     blur::{reach, shrink},
     separable::matrix,
 };
@@ -57,9 +57,9 @@ impl DeblurGaussian {
 }
 
 impl Task for DeblurGaussian {
-    fn operator(&self, shape: [i64; 3], _: u64, device: Device, kind: Kind) -> Result<Box<dyn LinearOperator>, Error> {
+    fn operator(&self, shape: [i64; 3], _: u64, device: Device, kind: Kind) -> Result<Operator, Error> {
         let taps = self.taps(shape)?;
         let (rows, columns) = (self.line(shape[1], &taps), self.line(shape[2], &taps));
-        Ok(Box::new(Separable::new(&rows, &columns, device, kind)?))
+        Ok(Separable::new(&rows, &columns, device, kind)?.into())
     }
 }

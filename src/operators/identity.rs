@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::{LinearOperator, Task};
+use super::{LinearOperator, Operator, Svd, Task};
 use crate::Error;
 
 /// A = I: the image is only noisy.
@@ -23,10 +23,32 @@ impl LinearOperator for Identity {
     fn norm_squared(&self) -> f64 {
         1.0
     }
+
+    fn svd(&self) -> Option<&dyn Svd> {
+        Some(self)
+    }
+}
+
+impl Svd for Identity {
+    fn coordinates(&self, x: &Tensor) -> Tensor {
+        x.shallow_clone()
+    }
+
+    fn image(&self, coordinates: &Tensor) -> Tensor {
+        coordinates.shallow_clone()
+    }
+
+    fn measured(&self, y: &Tensor) -> Tensor {
+        y.shallow_clone()
+    }
+
+    fn singular(&self, _: Kind) -> Tensor {
+        Tensor::from(1.0)
+    }
 }
 
 impl Task for Identity {
-    fn operator(&self, _: [i64; 3], _: u64, _: Device, _: Kind) -> Result<Box<dyn LinearOperator>, Error> {
-        Ok(Box::new(Self {}))
+    fn operator(&self, _: [i64; 3], _: u64, _: Device, _: Kind) -> Result<Operator, Error> {
+        Ok(Self {}.into())
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use super::{LinearOperator, Task, draw};
+use super::{LinearOperator, Operator, Svd, Task, draw};
 use crate::{Error, noise::stream};
 
 /// Keeps the pixels that are seen and blanks the hidden ones: A = Aᵀ = A², ‖A‖² = 1 [Random Walks].
@@ -35,10 +35,10 @@ impl Inpaint {
     }
 
     /// From the pixels that are seen, row by row, for all channels alike.
-    fn from_pixels(seen: &[bool], shape: [i64; 3], device: Device) -> Result<Box<dyn LinearOperator>, Error> {
+    fn from_pixels(seen: &[bool], shape: [i64; 3], device: Device) -> Result<Operator, Error> {
         let [_, height, width] = shape;
         let mask = Tensor::from_slice(seen).view([height, width]).to_device(device);
-        Ok(Box::new(Self::new(&mask, shape)?))
+        Ok(Self::new(&mask, shape)?.into())
     }
 }
 
@@ -63,6 +63,28 @@ impl LinearOperator for Inpaint {
     fn norm_squared(&self) -> f64 {
         1.0
     }
+
+    fn svd(&self) -> Option<&dyn Svd> {
+        Some(self)
+    }
+}
+
+impl Svd for Inpaint {
+    fn coordinates(&self, x: &Tensor) -> Tensor {
+        x.shallow_clone()
+    }
+
+    fn image(&self, coordinates: &Tensor) -> Tensor {
+        coordinates.shallow_clone()
+    }
+
+    fn measured(&self, y: &Tensor) -> Tensor {
+        y.shallow_clone()
+    }
+
+    fn singular(&self, kind: Kind) -> Tensor {
+        self.seen.to_kind(kind)
+    }
 }
 
 /// Hides pixels at random, the same in all channels [Random Walks].
@@ -85,7 +107,7 @@ impl Default for InpaintRandom {
 }
 
 impl Task for InpaintRandom {
-    fn operator(&self, shape: [i64; 3], seed: u64, device: Device, _: Kind) -> Result<Box<dyn LinearOperator>, Error> {
+    fn operator(&self, shape: [i64; 3], seed: u64, device: Device, _: Kind) -> Result<Operator, Error> {
         if !(0.0..=1.0).contains(&self.hidden) {
             return Err(Error::parameter("hidden", "a part between 0 and 1", self.hidden));
         }
@@ -144,7 +166,7 @@ impl InpaintBox {
 }
 
 impl Task for InpaintBox {
-    fn operator(&self, shape: [i64; 3], seed: u64, device: Device, _: Kind) -> Result<Box<dyn LinearOperator>, Error> {
+    fn operator(&self, shape: [i64; 3], seed: u64, device: Device, _: Kind) -> Result<Operator, Error> {
         let [_, height, width] = shape;
         let margin = (self.margin * height.min(width) as f64).round() as i64;
         let mut uniform = stream::uniform(seed, 0, draw::BOX);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    Blur, Boundary, LinearOperator, Task,
+    Blur, Boundary, Operator, Task,
     blur::{reach, shrink},
     draw,
 };
@@ -97,18 +97,12 @@ fn corners([row, column]: [f64; 2], k: i64) -> impl Iterator<Item = (usize, f64)
 }
 
 impl Task for DeblurMotion {
-    fn operator(
-        &self,
-        shape: [i64; 3],
-        seed: u64,
-        device: Device,
-        kind: Kind,
-    ) -> Result<Box<dyn LinearOperator>, Error> {
+    fn operator(&self, shape: [i64; 3], seed: u64, device: Device, kind: Kind) -> Result<Operator, Error> {
         if !(0.0..=1.0).contains(&self.intensity) {
             return Err(Error::parameter("intensity", "between 0 and 1", self.intensity));
         }
         let k = reach(self.size, 30.0 * shrink(shape), shape)?;
         let kernel = self.kernel(k, self.seed.unwrap_or(seed));
-        Ok(Box::new(Blur::new(&kernel, shape, self.boundary, device, kind)?))
+        Ok(Blur::new(&kernel, shape, self.boundary, device, kind)?.into())
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::LinearOperator;
+use super::{LinearOperator, Svd};
 use crate::Error;
 
 /// A x = R x Cᵀ for every channel; Aᵀ y = Rᵀ y C; ‖A‖ = ‖R‖ ‖C‖.
@@ -12,21 +12,28 @@ pub struct Separable {
     rows: Tensor,
     /// C, `[width′, width]`.
     columns: Tensor,
+    /// Of R and of C: U, `[n′, n′]`, and V, `[n, n]`.
+    bases: [(Tensor, Tensor); 2],
+    /// s, `[height, width]`.
+    singular: Tensor,
     norm_squared: f64,
 }
 
 impl Separable {
     /// From R, `[height′, height]`, and C, `[width′, width]`, in f64.
     pub fn new(rows: &Tensor, columns: &Tensor, device: Device, kind: Kind) -> Result<Self, Error> {
-        let norm_squared = largest_square(rows)? * largest_square(columns)?;
         let place = |matrix: &Tensor| matrix.to_device(device).to_kind(kind);
-        Ok(Self { rows: place(rows), columns: place(columns), norm_squared })
+        let decomposed = |matrix: &Tensor| -> Result<_, Error> {
+            let (u, s, v) = matrix.f_svd(false, true)?;
+            let s = s.constant_pad_nd([0, matrix.size()[1] - s.size()[0]]);
+            Ok(((place(&u), place(&v)), s))
+        };
+        let ((of_rows, tall), (of_columns, wide)) = (decomposed(rows)?, decomposed(columns)?);
+        let singular = tall.unsqueeze(1) * wide.unsqueeze(0);
+        let norm_squared = f64::try_from(singular.max())?.powi(2);
+        let bases = [of_rows, of_columns];
+        Ok(Self { rows: place(rows), columns: place(columns), bases, singular: place(&singular), norm_squared })
     }
-}
-
-/// ‖M‖², the largest eigenvalue of M Mᵀ.
-fn largest_square(matrix: &Tensor) -> Result<f64, Error> {
-    Ok(f64::try_from(matrix.matmul(&matrix.tr()).f_linalg_eigvalsh("L")?.max())?)
 }
 
 impl LinearOperator for Separable {
@@ -40,6 +47,33 @@ impl LinearOperator for Separable {
 
     fn norm_squared(&self) -> f64 {
         self.norm_squared
+    }
+
+    fn svd(&self) -> Option<&dyn Svd> {
+        Some(self)
+    }
+}
+
+impl Svd for Separable {
+    fn coordinates(&self, x: &Tensor) -> Tensor {
+        let [(_, rows), (_, columns)] = &self.bases;
+        rows.tr().matmul(&x.matmul(columns))
+    }
+
+    fn image(&self, coordinates: &Tensor) -> Tensor {
+        let [(_, rows), (_, columns)] = &self.bases;
+        rows.matmul(&coordinates.matmul(&columns.tr()))
+    }
+
+    fn measured(&self, y: &Tensor) -> Tensor {
+        let [(rows, _), (columns, _)] = &self.bases;
+        let (size, y) = (self.singular.size(), rows.tr().matmul(&y.matmul(columns)));
+        let seen = y.size();
+        y.constant_pad_nd([0, size[1] - seen[3], 0, size[0] - seen[2]])
+    }
+
+    fn singular(&self, kind: Kind) -> Tensor {
+        self.singular.to_kind(kind)
     }
 }
 
