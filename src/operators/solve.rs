@@ -41,8 +41,8 @@ impl dyn LinearOperator + '_ {
     }
 
     fn conjugate_gradients(&self, right: &Tensor, weight: f64) -> Tensor {
-        let (mut x, mut residual) = (right.zeros_like(), right.shallow_clone());
-        let (mut direction, mut length) = (residual.shallow_clone(), dot(&residual, &residual));
+        let (mut x, mut residual) = (right.zeros_like(), right.copy());
+        let (mut direction, mut length) = (right.copy(), dot(right, right));
         for _ in 0..steps(1.0 + self.norm_squared() / weight) {
             let image = self.adjoint(&self.apply(&direction)) + &direction * weight;
             // Where nothing is left to solve, direction and image are 0, and so is the step.
