@@ -66,6 +66,7 @@ enum Command {
     Models(lists::Models),
     Samplers(lists::Samplers),
     Tasks(lists::Tasks),
+    Methods(lists::Methods),
     Doctor(doctor::Doctor),
 }
 
@@ -119,11 +120,8 @@ enum Precision {
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Stops a loop that Ctrl-C has interrupted.
-pub fn not_interrupted() -> Result<()> {
-    if INTERRUPTED.load(Ordering::Relaxed) {
-        bail!("interrupted; what was finished is kept, and the same command goes on from there");
-    }
-    Ok(())
+pub fn not_interrupted() -> Result<(), tweedie::Error> {
+    if INTERRUPTED.load(Ordering::Relaxed) { Err(tweedie::Error::Interrupted) } else { Ok(()) }
 }
 
 /// Runs the command line; the exit code is 0, or 2 after an error told in one sentence.
@@ -162,6 +160,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Models(command) => command.run(),
         Command::Samplers(command) => command.run(),
         Command::Tasks(command) => command.run(),
+        Command::Methods(command) => command.run(),
         Command::Doctor(command) => command.run(),
     }
 }

@@ -5,35 +5,33 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
-    sync::Mutex,
 };
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     blocks::{self, Block},
     card::Model,
-    denoiser::{Denoiser, Score},
+    denoiser::Denoiser,
     exact::Gaussian,
     images,
-    likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
+    likelihood::GaussianLikelihood,
     metrics::psnr,
-    moments::MomentMatching,
     noise::{Noise, Seeded},
     operators::{AnyTask, Blur, Boundary, Inpaint, LinearOperator, Operator},
-    plan::{Course, Plan},
-    scheme::Scheme,
+    plan::Course,
+    restoration::{self, AnyMethod, Effort, Method, Posed},
     sheet,
-    sigma::Sigmas,
+    tiled::Tiled,
 };
 
 use super::{
     Common, choice,
     classes::{ClassArgs, Classes},
     data,
-    guidance::{GuidanceArgs, Prior},
+    guidance::{Cost, GuidanceArgs, Prior},
     images::{Loop, spread},
     sample::{Identity, PlanArgs, claim, finite, warn},
     workers,
@@ -74,15 +72,9 @@ pub struct Restore {
     /// η: standard deviation of the measurement's noise, for pixels 0 … 1 (data units −1 … 1 see twice that)
     #[arg(long, default_value_t = 0.05, value_name = "ETA")]
     noise: f64,
-    /// How the likelihood enters
-    #[arg(long, value_enum, default_value = "mmps")]
-    method: Method,
-    /// Steps of the linear solver in mmps; each costs about one more evaluation
-    #[arg(long, default_value_t = 2, value_name = "N")]
-    iterations: usize,
-    /// The longest step: η²/‖A‖², or the paper's η²
-    #[arg(long, value_enum, default_value = "norm")]
-    limit_rule: Limit,
+    /// A name that `tweedie methods` lists, or '{kind: NAME, …}'
+    #[arg(long, default_value = "mmps", value_name = "NAME")]
+    method: String,
     /// Samples of each posterior
     #[arg(long, default_value_t = 8, value_name = "S")]
     samples: usize,
@@ -102,22 +94,6 @@ pub struct Restore {
     common: Common,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Method {
-    /// A denoiser that knows the measurement, by matched moments through the network's Jacobian [Rozet et al. 2024]
-    Mmps,
-    /// The likelihood as broad as the noise of the level, exact from σ = η/‖A‖ on [Jalal et al. 2021]
-    Annealed,
-    /// The exact likelihood at every level, and steps short enough for it [Random Walks]
-    Walk,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Limit {
-    Norm,
-    Paper,
-}
-
 /// What is to be restored.
 struct Problem {
     names: Vec<String>,
@@ -126,6 +102,8 @@ struct Problem {
     /// `[count, …]`.
     measurement: Tensor,
     operator: Operator,
+    /// Of the images, `[channels, height, width]`.
+    shape: [i64; 3],
     /// η in data units.
     eta: f64,
 }
@@ -136,6 +114,16 @@ impl Problem {
     }
 }
 
+/// What is to be done.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    problem: &'a Problem,
+    method: &'a dyn Method,
+    course: &'a Course,
+    classes: &'a Classes,
+    baseline: Option<&'a Tensor>,
+}
+
 /// A block of samples, ready for a thread of its own.
 struct Job {
     block: Block,
@@ -143,38 +131,6 @@ struct Job {
     means: Tensor,
     /// One for each piece of the block.
     likelihoods: Vec<GaussianLikelihood>,
-}
-
-/// The posterior of some samples.
-struct Restoring<'a> {
-    prior: Box<dyn Denoiser + 'a>,
-    likelihood: &'a GaussianLikelihood,
-    method: Method,
-    iterations: usize,
-}
-
-impl Restoring<'_> {
-    fn with<T>(&self, act: impl FnOnce(&dyn Score) -> T) -> T {
-        let Self { prior, likelihood, iterations, .. } = self;
-        match self.method {
-            Method::Mmps => match likelihood.linear("mmps") {
-                Ok(likelihood) => act(&MomentMatching { prior, likelihood, iterations: *iterations }),
-                Err(_) => act(prior),
-            },
-            Method::Annealed => act(&Annealed { prior, likelihood: *likelihood }),
-            Method::Walk => act(&Posterior { prior, likelihood: *likelihood }),
-        }
-    }
-}
-
-impl Score for Restoring<'_> {
-    fn score(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.with(|score| score.score(x, sigma))
-    }
-
-    fn step_limit(&self) -> f64 {
-        self.with(|score| score.step_limit())
-    }
 }
 
 /// What is told of one image.
@@ -202,39 +158,34 @@ impl Restore {
         if self.samples == 0 {
             bail!("--samples must be at least 1, but is 0");
         }
-        if self.iterations == 0 {
-            bail!("--iterations must be at least 1, but is 0");
-        }
         if !(self.noise.is_finite() && self.noise > 0.0) {
             bail!("--noise must be positive, but is {}", self.noise);
+        }
+        let chosen: AnyMethod = choice(&self.method, "--method")?;
+        let method = chosen.get();
+        if self.plan.names_sampler() && !method.samples() {
+            bail!("--sampler: --method {} goes down the levels in its own way; leave it out", self.method);
         }
         let (model, device) = self.common.open(&self.model)?;
         let prior = self.guidance.over(model, &self.common, device)?;
         let (model, classes) = (&prior.model, self.class.of(&prior)?);
         let problem = self.problem(model, device)?;
-        let plan = match self.method {
-            Method::Mmps => self.plan.over(&model.card.restore)?,
-            Method::Annealed => self.plan.over(&Plan::annealed_posterior())?,
-            Method::Walk => self.plan.over(&Plan::exact_posterior())?,
-        };
-        let likelihood = self.likelihood(model, &problem, &[0])?;
-        let limit = likelihood.step_limit();
-        let posterior = self.posterior(&prior, &likelihood, classes.rows([0]).as_deref());
-        let Course { sigmas, scheme, .. } = plan.course(model.range(), posterior.step_limit())?;
-        warn(&self.common, model, &plan, &sigmas);
+        let likelihood = self.likelihood(&problem, &[0])?;
+        method.check(&likelihood)?;
+        let plan = self.plan.over(&method.plan().unwrap_or_else(|| model.card.restore.clone()))?;
+        let course = plan.course(model.range(), method.step_limit(&likelihood))?;
+        warn(&self.common, model, &plan, &course.sigmas);
+        let Effort { evaluations, gradients } = method.effort(&course);
         self.common.say(format_args!(
-            "η = {} for pixels 0 … 1 ({} in data units −1 … 1), {}, {} a sample",
+            "η = {} for pixels 0 … 1 ({} in data units −1 … 1), {}, {} a sample{}",
             self.noise,
             problem.eta,
-            match self.method {
-                Method::Mmps => format!("{} solver steps a level", self.iterations),
-                Method::Annealed => format!("the likelihood exact from σ = {:.3}", limit.sqrt()),
-                Method::Walk => format!("τ ≤ {limit:.3e}"),
-            },
-            match prior.cost(scheme.asked()) {
-                _ if scheme.is_adaptive() => "as many evaluations as need be for".to_owned(),
+            self.method,
+            match cost(&prior, method, &course) {
+                _ if course.scheme.is_adaptive() && method.samples() => "as many evaluations as need be".to_owned(),
                 cost => cost.to_string(),
-            }
+            },
+            if gradients == 0 { String::new() } else { format!(" and {gradients} gradients through the network") },
         ));
         let batch = self.common.batch(device, problem.names.len() * self.samples)?;
         let identity = Identity {
@@ -249,42 +200,42 @@ impl Restore {
             batch: (!self.common.deterministic).then_some(batch),
             device: if device.is_cuda() { "cuda" } else { "cpu" },
             precision: format!("{:?}", self.common.precision).to_lowercase(),
-            given: self.given(&problem)?,
+            given: self.given(&problem, &chosen)?,
         };
         claim(&self.out, &identity)?;
         let baseline = self.baseline(&problem)?;
-        self.solve(&prior, &problem, (&sigmas, &scheme), &classes, (device, batch), baseline.as_ref())?;
+        let work = Work { problem: &problem, method, course: &course, classes: &classes, baseline: baseline.as_ref() };
+        self.solve(&prior, &work, (device, batch), evaluations)?;
         self.report(&problem, baseline.as_ref())
     }
 
     /// All that tells this run from others beside the model and the plan.
-    fn given(&self, problem: &Problem) -> Result<String> {
+    fn given(&self, problem: &Problem, method: &AnyMethod) -> Result<String> {
         let measurement = images::npy(&problem.measurement)?;
-        let rule = format!(
-            "{:?} {} {:?} {} {} {}",
-            self.method, self.iterations, self.limit_rule, self.noise, self.samples, self.common.seed
-        );
+        let rule = format!("{} {} {} {}", serde_json::to_string(method)?, self.noise, self.samples, self.common.seed);
         Ok(tweedie::card::sha256(&[measurement, rule.into_bytes()].concat()))
     }
 
     fn problem(&self, model: &Model, device: Device) -> Result<Problem> {
-        let operator = self.operator(model, device)?;
         let eta = 2.0 * self.noise;
         if let Some(path) = &self.measurement {
+            let shape = model.card.image;
+            let operator = self.operator(shape, device)?;
             let measurement = measurement(path, model)?.to_device(device);
-            let names = vec![stem(path)];
-            return Ok(Problem { names, truth: None, measurement, operator, eta });
+            return Ok(Problem { names: vec![stem(path)], truth: None, measurement, operator, shape, eta });
         }
         let (names, truth) = self.truth(model)?;
         let truth = truth.to_device(device);
+        let shape = [truth.size()[1], truth.size()[2], truth.size()[3]];
+        let operator = self.operator(shape, device)?;
         let clean = operator.apply(&truth);
         let seeds = (0..names.len() as u64).map(|i| self.common.seed + i).collect();
         let measurement = &clean + Seeded(seeds).like(&clean, 0, 1) * eta;
-        Ok(Problem { names, truth: Some(truth), measurement, operator, eta })
+        Ok(Problem { names, truth: Some(truth), measurement, operator, shape, eta })
     }
 
-    fn operator(&self, model: &Model, device: Device) -> Result<Operator> {
-        let (shape, kind) = (model.card.image, Kind::Float);
+    fn operator(&self, shape: [i64; 3], device: Device) -> Result<Operator> {
+        let kind = Kind::Float;
         if let Some(path) = &self.mask {
             let mask = images::read(path, 1)?.get(0).ge(128).to_kind(kind).to_device(device);
             let inpaint = Inpaint::new(&mask, shape).with_context(|| path.display().to_string())?;
@@ -313,84 +264,66 @@ impl Restore {
         let path = Path::new(image);
         let files = if path.is_dir() { images::files(path)? } else { vec![path.to_owned()] };
         let files = &files[..files.len().min(limit)];
-        let read = |file: &PathBuf| {
-            let pixels = images::from_bytes(&images::read(file, model.card.image[0])?).unsqueeze(0);
-            fits(&pixels, model, file)?;
-            Ok(pixels)
-        };
-        let pixels = files.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let mut pixels: Vec<Tensor> = Vec::new();
+        for file in files {
+            let image = images::from_bytes(&images::read(file, model.card.image[0])?).unsqueeze(0);
+            fits(&image, model, file)?;
+            if pixels.first().is_some_and(|first| first.size() != image.size()) {
+                bail!("{}: has another size than the image before it: restore them one by one", file.display());
+            }
+            pixels.push(image);
+        }
         Ok((files.iter().map(|file| stem(file)).collect(), Tensor::cat(&pixels, 0)))
     }
 
     /// The likelihood of the images to which these samples belong, with an operator of its own.
-    fn likelihood(&self, model: &Model, problem: &Problem, seeds: &[u64]) -> Result<GaussianLikelihood> {
+    fn likelihood(&self, problem: &Problem, seeds: &[u64]) -> Result<GaussianLikelihood> {
         let last = problem.names.len() as u64 - 1;
         let of: Vec<i64> = seeds.iter().map(|seed| (seed / self.samples as u64).min(last) as i64).collect();
         let device = problem.measurement.device();
         let measurement = problem.measurement.index_select(0, &Tensor::from_slice(&of).to_device(device));
-        let rule = match self.limit_rule {
-            Limit::Norm => StepLimit::Norm,
-            Limit::Paper => StepLimit::Paper,
-        };
-        let operator = self.operator(model, device)?;
-        Ok(GaussianLikelihood::new(operator, measurement, problem.eta, model.card.image)?.with_limit(rule))
-    }
-
-    fn posterior<'a>(
-        &self,
-        prior: &'a Prior,
-        likelihood: &'a GaussianLikelihood,
-        classes: Option<&[i64]>,
-    ) -> Restoring<'a> {
-        Restoring { prior: prior.of(classes), likelihood, method: self.method, iterations: self.iterations }
+        let operator = self.operator(problem.shape, device)?;
+        Ok(GaussianLikelihood::new(operator, measurement, problem.eta, problem.shape)?)
     }
 
     /// Draws all samples that are missing; an image is finished, and written, when its last sample is.
-    fn solve(
-        &self,
-        prior: &Prior,
-        problem: &Problem,
-        (sigmas, scheme): (&Sigmas, &Scheme),
-        classes: &Classes,
-        (device, batch): (Device, u64),
-        baseline: Option<&Tensor>,
-    ) -> Result<()> {
+    fn solve(&self, prior: &Prior, work: &Work, (device, batch): (Device, u64), evaluations: usize) -> Result<()> {
+        let Work { problem, method, course, classes, baseline } = *work;
         let each = self.samples as u64;
         let missing = (0..problem.names.len()).filter(|&i| !self.row_file(&problem.names[i]).exists());
         let seeds: BTreeSet<u64> = missing.flat_map(|i| i as u64 * each..(i as u64 + 1) * each).collect();
         let blocks = blocks::blocks(&seeds, batch);
-        let bar = self.common.bar(blocks.len() as u64 * batch * scheme.0.len() as u64, "restoring");
+        let bar = self.common.bar(blocks.len() as u64 * batch * evaluations as u64, "restoring");
         let shift = self.common.seed << 32;
         let sampling = Loop {
-            scheme,
-            shape: prior.model.card.image,
-            start: sigmas.max(),
+            shape: problem.shape,
+            start: course.sigmas.max(),
             device,
-            deterministic: self.common.deterministic,
+            alone: self.common.deterministic || (course.scheme.is_adaptive() && method.samples()),
             bar: &bar,
-            asked: Mutex::default(),
+            asked: None,
         };
         let mut known: BTreeMap<Option<i64>, Tensor> = BTreeMap::new();
         let mut mean_of = |seed: &u64| {
             let class = classes.at(seed / each);
-            known.entry(class).or_insert_with(|| mean_image(prior, class, device)).shallow_clone()
+            known.entry(class).or_insert_with(|| mean_image(prior, class, problem.shape, device)).shallow_clone()
         };
         let threads = workers(device, blocks.len());
         let jobs = blocks.into_iter().map(|block| {
             let pieces = sampling.pieces(&block.seeds);
-            let likelihoods =
-                pieces.map(|seeds| self.likelihood(&prior.model, problem, seeds)).collect::<Result<_>>()?;
+            let likelihoods = pieces.map(|seeds| self.likelihood(problem, seeds)).collect::<Result<_>>()?;
             let means = Tensor::cat(&block.seeds.iter().map(&mut mean_of).collect::<Vec<_>>(), 0);
             Ok(Job { block, means, likelihoods })
         });
         let compute = |prior: &Prior, Job { block, means, likelihoods }: Job| {
             let seeds: Vec<u64> = block.seeds.iter().map(|seed| seed + shift).collect();
             let init = &means + Seeded(seeds.clone()).like(&means, 0, 0) * sampling.start;
-            let score = |i: usize, seeds: &[u64]| -> Box<dyn Score + '_> {
-                let classes = classes.rows(seeds.iter().map(|seed| (seed - shift) / each));
-                Box::new(self.posterior(prior, &likelihoods[i], classes.as_deref()))
-            };
-            Ok((sampling.images(&seeds, Some(&init), &score)?, block))
+            let of =
+                |seeds: &[u64]| large(prior, classes.rows(seeds.iter().map(|seed| (seed - shift) / each)).as_deref());
+            let x = sampling.images(&seeds, Some(&init), &of, &|i, prior, x, noise, seen| {
+                restoration::restore(method, &Posed { prior, likelihood: &likelihoods[i], course, noise }, x, seen)
+            })?;
+            Ok((x, block))
         };
         let mut samples: BTreeMap<usize, BTreeMap<u64, Tensor>> = BTreeMap::new();
         spread(prior, threads, jobs, compute, |(x, block)| {
@@ -509,14 +442,28 @@ fn pair(what: &str) -> (String, String) {
 ///
 /// Walks for posteriors begin at this image with noise of the first level: none of their few steps is then spent on
 /// finding out what all images have in common.
-fn mean_image(prior: &Prior, class: Option<i64>, device: Device) -> Tensor {
+fn mean_image(prior: &Prior, class: Option<i64>, [channels, height, width]: [i64; 3], device: Device) -> Tensor {
     let model = &prior.model;
-    let [channels, height, width] = model.card.image;
     let (_, sigma) = model.range();
     let blank = Tensor::zeros([1, channels, height, width], (Kind::Float, device));
     let noise = Seeded(vec![0]).like(&blank, 0, 0) * model.denoiser.precondition.start(sigma);
     let class = class.map(|class| [class]);
-    tch::no_grad(|| prior.of(class.as_ref().map(<[i64; 1]>::as_slice)).denoise(&noise, sigma))
+    tch::no_grad(|| large(prior, class.as_ref().map(<[i64; 1]>::as_slice)).denoise(&noise, sigma))
+}
+
+/// D for images at least as large as the network's.
+fn large<'a>(prior: &'a Prior, classes: Option<&[i64]>) -> Box<dyn Denoiser + 'a> {
+    let [_, height, width] = prior.model.card.image;
+    Box::new(Tiled::new(prior.of(classes), [height, width]))
+}
+
+/// What an image costs with the answers that guidance takes.
+fn cost(prior: &Prior, method: &dyn Method, course: &Course) -> Cost {
+    if method.samples() {
+        return prior.cost(course.scheme.asked());
+    }
+    let times = method.effort(course).evaluations / course.sigmas.iter().len();
+    prior.cost(course.sigmas.iter().flat_map(|sigma| std::iter::repeat_n(sigma, times)))
 }
 
 /// Mean and standard deviation over the samples; one sample has no spread.
@@ -584,13 +531,13 @@ fn stem(path: &Path) -> String {
     path.file_stem().map_or_else(|| "image".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
-/// Refuses images of another size than the model's.
+/// Refuses images that are smaller than the model's, or have other channels.
 fn fits(pixels: &Tensor, model: &Model, path: &Path) -> Result<()> {
     let (size, [channels, height, width]) = (pixels.size(), model.card.image);
-    if size[1..] != model.card.image {
+    if size[1] != channels || size[2] < height || size[3] < width {
         let cause = format!("{}×{}×{}", size[1], size[2], size[3]);
         bail!(
-            "{}: is {cause}, but {} takes {channels}×{height}×{width}: pad or resize it",
+            "{}: is {cause}, but {} takes {channels}×{height}×{width} or larger images of as many channels: pad or resize it",
             path.display(),
             model.card.name
         );

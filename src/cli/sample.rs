@@ -17,10 +17,11 @@ use tweedie::{
     Error,
     blocks::{self, Block},
     card::Model,
-    denoiser::Score,
+    follow::follow,
     images,
     plan::{AnySampler, Course, Plan},
     schedule::AnySchedule,
+    scheme::Scheme,
     sheet,
     sigma::Sigmas,
 };
@@ -28,7 +29,7 @@ use tweedie::{
 use super::{
     Common, choice,
     classes::{ClassArgs, Classes},
-    guidance::{GuidanceArgs, Prior},
+    guidance::{Cost, GuidanceArgs, Prior},
     images::{Loop, spread},
     workers,
 };
@@ -100,6 +101,11 @@ impl PlanArgs {
         }
         plan.steps = self.steps.unwrap_or(plan.steps);
         Ok(plan)
+    }
+
+    /// Whether a sampler was named.
+    pub fn names_sampler(&self) -> bool {
+        self.sampler.is_some()
     }
 }
 
@@ -189,20 +195,20 @@ impl Sample {
         let missing: BTreeSet<u64> = seeds.iter().copied().filter(|&seed| !done(seed)).collect();
         let start = Instant::now();
         let blocks = blocks::blocks(&missing, batch);
-        let bar = self.common.bar(blocks.len() as u64 * batch * scheme.0.len() as u64, "sampling");
+        let bar = self.common.bar(blocks.len() as u64 * batch * scheme.asked().count() as u64, "sampling");
         let sampling = Loop {
-            scheme: &scheme,
             shape: model.card.image,
             start: model.denoiser.precondition.start(sigmas.max()),
             device,
-            deterministic: self.common.deterministic,
+            // Where the state decides how long the steps are, no image may wait for the steps of another.
+            alone: self.common.deterministic || scheme.is_adaptive(),
             bar: &bar,
-            asked: Mutex::default(),
+            asked: scheme.is_adaptive().then(Mutex::default),
         };
-        self.write_all(&blocks, &sampling, init.as_ref(), &prior, &classes)?;
+        self.write_all(&blocks, (&sampling, &scheme), init.as_ref(), &prior, &classes)?;
         bar.finish_and_clear();
         let sheet = self.sheet(&seeds)?;
-        let (seconds, cost) = (start.elapsed().as_secs_f64(), sampling.cost(&prior, &blocks));
+        let (seconds, cost) = (start.elapsed().as_secs_f64(), cost(&prior, &scheme, &sampling, &blocks));
         self.common.say(format_args!(
             "{} images ({} new, {cost} each, {seconds:.1} s) in {}, all on one sheet in {}",
             seeds.len(),
@@ -220,7 +226,7 @@ impl Sample {
     fn write_all(
         &self,
         blocks: &[Block],
-        sampling: &Loop,
+        (sampling, scheme): (&Loop, &Scheme),
         init: Option<&Tensor>,
         prior: &Prior,
         classes: &Classes,
@@ -233,10 +239,14 @@ impl Sample {
             Ok((block, init.map(|init| rows(init, block))))
         });
         let compute = |prior: &Prior, (block, init): (&Block, Option<Tensor>)| {
-            let score = |_: usize, seeds: &[u64]| -> Box<dyn Score + '_> {
-                Box::new(prior.of(classes.rows(seeds.iter().copied()).as_deref()))
-            };
-            let x = sampling.images(&block.seeds, init.as_ref(), &score)?;
+            let of = |seeds: &[u64]| prior.of(classes.rows(seeds.iter().copied()).as_deref());
+            let x = sampling.images(&block.seeds, init.as_ref(), &of, &|_, prior, mut x, noise, seen| {
+                for state in follow(scheme, x.shallow_clone(), &prior, noise) {
+                    seen(&state)?;
+                    x = state;
+                }
+                Ok(x)
+            })?;
             let pixels = images::to_bytes(&x);
             let row = |&i: &usize| (block.seeds[i], pixels.get(i as i64), x.get(i as i64));
             Ok(block.wanted.iter().map(row).collect::<Vec<_>>())
@@ -282,6 +292,17 @@ impl Sample {
         let path = self.out.join(images::SHEET);
         images::write_png(&path, &sheet::grid(&shown, (shown.len() as f64).sqrt().ceil() as usize))?;
         Ok(path)
+    }
+}
+
+/// What each image of `blocks` has cost, on average where that was for the state to decide.
+fn cost(prior: &Prior, scheme: &Scheme, sampling: &Loop, blocks: &[Block]) -> Cost {
+    match &sampling.asked {
+        Some(asked) => {
+            let asked = asked.lock().map(|asked| prior.cost(asked.iter().copied()));
+            asked.unwrap_or_default() / blocks.iter().map(|block| block.seeds.len()).sum()
+        }
+        None => prior.cost(scheme.asked()),
     }
 }
 
