@@ -192,7 +192,14 @@ const METHODS: [Method; 17] = [
     ("dpir", "half-quadratic splitting, σ falling", "1", "linear", "one image", "Zhang et al. 2021"),
     ("dps", "ancestral step, then against ∇‖y − A D‖", "1 + 1", "any", "of scale", "Chung et al. 2023"),
     ("mcg", "dps, then projection", "1 + 1", "linear", "of scale", "Chung et al. 2022"),
-    ("mmps", "E[X | x, y] by moments through the Jacobian; default", "1 + 3", "linear", "posterior", "Rozet et al. 2024"),
+    (
+        "mmps",
+        "E[X | x, y] by moments through the Jacobian; default",
+        "1 + 3",
+        "linear",
+        "posterior",
+        "Rozet et al. 2024",
+    ),
     ("pigdm", "E[X | x, y] with independent pixels, ΠGDM", "1 + 1", "linear", "near it", "Song et al. 2023"),
     ("pnp-admm", "ADMM with D for the prior, σ fixed", "1", "linear", "one image", "Venkatakrishnan et al. 2013"),
     ("projection", "ancestral step, then made to fit y", "1", "linear", "narrower", "Score SDE, §5"),
@@ -213,9 +220,7 @@ pub struct Methods {
 impl Methods {
     pub fn run(&self) -> Result<()> {
         if self.common.json {
-            let entry = |(name, what, cost, tasks, spread, source): &Method| {
-                json!({"name": name, "what": what, "cost": cost, "tasks": tasks, "spread": spread, "source": source})
-            };
+            let entry = |(name, what, cost, tasks, spread, source): &Method| json!({"name": name, "what": what, "cost": cost, "tasks": tasks, "spread": spread, "source": source});
             return self.common.record(&METHODS.iter().map(entry).collect::<Value>());
         }
         let mut out = io::stdout();
@@ -224,7 +229,10 @@ impl Methods {
         for (name, what, cost, tasks, spread, source) in &METHODS {
             writeln!(out, "  {name:<13}{what:<54}{cost:<9}{tasks:<8}{spread:<11}{source}")?;
         }
-        writeln!(out, "tasks: svd means linear with known singular vectors: all but blurs with other borders than circular")?;
+        writeln!(
+            out,
+            "tasks: svd means linear with known singular vectors: all but blurs with other borders than circular"
+        )?;
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 /// D is made to fit the measurement, x̂ ← x̂ + λ (ȳ − x̂) with ȳ = Uᵀy/s, and the step goes on from there:
 ///
 /// ```text
-/// x′ = x̂ + √(σ′² − b²) (x − D)/σ + √(b² − (a λ η/s)²) n,   b = e σ′ √(1 − σ′²/σ²),   a = 1 − √(σ′² − b²)/σ
+/// x′ = a x̂ + (1 − a) x + √(b² − (a λ η/s)²) n,   b = e σ′ √(1 − σ′²/σ²),   a = 1 − √(σ′² − b²)/σ
 /// ```
 ///
 /// λ = min(1, b s/(a η)) is the most trust for which the noise that ȳ brings does not exceed what the step wants.
@@ -70,7 +70,7 @@ impl Method for Ddnm {
             let spread = ((&brought * &trust).square().neg() + fresh * fresh).clamp_min(0.0).sqrt();
             let (at, denoised) = (svd.coordinates(&x), svd.coordinates(&posed.prior.denoise(&x, sigma)));
             let fitted = &denoised + (&measured - &denoised) * trust;
-            x = svd.image(&(fitted + (at - denoised) * kept + noise * spread));
+            x = svd.image(&(fitted * (1.0 - kept) + at * kept + noise * spread));
             seen(&x)?;
         }
         Ok(x)
