@@ -21,6 +21,7 @@ mod originals;
 mod posterior;
 mod preconditions;
 mod pretrained;
+mod published;
 mod schedules;
 mod sdes;
 mod shipped;
