@@ -230,7 +230,7 @@ enum Levels {
     Linear,
 }
 
-section!(Measurement { operator: Operator, noise: Disturbance, mask_opt: Option<Mask> } unread {});
+section!(Measurement { operator: Operator, noise: Disturbance, mask_opt: Option<Hiding> } unread {});
 
 section!(Operator { name: Placed<Degradation>, scale_factor: Option<Placed<i64>> } unread { in_shape });
 
@@ -250,7 +250,7 @@ enum Law {
     Gaussian,
 }
 
-section!(Mask {
+section!(Hiding {
     mask_type: Placed<Hidden>,
     mask_len_range: Option<Placed<[i64; 2]>>,
     mask_prob_range: Option<Placed<[f64; 2]>>,
@@ -409,7 +409,7 @@ impl Measurement {
     }
 }
 
-impl Mask {
+impl Hiding {
     fn task(&self, side: i64) -> Result<AnyTask, String> {
         let size = must("image_size", &self.image_size, "that of the network", self.image_size.value == side)? as f64;
         let missing = |name| at(&self.mask_type, format!("this mask needs {name}, which is missing"));
