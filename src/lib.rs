@@ -25,6 +25,7 @@
 //! | architectures, training | [`networks`], [`train`] | tensors |
 //! | sets of points with exact scores | [`points`] | tensors |
 //! | experiments: methods beside each other | [`experiment`] | files |
+//! | the paper's released configurations | [`published`] | files |
 //! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
 //!
 //! # Example
@@ -84,6 +85,7 @@ pub mod operators;
 pub mod plan;
 pub mod points;
 pub mod precondition;
+pub mod published;
 pub mod quadrature;
 mod registry;
 pub mod restoration;

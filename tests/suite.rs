@@ -21,6 +21,7 @@ mod originals;
 mod posterior;
 mod preconditions;
 mod pretrained;
+mod published;
 mod restoration;
 mod schedules;
 mod sdes;

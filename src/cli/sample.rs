@@ -12,14 +12,16 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use tweedie::{
     Error,
     blocks::{self, Block},
     card::Model,
     follow::follow,
     images,
+    noise::Seeded,
     plan::{AnySampler, Course, Plan},
+    published::Published,
     schedule::AnySchedule,
     scheme::Scheme,
     sheet,
@@ -44,6 +46,7 @@ const SHOWN: usize = 100;
   tweedie sample fashion-mnist --seeds 0-999 --sampler ddpm --steps 250 --out out/ddpm
   tweedie sample fashion-mnist --sampler '{kind: ddim, eta: 0.5}' --schedule '{kind: karras, max: 40}'
   tweedie sample fashion-mnist --sampler plan.yaml      # a file with schedule, steps and sampler
+  tweedie sample ffhq_10m.pt --config vp_uncond_sigmoidSchedule.yaml
   tweedie sample cond.pkl --class 0-9 --guidance 1 --unconditional uncond.pkl")]
 pub struct Sample {
     #[arg(help = super::MODEL)]
@@ -57,6 +60,9 @@ pub struct Sample {
     /// Which images: each seed is one image, the same whatever else is drawn
     #[arg(long, default_value = "0-63", value_name = "SEEDS")]
     seeds: String,
+    /// A configuration released with Random Walks with Tweedie (.yaml): its walk, begun at N(0, I) of its pixels
+    #[arg(long, value_name = "FILE.yaml", conflicts_with = "init")]
+    config: Option<PathBuf>,
     /// Initial states in the σ frame, [images, channels, height, width], in place of noise
     #[arg(long, value_name = "FILE.npy")]
     init: Option<PathBuf>,
@@ -136,7 +142,7 @@ pub struct Identity<'a> {
     pub device: &'static str,
     /// f32, tf32 or bf16.
     pub precision: String,
-    /// SHA-256 of the initial states, or of the measurement; empty without.
+    /// SHA-256 of the initial states, of the configuration or of the measurement; empty without.
     pub given: String,
 }
 
@@ -153,6 +159,7 @@ impl Sample {
             class: ClassArgs::default(),
             guidance: GuidanceArgs::default(),
             seeds: seeds.to_owned(),
+            config: None,
             init: None,
             states: false,
             out: out.to_owned(),
@@ -171,10 +178,16 @@ impl Sample {
         let (model, device) = self.common.open(&self.model)?;
         let prior = self.guidance.over(model, &self.common, device)?;
         let (model, classes) = (&prior.model, self.class.of(&prior)?);
-        let plan = self.plan.over(&model.card.sample)?;
+        let published = self.config.as_deref().map(|path| published(path, model)).transpose()?;
+        let plan = self.plan.over(published.as_ref().map_or(&model.card.sample, |published| &published.plan))?;
         let Course { sigmas, scheme, .. } = plan.course(model.range(), f64::INFINITY)?;
         warn(&self.common, model, &plan, &sigmas);
         let init = self.init.as_deref().map(|path| init(path, model, &seeds)).transpose()?;
+        let first = |block: &Block| match (&init, &published) {
+            (Some(init), _) => Some(rows(init, block)),
+            (None, Some(published)) => Some(released(published, block, model.card.image)),
+            (None, None) => None,
+        };
         let batch = self.common.batch(device, seeds.len())?;
         let identity = Identity {
             version: env!("CARGO_PKG_VERSION"),
@@ -188,7 +201,7 @@ impl Sample {
             batch: (!self.common.deterministic).then_some(batch),
             device: if device.is_cuda() { "cuda" } else { "cpu" },
             precision: format!("{:?}", self.common.precision).to_lowercase(),
-            given: self.init.as_deref().map(digest).transpose()?.unwrap_or_default(),
+            given: self.init.as_deref().or(self.config.as_deref()).map(digest).transpose()?.unwrap_or_default(),
         };
         claim(&self.out, &identity)?;
         let done = |seed| self.file(seed).exists() && (!self.states || self.state(seed).exists());
@@ -205,7 +218,7 @@ impl Sample {
             bar: &bar,
             asked: scheme.is_adaptive().then(Mutex::default),
         };
-        self.write_all(&blocks, (&sampling, &scheme), init.as_ref(), &prior, &classes)?;
+        self.write_all(&blocks, (&sampling, &scheme), &first, &prior, &classes)?;
         bar.finish_and_clear();
         let sheet = self.sheet(&seeds)?;
         let (seconds, cost) = (start.elapsed().as_secs_f64(), cost(&prior, &scheme, &sampling, &blocks));
@@ -227,7 +240,7 @@ impl Sample {
         &self,
         blocks: &[Block],
         (sampling, scheme): (&Loop, &Scheme),
-        init: Option<&Tensor>,
+        first: &dyn Fn(&Block) -> Option<Tensor>,
         prior: &Prior,
         classes: &Classes,
     ) -> Result<()> {
@@ -236,7 +249,7 @@ impl Sample {
         let threads = workers(sampling.device, blocks.len());
         let jobs = blocks.iter().map(|block| {
             failed()?;
-            Ok((block, init.map(|init| rows(init, block))))
+            Ok((block, first(block)))
         });
         let compute = |prior: &Prior, (block, init): (&Block, Option<Tensor>)| {
             let of = |seeds: &[u64]| prior.of(classes.rows(seeds.iter().copied()).as_deref());
@@ -304,6 +317,22 @@ fn cost(prior: &Prior, scheme: &Scheme, sampling: &Loop, blocks: &[Block]) -> Co
         }
         None => prior.cost(scheme.asked()),
     }
+}
+
+/// A configuration that draws images freely, with this network.
+fn published(path: &Path, model: &Model) -> Result<Published> {
+    let published = Published::read(path)?;
+    if published.problem.is_some() {
+        bail!("{}: restores images: it is for `tweedie restore`", path.display());
+    }
+    published.network.check(&model.card)?;
+    Ok(published)
+}
+
+/// The first states of a block as a configuration has them.
+fn released(published: &Published, block: &Block, [channels, height, width]: [i64; 3]) -> Tensor {
+    let like = Tensor::zeros([block.seeds.len() as i64, channels, height, width], (Kind::Float, Device::Cpu));
+    published.start.states(&like, &Seeded(block.seeds.clone()))
 }
 
 /// The states of a block's seeds; those that nobody wants are filled up with the first.
