@@ -112,7 +112,7 @@ fn convolutions(net: &str) -> Vec<(usize, [i64; 4])> {
 }
 
 /// The weights of `tests/parity/metrics.py`: of a backbone as torchvision names them, and of its features.
-fn weights(net: &str) -> (Tensors, Tensors) {
+pub fn weights(net: &str) -> (Tensors, Tensors) {
     let mut backbone = BTreeMap::from([("classifier.1.weight".to_owned(), Tensor::zeros([2, 2], F64))]);
     for (k, (place, shape)) in (0u64..).zip(convolutions(net)) {
         let gain = 2.0 * (6.0 / shape[1..].iter().product::<i64>() as f64).sqrt();

@@ -2,15 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    fs,
     path::{Path, PathBuf},
     sync::Mutex,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     blocks::{self, Block},
@@ -19,13 +16,11 @@ use tweedie::{
     exact::Gaussian,
     images,
     likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
-    metrics::psnr,
     moments::MomentMatching,
     noise::{Noise, Seeded},
     operators::{AnyTask, Blur, Boundary, Inpaint, LinearOperator},
     plan::{Course, Plan},
     scheme::Scheme,
-    sheet,
     sigma::Sigmas,
 };
 
@@ -35,12 +30,10 @@ use super::{
     data,
     guidance::{GuidanceArgs, Prior},
     images::{Loop, spread},
+    restored::{Results, Show},
     sample::{Identity, PlanArgs, claim, finite, warn},
     workers,
 };
-
-/// Most samples of an image on the contact sheet.
-const SHOWN: usize = 8;
 
 /// Restore damaged images: samples of the posterior, their mean and their standard deviation
 #[derive(Args, Debug)]
@@ -99,6 +92,8 @@ pub struct Restore {
     #[arg(long, default_value = "out/restored", value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
+    show: Show,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -119,15 +114,15 @@ enum Limit {
 }
 
 /// What is to be restored.
-struct Problem {
-    names: Vec<String>,
+pub struct Problem {
+    pub names: Vec<String>,
     /// `[count, channels, height, width]`, data units; absent where only the measurement is known.
-    truth: Option<Tensor>,
+    pub truth: Option<Tensor>,
     /// `[count, …]`.
-    measurement: Tensor,
-    operator: Box<dyn LinearOperator>,
+    pub measurement: Tensor,
+    pub operator: Box<dyn LinearOperator>,
     /// η in data units.
-    eta: f64,
+    pub eta: f64,
 }
 
 /// A block of samples, ready for a thread of its own.
@@ -166,26 +161,6 @@ impl Score for Restoring<'_> {
     fn step_limit(&self) -> f64 {
         self.with(|score| score.step_limit())
     }
-}
-
-/// What is told of one image.
-#[derive(Deserialize, Serialize)]
-struct Row {
-    name: String,
-    /// ‖y − A x‖ / (η √m), averaged over the samples: 1 where the samples fit the measurement as they should.
-    residual: f64,
-    truth: Option<Compared>,
-}
-
-/// PSNR in dB, and how honest the spread is.
-#[derive(Deserialize, Serialize)]
-struct Compared {
-    measurement: f64,
-    sample: f64,
-    mean: f64,
-    baseline: Option<f64>,
-    /// Share of the pixels that lie within two standard deviations of the mean.
-    coverage: f64,
 }
 
 impl Restore {
@@ -242,10 +217,12 @@ impl Restore {
             precision: format!("{:?}", self.common.precision).to_lowercase(),
             given: self.given(&problem)?,
         };
+        let mut results = Results::new(&self.show, &self.common, &self.out, &problem)?;
         claim(&self.out, &identity)?;
-        let baseline = self.baseline(&problem)?;
-        self.solve(&prior, &problem, (&sigmas, &scheme), &classes, (device, batch), baseline.as_ref())?;
-        self.report(&problem, baseline.as_ref())
+        results.check()?;
+        results.baseline = self.baseline(&problem)?;
+        self.solve(&prior, &problem, (&sigmas, &scheme), &classes, (device, batch), &results)?;
+        results.report(self.samples, &self.settings())
     }
 
     /// All that tells this run from others beside the model and the plan.
@@ -256,6 +233,19 @@ impl Restore {
             self.method, self.iterations, self.limit_rule, self.noise, self.samples, self.common.seed
         );
         Ok(tweedie::card::sha256(&[measurement, rule.into_bytes()].concat()))
+    }
+
+    /// What a person wants to know of this run beside its record.
+    fn settings(&self) -> Vec<(String, String)> {
+        let task = match (&self.task, &self.mask, &self.kernel) {
+            (Some(task), ..) => task.clone(),
+            (_, Some(mask), _) => format!("inpainting with {}", mask.display()),
+            (.., kernel) => format!("deblurring with {}", kernel.as_deref().unwrap_or(Path::new("")).display()),
+        };
+        let method = format!("{:?}", self.method).to_lowercase();
+        let entries =
+            [("task", task), ("η", self.noise.to_string()), ("method", method), ("samples", self.samples.to_string())];
+        entries.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
     fn problem(&self, model: &Model, device: Device) -> Result<Problem> {
@@ -344,10 +334,10 @@ impl Restore {
         (sigmas, scheme): (&Sigmas, &Scheme),
         classes: &Classes,
         (device, batch): (Device, u64),
-        baseline: Option<&Tensor>,
+        results: &Results,
     ) -> Result<()> {
         let each = self.samples as u64;
-        let missing = (0..problem.names.len()).filter(|&i| !self.row_file(&problem.names[i]).exists());
+        let missing = (0..problem.names.len()).filter(|&i| !results.row_file(&problem.names[i]).exists());
         let seeds: BTreeSet<u64> = missing.flat_map(|i| i as u64 * each..(i as u64 + 1) * each).collect();
         let blocks = blocks::blocks(&seeds, batch);
         let bar = self.common.bar(blocks.len() as u64 * batch * scheme.0.len() as u64, "restoring");
@@ -391,58 +381,13 @@ impl Restore {
                 drawn.insert(block.seeds[i], x.get(i as i64));
                 if drawn.len() == self.samples {
                     let drawn: Vec<Tensor> = samples.remove(&image).unwrap_or_default().into_values().collect();
-                    self.finish(problem, image, &Tensor::stack(&drawn, 0), baseline)?;
+                    results.finish(image, &Tensor::stack(&drawn, 0))?;
                 }
             }
             Ok(())
         })?;
         bar.finish_and_clear();
         Ok(())
-    }
-
-    /// Writes the pictures of one image, then its row, which says that it is done.
-    fn finish(&self, problem: &Problem, i: usize, samples: &Tensor, baseline: Option<&Tensor>) -> Result<()> {
-        let name = &problem.names[i];
-        let (mean, spread) = moments(samples);
-        let y = problem.measurement.narrow(0, i as i64, 1);
-        let seen = problem.operator.apply(&samples.to_device(y.device()));
-        let residual = f64::try_from((&y - seen).square().mean(Kind::Double))?.sqrt() / problem.eta;
-        let truth = problem.truth.as_ref().map(|truth| truth.get(i as i64).to_device(Device::Cpu));
-        let write = |what: &str, x: &Tensor| images::write_png(&self.file(name, what), &images::to_bytes(x));
-        for s in 0..samples.size()[0] {
-            write(&format!("sample-{s:03}"), &samples.get(s))?;
-        }
-        write("mean", &mean)?;
-        write("std", &(&spread * STD_GAIN - 1.0))?;
-        write("measurement", &y.get(0).to_device(Device::Cpu))?;
-        if let Some(truth) = &truth {
-            write("truth", truth)?;
-        }
-        if let Some(baseline) = baseline {
-            write("baseline", &baseline.get(i as i64))?;
-        }
-        let compared = truth.map(|truth| {
-            let psnr = |x: &Tensor| psnr(&images::to_unit(x), &images::to_unit(&truth.unsqueeze(0)));
-            let within = (&mean - &truth).abs().le_tensor(&(&spread * 2.0)).to_kind(Kind::Double);
-            let each = psnr(samples);
-            Compared {
-                measurement: psnr(&enlarged(&y, &truth).to_device(Device::Cpu))[0],
-                sample: each.iter().sum::<f64>() / each.len() as f64,
-                mean: psnr(&mean.unsqueeze(0))[0],
-                baseline: baseline.map(|baseline| psnr(&baseline.get(i as i64).unsqueeze(0))[0]),
-                coverage: f64::try_from(within.mean(Kind::Double)).unwrap_or(f64::NAN),
-            }
-        });
-        let row = Row { name: name.clone(), residual, truth: compared };
-        Ok(images::write_whole(&self.row_file(name), &serde_json::to_vec_pretty(&row)?)?)
-    }
-
-    fn file(&self, name: &str, what: &str) -> PathBuf {
-        self.out.join(format!("{name}-{what}.png"))
-    }
-
-    fn row_file(&self, name: &str) -> PathBuf {
-        self.out.join(format!("{name}.json"))
     }
 
     /// E[X | y] of a Gaussian fitted to the images of `--baseline`.
@@ -455,46 +400,6 @@ impl Restore {
             prior.posterior_mean(&*problem.operator, &problem.measurement.to_device(Device::Cpu), problem.eta)?;
         Ok(Some(mean))
     }
-
-    /// The table, the contact sheet and the record.
-    fn report(&self, problem: &Problem, baseline: Option<&Tensor>) -> Result<()> {
-        let rows: Vec<Row> = problem.names.iter().map(|name| row(&self.row_file(name))).collect::<Result<_>>()?;
-        let table = table(&rows);
-        images::write_whole(&self.out.join("table.md"), table.as_bytes())?;
-        let sheet = self.sheet(problem, baseline.is_some())?;
-        self.common.say(table);
-        self.common.say(format_args!("pictures in {}, all on one sheet in {}", self.out.display(), sheet.display()));
-        self.common.record(&serde_json::json!({"out": self.out, "sheet": sheet, "rows": rows}))
-    }
-
-    fn sheet(&self, problem: &Problem, baseline: bool) -> Result<PathBuf> {
-        let mut columns = vec![("truth".to_owned(), "truth".to_owned()), pair("measurement")];
-        if problem.truth.is_none() {
-            columns.remove(0);
-        }
-        if baseline {
-            columns.push(pair("baseline"));
-        }
-        let samples = self.samples.min(SHOWN);
-        columns.extend((0..samples).map(|s| (format!("sample {}", s + 1), format!("sample-{s:03}"))));
-        columns.extend([pair("mean"), ("2 × std".to_owned(), "std".to_owned())]);
-        let row = |name: &String| -> Result<(String, Vec<Tensor>)> {
-            let read = |(_, what): &(String, String)| images::read_as_is(&self.file(name, what));
-            Ok((name.clone(), columns.iter().map(read).collect::<Result<_, _>>()?))
-        };
-        let rows = problem.names.iter().take(16).map(row).collect::<Result<Vec<_>>>()?;
-        let headings: Vec<String> = columns.iter().map(|(heading, _)| heading.clone()).collect();
-        let path = self.out.join("sheet.png");
-        images::write_png(&path, &sheet::sheet(&headings, &rows)?)?;
-        Ok(path)
-    }
-}
-
-/// A standard deviation of s data units is drawn as the grey s · STD_GAIN on a scale from 0 to 2: white is 1.
-const STD_GAIN: f64 = 2.0;
-
-fn pair(what: &str) -> (String, String) {
-    (what.to_owned(), what.to_owned())
 }
 
 /// E[X] of a class, `[1, channels, height, width]`: what the prior answers where noise hides everything.
@@ -509,67 +414,6 @@ fn mean_image(prior: &Prior, class: Option<i64>, device: Device) -> Tensor {
     let noise = Seeded(vec![0]).like(&blank, 0, 0) * model.denoiser.precondition.start(sigma);
     let class = class.map(|class| [class]);
     tch::no_grad(|| prior.of(class.as_ref().map(<[i64; 1]>::as_slice)).denoise(&noise, sigma))
-}
-
-/// Mean and standard deviation over the samples; one sample has no spread.
-fn moments(samples: &Tensor) -> (Tensor, Tensor) {
-    let mean = samples.mean_dim([0i64].as_slice(), false, None);
-    let count = samples.size()[0];
-    let squares = (samples - &mean).square().sum_dim_intlist([0i64].as_slice(), false, None);
-    (mean, (squares / (count - 1).max(1) as f64).sqrt())
-}
-
-/// A measurement in the size of the image, by repeated pixels.
-fn enlarged(y: &Tensor, truth: &Tensor) -> Tensor {
-    let size = truth.size();
-    if y.size()[1..] == size { y.shallow_clone() } else { y.upsample_nearest2d([size[1], size[2]], None, None) }
-}
-
-fn row(path: &Path) -> Result<Row> {
-    let text = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{}: not a row of this table", path.display()))
-}
-
-/// One figure of a row.
-type Pick = fn(&Row) -> Option<f64>;
-
-/// PSNR of every image and the median of each column, as Markdown.
-fn table(rows: &[Row]) -> String {
-    let mut text = String::from("| image | measurement | sample | mean | baseline | coverage | residual |\n");
-    text += "| --- | --- | --- | --- | --- | --- | --- |\n";
-    let number = |value: Option<f64>, digits: usize| value.map_or("–".to_owned(), |v| format!("{v:.digits$}"));
-    let mut line = |name: &str, column: &dyn Fn(Pick) -> Option<f64>| {
-        let _ = writeln!(
-            text,
-            "| {name} | {} | {} | {} | {} | {} | {} |",
-            number(column(|r| Some(r.truth.as_ref()?.measurement)), 2),
-            number(column(|r| Some(r.truth.as_ref()?.sample)), 2),
-            number(column(|r| Some(r.truth.as_ref()?.mean)), 2),
-            number(column(|r| r.truth.as_ref()?.baseline), 2),
-            number(column(|r| Some(r.truth.as_ref()?.coverage)), 3),
-            number(column(|r| Some(r.residual)), 3),
-        );
-    };
-    for row in rows.iter().take(32) {
-        line(&row.name, &|pick| pick(row));
-    }
-    line("**median**", &|pick| median(rows.iter().filter_map(pick).collect()));
-    let gain = |row: &Row| row.truth.as_ref().and_then(|truth| Some(truth.mean - truth.baseline?));
-    if let Some(gain) = median(rows.iter().filter_map(gain).collect()) {
-        let _ = writeln!(text, "\nOf each image: the mean is {gain:.2} dB above the baseline in the median.");
-    }
-    text + "\nPSNR in dB for pixels 0 … 1; coverage: pixels within ±2 standard deviations of the mean; \
-            residual: ‖y − A x‖ of the samples over what η predicts."
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(values[middle]),
-        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
-    }
 }
 
 fn stem(path: &Path) -> String {

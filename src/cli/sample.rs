@@ -19,6 +19,7 @@ use tweedie::{
     card::Model,
     denoiser::Score,
     images,
+    page::{Case, Page, Picture},
     plan::{AnySampler, Course, Plan},
     schedule::AnySchedule,
     sheet,
@@ -28,12 +29,13 @@ use tweedie::{
 use super::{
     Common, choice,
     classes::{ClassArgs, Classes},
+    command, entries,
     guidance::{GuidanceArgs, Prior},
     images::{Loop, spread},
     workers,
 };
 
-/// Most images on the contact sheet.
+/// Most images on the contact sheet and on the page.
 const SHOWN: usize = 100;
 
 /// Draw new images
@@ -202,6 +204,7 @@ impl Sample {
         self.write_all(&blocks, &sampling, init.as_ref(), &prior, &classes)?;
         bar.finish_and_clear();
         let sheet = self.sheet(&seeds)?;
+        self.page(&seeds, &identity)?;
         let (seconds, cost) = (start.elapsed().as_secs_f64(), sampling.cost(&prior, &blocks));
         self.common.say(format_args!(
             "{} images ({} new, {cost} each, {seconds:.1} s) in {}, all on one sheet in {}",
@@ -282,6 +285,24 @@ impl Sample {
         let path = self.out.join(images::SHEET);
         images::write_png(&path, &sheet::grid(&shown, (shown.len() as f64).sqrt().ceil() as usize))?;
         Ok(path)
+    }
+
+    /// The same as a page, with the settings.
+    fn page(&self, seeds: &BTreeSet<u64>, identity: &Identity) -> Result<()> {
+        let picture = |&seed: &u64| Picture { label: seed.to_string(), file: self.file(seed) };
+        let pictures: Vec<Picture> = seeds.iter().take(SHOWN).map(picture).collect();
+        let page = Page {
+            title: format!("Samples of {}", identity.model),
+            about: match seeds.len() {
+                count if count > pictures.len() => format!("The first {SHOWN} of {count} images, by their seeds."),
+                _ => "Images by their seeds.".to_owned(),
+            },
+            command: command(),
+            settings: entries(&serde_json::to_value(identity)?),
+            cases: vec![Case { pictures, ..Case::default() }],
+            ..Page::default()
+        };
+        Ok(images::write_whole(&self.out.join("index.html"), page.html()?.as_bytes())?)
     }
 }
 
