@@ -27,6 +27,7 @@
 //! | experiments: methods beside each other | [`experiment`] | files |
 //! | the paper's released configurations | [`published`] | files |
 //! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
+//! | what a person looks at: sheets, pages, moving pictures | [`sheet`], [`page`], [`animation`] | files |
 //!
 //! # Example
 //!
@@ -61,6 +62,7 @@
 //! Contractive DPMs, arXiv 2401.13115; NCSN, Song & Ermon 2019; DDPM, Ho et al. 2020; DDIM, Song et al. 2021; Score SDE, Song et al. 2021;
 //! EDM, Karras et al. 2022; DPS, Chung et al. 2023.
 
+pub mod animation;
 pub mod blocks;
 pub mod bounds;
 pub mod card;
@@ -82,6 +84,7 @@ pub mod moments;
 pub mod networks;
 pub mod noise;
 pub mod operators;
+pub mod page;
 pub mod plan;
 pub mod points;
 pub mod precondition;

@@ -30,7 +30,7 @@ use crate::{
     likelihood::{GaussianLikelihood, StepLimit},
     networks::AnyNetwork,
     noise::Noise,
-    operators::{AnyTask, InpaintBox, InpaintRandom, Kernel, LinearOperator, SuperResolution},
+    operators::{self, AnyTask, InpaintBox, InpaintRandom, Kernel, SuperResolution},
     plan::{AnySampler, Plan},
     samplers::{Ramp, Simplified},
     schedule::{AnySchedule, Chain, Geometric, Linear, LinearBeta, Sigmoid},
@@ -87,7 +87,7 @@ impl Problem {
     /// The likelihood of a measurement of images of `shape`, which `operator` made.
     pub fn likelihood(
         &self,
-        operator: Box<dyn LinearOperator>,
+        operator: impl Into<operators::Operator>,
         measurement: Tensor,
         shape: [i64; 3],
     ) -> Result<GaussianLikelihood, Error> {

@@ -17,6 +17,7 @@ use tweedie::{
     checkpoint::safetensors::{self, Metadata, Tensors},
     denoiser::Score,
     images,
+    metrics::{self, Lpips, Window},
     networks::{AnyNetwork, UNetConfig, weights::Weights},
     noise::{Noise, Seeded},
 };
@@ -136,6 +137,8 @@ fn an_image_depends_on_its_seed_and_block_size_alone() {
         place.succeed(&["sample", "tiny.safetensors", "--seeds", seeds, "--batch", "4", "--out", "pieces"]);
     }
     assert!(place.images("pieces") == whole, "bit for bit");
+    let page = fs::read_to_string(place.path("whole/index.html")).unwrap();
+    assert!(page.matches("base64,").count() == 8 && page.contains("<dt>sha256</dt>"));
     // The contact sheet is none of the images.
     let listed = images::files(&place.path("whole")).unwrap();
     assert!(place.path("whole/grid.png").exists() && listed.len() == 8);
@@ -551,10 +554,85 @@ fn restore_writes_pictures_a_table_and_goes_on_where_it_stopped() {
     for file in ["a-truth", "a-measurement", "a-sample-000", "a-sample-002", "a-mean", "a-std", "b-mean", "sheet"] {
         assert!(place.path(&format!("out/{file}.png")).exists(), "{file}");
     }
+    // One column for what there is: no baseline, no LPIPS, and no SSIM of images that are smaller than its window.
+    let table = fs::read_to_string(place.path("out/table.md")).unwrap();
+    assert!(table.starts_with("| image | measurement | sample | mean | coverage | residual |\n| --- |"), "{table}");
+    assert!(table.contains("\n| b | ") && table.contains("\n| **median** | "), "{table}");
+    let page = fs::read_to_string(place.path("out/index.html")).unwrap();
+    // Of each of two images: truth, measurement, three samples, mean and spread; two sliders.
+    assert_eq!(page.matches("base64,").count(), 14);
+    assert_eq!(page.matches("type=range").count(), 4);
+    assert!(page.contains("tweedie restore tiny.safetensors --image photos --task inpaint-random"), "the command");
     let before = fs::read(place.path("out/a-sample-001.png")).unwrap();
     fs::remove_file(place.path("out/a.json")).unwrap();
     place.succeed(&arguments);
     assert!(fs::read(place.path("out/a-sample-001.png")).unwrap() == before, "the same samples again");
+}
+
+/// PSNR, min–max PSNR, SSIM and LPIPS of a measurement without a mask and without much noise are those of the photograph
+/// itself: what the program tells is what the library computes of the two files.
+#[test]
+fn restore_tells_the_figures_that_it_is_asked_for() {
+    let place = Place::new();
+    place.save("larger.safetensors", tensors(), &CARD.replace("[1, 8, 8]", "[1, 32, 32]"));
+    let ramp = Tensor::arange(1024, (Kind::Int64, Device::Cpu)).remainder(200).view([1, 32, 32]).to_kind(Kind::Uint8);
+    images::write_png(&place.path("ramp.png"), &ramp).unwrap();
+    let (backbone, linear) = crate::metrics::weights("alex");
+    safetensors::write(&place.path("alexnet.safetensors"), &backbone, &Metadata::new()).unwrap();
+    safetensors::write(&place.path("linear.safetensors"), &linear, &Metadata::new()).unwrap();
+    let plain = [
+        "restore",
+        "larger.safetensors",
+        "--image",
+        "ramp.png",
+        "--task",
+        "{kind: inpaint-box, height: 0.25, width: 0.25}",
+        "--noise",
+        "1e-6",
+        "--samples",
+        "2",
+        "--steps",
+        "3",
+        "--out",
+        "out",
+        "--json",
+    ];
+    let all = [&plain[..], &["--min-max", "--lpips", "alexnet.safetensors", "linear.safetensors"]].concat();
+    let record: Value = serde_json::from_str(&place.succeed(&all)).unwrap();
+    let row = &record["rows"][0];
+    assert!(row["lpips"].as_str().unwrap().starts_with("AlexNet "));
+    let read = |name: &str| images::from_bytes(&images::read(&place.path(name), 1).unwrap()).unsqueeze(0);
+    // A measurement of whole grey levels: its picture is the measurement, but for the noise.
+    let (y, truth) = (read("out/ramp-measurement.png"), read("out/ramp-truth.png"));
+    let unit = (images::to_unit(&y), images::to_unit(&truth));
+    let judge =
+        Lpips::open(&place.path("alexnet.safetensors"), &place.path("linear.safetensors"), Device::Cpu).unwrap();
+    for (name, expected) in [
+        ("psnr", metrics::psnr(&unit.0, &unit.1)),
+        ("psnr_min_max", metrics::psnr_min_max(&unit.0, &unit.1)),
+        ("ssim", metrics::ssim(&unit.0, &unit.1, Window::Gaussian).unwrap()),
+        ("ssim_uniform", metrics::ssim(&unit.0, &unit.1, Window::Uniform).unwrap()),
+        ("lpips", judge.distance(&y, &truth).unwrap()),
+    ] {
+        let found = row["truth"]["measurement"][name].as_f64().unwrap();
+        // A hidden pixel is 0 in data units, and 128 as a byte: half a grey level in 64 of 1024 pixels.
+        assert!((found - expected[0]).abs() < 0.01 * found.abs(), "{name}: {found} is not {}", expected[0]);
+        assert!(row["truth"]["mean"][name].is_number() && row["truth"]["sample"][name].is_number(), "{name}");
+    }
+    // What was finished without a figure has none, and the figures of two networks do not mix.
+    place.succeed(&all);
+    place.succeed(&plain);
+    let fewer: Vec<&str> = plain.iter().map(|word| if *word == "out" { "fewer" } else { word }).collect();
+    place.succeed(&fewer);
+    let told = place.complaint(&[&fewer[..], &["--min-max"]].concat());
+    let remedy = "remove it, and its image is restored again";
+    assert_eq!(told, format!("fewer/ramp.json: was written without the PSNR that --min-max asks for: {remedy}"));
+    let told = place.complaint(&[&fewer[..], &["--lpips", "alexnet.safetensors", "linear.safetensors"]].concat());
+    assert_eq!(told, format!("fewer/ramp.json: was written without the LPIPS that --lpips asks for: {remedy}"));
+    let old = r#"{"name": "ramp", "residual": 1.0, "truth": {"measurement": 12.0, "sample": 20.0, "mean": 22.0, "coverage": 0.9}}"#;
+    fs::write(place.path("fewer/ramp.json"), old).unwrap();
+    let told = place.complaint(&fewer);
+    assert_eq!(told, format!("fewer/ramp.json: is no row of figures as this version writes them: {remedy}"));
 }
 
 #[test]

@@ -218,10 +218,7 @@ fn methods_that_are_exact_in_the_limit_come_near_the_posterior() {
     tch::set_num_threads(1);
     let fine = "{schedule: {kind: geometric, max: 10, min: 0.02}, steps: 150, sampler: {kind: ve-ancestral}}";
     let falling = "{schedule: {kind: geometric, max: 2, min: 0.05}, steps: 40, sampler: {kind: ve-ancestral}}";
-    let cases = [
-        ("{kind: mmps, iterations: 12}", fine),
-        ("{kind: split-gibbs, steps: 12, repeats: 2}", falling),
-    ];
+    let cases = [("{kind: mmps, iterations: 12}", fine), ("{kind: split-gibbs, steps: 12, repeats: 2}", falling)];
     for (text, steps) in cases {
         for (name, operator) in [("inpainting", INPAINT), ("blur", BLUR)] {
             let (off, ratio) = bias(text, plan(steps), operator, 0.2, SAMPLES);
@@ -238,7 +235,9 @@ fn particles_are_exact_when_there_are_many() {
     tch::set_num_threads(1);
     let steps = "{schedule: {kind: geometric, max: 10, min: 0.05}, steps: 60, sampler: {kind: ve-ancestral}}";
     for (name, operator) in [("inpainting", INPAINT), ("blur", BLUR)] {
-        let of = |particles: usize| bias(&format!("{{kind: smc, particles: {particles}}}"), plan(steps), operator, 0.5, SAMPLES);
+        let of = |particles: usize| {
+            bias(&format!("{{kind: smc, particles: {particles}}}"), plan(steps), operator, 0.5, SAMPLES)
+        };
         let figures = [1, 4, 16, 64].map(of);
         println!("{name}: {figures:?}");
     }

@@ -1,5 +1,6 @@
 //! All proofs, in one program: libtorch is linked and loaded once.
 
+mod animation;
 mod bounds;
 mod checkpoints;
 mod cli;
@@ -18,6 +19,7 @@ mod networks;
 mod operators;
 mod orders;
 mod originals;
+mod page;
 mod posterior;
 mod preconditions;
 mod pretrained;

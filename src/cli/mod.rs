@@ -11,6 +11,7 @@ mod information;
 mod inspect;
 mod lists;
 mod restore;
+mod restored;
 mod run;
 mod sample;
 mod train;
@@ -29,6 +30,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tch::{Device, Kind};
 use tweedie::{
     card::{Model, sha256},
@@ -281,6 +283,38 @@ fn workers(device: Device, jobs: usize) -> usize {
     let workers = (threads as usize).min(jobs.max(1));
     tch::set_num_threads(threads / workers as i32);
     workers
+}
+
+/// The command line, as a shell takes it.
+fn command() -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
+    let quoted = |word: String| match word.chars().all(plain) && !word.is_empty() {
+        true => word,
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    std::iter::once("tweedie".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A record's entries for a page: YAML without braces around it; empty ones are left out.
+fn entries(record: &Value) -> Vec<(String, String)> {
+    let entry =
+        |(name, value): (&String, &Value)| Some((name.clone(), flow(value))).filter(|(_, text)| !text.is_empty());
+    record.as_object().into_iter().flatten().filter_map(entry).collect()
+}
+
+/// A value as YAML in one line.
+fn flow(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(flow).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => {
+            let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}: {}", flow(value))).collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// A choice given as a bare name, as YAML in braces, or as a YAML file.

@@ -2,28 +2,26 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-    fs,
     path::{Path, PathBuf},
+    sync::Mutex,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use tweedie::{
+    animation::Film,
     blocks::{self, Block},
     card::Model,
     denoiser::Denoiser,
     exact::Gaussian,
     images,
     likelihood::GaussianLikelihood,
-    metrics::psnr,
     noise::{Noise, Seeded},
     operators::{AnyTask, Blur, Boundary, Inpaint, LinearOperator, Operator},
     plan::Course,
-    restoration::{self, AnyMethod, Effort, Method, Posed},
-    sheet,
+    published::{self, Published},
+    restoration::{self, AnyMethod, Effort, Method, Posed, Walk},
     tiled::Tiled,
 };
 
@@ -33,12 +31,10 @@ use super::{
     data,
     guidance::{Cost, GuidanceArgs, Prior},
     images::{Loop, spread},
+    restored::{Results, Show},
     sample::{Identity, PlanArgs, claim, finite, warn},
     workers,
 };
-
-/// Most samples of an image on the contact sheet.
-const SHOWN: usize = 8;
 
 /// Restore damaged images: samples of the posterior, their mean and their standard deviation
 #[derive(Args, Debug)]
@@ -52,7 +48,7 @@ pub struct Restore {
     #[arg(help = super::MODEL)]
     model: String,
     /// An image, a folder of images, or '{kind: idx, images: FILE, pad: 2}'
-    #[arg(long, value_name = "FILE|DIR", required_unless_present = "measurement", conflicts_with = "measurement")]
+    #[arg(long, value_name = "FILE|DIR", required_unless_present_any = ["measurement", "config"], conflicts_with = "measurement")]
     image: Option<String>,
     /// Only the first so many images
     #[arg(long, value_name = "N")]
@@ -61,7 +57,7 @@ pub struct Restore {
     #[arg(long, value_name = "FILE")]
     measurement: Option<PathBuf>,
     /// A name that `tweedie tasks` lists, or '{kind: NAME, …}'
-    #[arg(long, value_name = "NAME", required_unless_present_any = ["mask", "kernel"])]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["mask", "kernel", "config"])]
     task: Option<String>,
     /// Inpainting with this mask: white (255) marks the pixels that are seen
     #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "kernel"])]
@@ -70,11 +66,16 @@ pub struct Restore {
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     kernel: Option<PathBuf>,
     /// η: standard deviation of the measurement's noise, for pixels 0 … 1 (data units −1 … 1 see twice that)
-    #[arg(long, default_value_t = 0.05, value_name = "ETA")]
-    noise: f64,
+    /// [default: 0.05]
+    #[arg(long, value_name = "ETA")]
+    noise: Option<f64>,
     /// A name that `tweedie methods` lists, or '{kind: NAME, …}'
-    #[arg(long, default_value = "mmps", value_name = "NAME")]
-    method: String,
+    /// [default: mmps]
+    #[arg(long, value_name = "NAME")]
+    method: Option<String>,
+    /// A configuration released with Random Walks with Tweedie: its task, η, walk and first state
+    #[arg(long, value_name = "FILE.yaml", conflicts_with_all = ["measurement", "task", "mask", "kernel", "noise", "method"])]
+    config: Option<PathBuf>,
     /// Samples of each posterior
     #[arg(long, default_value_t = 8, value_name = "S")]
     samples: usize,
@@ -91,21 +92,25 @@ pub struct Restore {
     #[arg(long, default_value = "out/restored", value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
+    show: Show,
+    #[command(flatten)]
     common: Common,
 }
 
 /// What is to be restored.
-struct Problem {
-    names: Vec<String>,
+pub struct Problem {
+    pub names: Vec<String>,
     /// `[count, channels, height, width]`, data units; absent where only the measurement is known.
-    truth: Option<Tensor>,
+    pub truth: Option<Tensor>,
     /// `[count, …]`.
-    measurement: Tensor,
-    operator: Operator,
+    pub measurement: Tensor,
+    /// What made it, unless a mask or a kernel did.
+    task: Option<AnyTask>,
+    pub operator: Operator,
     /// Of the images, `[channels, height, width]`.
-    shape: [i64; 3],
+    pub shape: [i64; 3],
     /// η in data units.
-    eta: f64,
+    pub eta: f64,
 }
 
 impl Problem {
@@ -114,14 +119,26 @@ impl Problem {
     }
 }
 
+/// What flags or a published configuration ask for.
+struct Asked {
+    method: AnyMethod,
+    /// What the user calls it.
+    name: String,
+    task: Option<AnyTask>,
+    /// η for pixels 0 … 1.
+    noise: f64,
+    image: String,
+    published: Option<Published>,
+}
+
 /// What is to be done.
 #[derive(Clone, Copy)]
 struct Work<'a> {
     problem: &'a Problem,
-    method: &'a dyn Method,
+    asked: &'a Asked,
     course: &'a Course,
     classes: &'a Classes,
-    baseline: Option<&'a Tensor>,
+    results: &'a Results<'a>,
 }
 
 /// A block of samples, ready for a thread of its own.
@@ -133,54 +150,35 @@ struct Job {
     likelihoods: Vec<GaussianLikelihood>,
 }
 
-/// What is told of one image.
-#[derive(Deserialize, Serialize)]
-struct Row {
-    name: String,
-    /// ‖y − A x‖ / (η √m), averaged over the samples: 1 where the samples fit the measurement as they should.
-    residual: f64,
-    truth: Option<Compared>,
-}
-
-/// PSNR in dB, and how honest the spread is.
-#[derive(Deserialize, Serialize)]
-struct Compared {
-    measurement: f64,
-    sample: f64,
-    mean: f64,
-    baseline: Option<f64>,
-    /// Share of the pixels that lie within two standard deviations of the mean.
-    coverage: f64,
-}
-
 impl Restore {
     pub fn run(&self) -> Result<()> {
         if self.samples == 0 {
             bail!("--samples must be at least 1, but is 0");
         }
-        if !(self.noise.is_finite() && self.noise > 0.0) {
-            bail!("--noise must be positive, but is {}", self.noise);
-        }
-        let chosen: AnyMethod = choice(&self.method, "--method")?;
-        let method = chosen.get();
+        let asked = self.asked()?;
+        let method = asked.method.get();
         if self.plan.names_sampler() && !method.samples() {
-            bail!("--sampler: --method {} goes down the levels in its own way; leave it out", self.method);
+            bail!("--sampler: --method {} goes down the levels in its own way; leave it out", asked.name);
         }
         let (model, device) = self.common.open(&self.model)?;
         let prior = self.guidance.over(model, &self.common, device)?;
         let (model, classes) = (&prior.model, self.class.of(&prior)?);
-        let problem = self.problem(model, device)?;
+        if let Some(published) = &asked.published {
+            published.network.check(&model.card)?;
+        }
+        let problem = self.problem(&asked, model, device)?;
         let likelihood = self.likelihood(&problem, &[0])?;
         method.check(&likelihood)?;
-        let plan = self.plan.over(&method.plan().unwrap_or_else(|| model.card.restore.clone()))?;
+        let default = asked.published.as_ref().map(|published| published.plan.clone()).or_else(|| method.plan());
+        let plan = self.plan.over(&default.unwrap_or_else(|| model.card.restore.clone()))?;
         let course = plan.course(model.range(), method.step_limit(&likelihood))?;
         warn(&self.common, model, &plan, &course.sigmas);
         let Effort { evaluations, gradients } = method.effort(&course);
         self.common.say(format_args!(
             "η = {} for pixels 0 … 1 ({} in data units −1 … 1), {}, {} a sample{}",
-            self.noise,
+            asked.noise,
             problem.eta,
-            self.method,
+            asked.name,
             match cost(&prior, method, &course) {
                 _ if course.scheme.is_adaptive() && method.samples() => "as many evaluations as need be".to_owned(),
                 cost => cost.to_string(),
@@ -200,41 +198,88 @@ impl Restore {
             batch: (!self.common.deterministic).then_some(batch),
             device: if device.is_cuda() { "cuda" } else { "cpu" },
             precision: format!("{:?}", self.common.precision).to_lowercase(),
-            given: self.given(&problem, &chosen)?,
+            given: self.given(&problem, &asked)?,
         };
+        let mut results = Results::new(&self.show, &self.common, &self.out, &problem)?;
         claim(&self.out, &identity)?;
-        let baseline = self.baseline(&problem)?;
-        let work = Work { problem: &problem, method, course: &course, classes: &classes, baseline: baseline.as_ref() };
+        results.check()?;
+        results.baseline = self.baseline(&problem)?;
+        let work = Work { problem: &problem, asked: &asked, course: &course, classes: &classes, results: &results };
         self.solve(&prior, &work, (device, batch), evaluations)?;
-        self.report(&problem, baseline.as_ref())
+        results.report(self.samples, &self.settings(&asked))
+    }
+
+    fn asked(&self) -> Result<Asked> {
+        if let Some(path) = &self.config {
+            let published = Published::read(path)?;
+            let Some(problem) = &published.problem else {
+                bail!("{}: draws images freely: it is for `tweedie sample`", path.display());
+            };
+            return Ok(Asked {
+                method: AnyMethod::Walk(Walk { limit: published::Problem::LIMIT }),
+                name: "walk".to_owned(),
+                task: Some(problem.task.clone()),
+                noise: problem.eta / 2.0,
+                image: self.image.clone().unwrap_or_else(|| published.images.display().to_string()),
+                published: Some(published),
+            });
+        }
+        let noise = self.noise.unwrap_or(0.05);
+        if !(noise.is_finite() && noise > 0.0) {
+            bail!("--noise must be positive, but is {noise}");
+        }
+        let name = self.method.clone().unwrap_or_else(|| "mmps".to_owned());
+        let task = self.task.as_deref().map(|task| choice(task, "--task")).transpose()?;
+        Ok(Asked {
+            method: choice(&name, "--method")?,
+            name,
+            task,
+            noise,
+            image: self.image.clone().unwrap_or_default(),
+            published: None,
+        })
     }
 
     /// All that tells this run from others beside the model and the plan.
-    fn given(&self, problem: &Problem, method: &AnyMethod) -> Result<String> {
+    fn given(&self, problem: &Problem, asked: &Asked) -> Result<String> {
         let measurement = images::npy(&problem.measurement)?;
-        let rule = format!("{} {} {} {}", serde_json::to_string(method)?, self.noise, self.samples, self.common.seed);
+        let rule =
+            format!("{} {} {} {}", serde_json::to_string(&asked.method)?, asked.noise, self.samples, self.common.seed);
         Ok(tweedie::card::sha256(&[measurement, rule.into_bytes()].concat()))
     }
 
-    fn problem(&self, model: &Model, device: Device) -> Result<Problem> {
-        let eta = 2.0 * self.noise;
+    /// What a person wants to know of this run beside its record.
+    fn settings(&self, asked: &Asked) -> Vec<(String, String)> {
+        let task = match (&asked.task, &self.mask, &self.kernel) {
+            (Some(task), ..) => self.task.clone().or_else(|| serde_json::to_string(task).ok()).unwrap_or_default(),
+            (_, Some(mask), _) => format!("inpainting with {}", mask.display()),
+            (.., kernel) => format!("deblurring with {}", kernel.as_deref().unwrap_or(Path::new("")).display()),
+        };
+        let method = asked.name.clone();
+        let entries =
+            [("task", task), ("η", asked.noise.to_string()), ("method", method), ("samples", self.samples.to_string())];
+        entries.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    fn problem(&self, asked: &Asked, model: &Model, device: Device) -> Result<Problem> {
+        let (eta, task) = (2.0 * asked.noise, asked.task.clone());
         if let Some(path) = &self.measurement {
             let shape = model.card.image;
-            let operator = self.operator(shape, device)?;
+            let operator = self.operator(task.as_ref(), shape, device)?;
             let measurement = measurement(path, model)?.to_device(device);
-            return Ok(Problem { names: vec![stem(path)], truth: None, measurement, operator, shape, eta });
+            return Ok(Problem { names: vec![stem(path)], truth: None, measurement, task, operator, shape, eta });
         }
-        let (names, truth) = self.truth(model)?;
+        let (names, truth) = self.truth(asked, model)?;
         let truth = truth.to_device(device);
         let shape = [truth.size()[1], truth.size()[2], truth.size()[3]];
-        let operator = self.operator(shape, device)?;
+        let operator = self.operator(task.as_ref(), shape, device)?;
         let clean = operator.apply(&truth);
         let seeds = (0..names.len() as u64).map(|i| self.common.seed + i).collect();
         let measurement = &clean + Seeded(seeds).like(&clean, 0, 1) * eta;
-        Ok(Problem { names, truth: Some(truth), measurement, operator, shape, eta })
+        Ok(Problem { names, truth: Some(truth), measurement, task, operator, shape, eta })
     }
 
-    fn operator(&self, shape: [i64; 3], device: Device) -> Result<Operator> {
+    fn operator(&self, task: Option<&AnyTask>, shape: [i64; 3], device: Device) -> Result<Operator> {
         let kind = Kind::Float;
         if let Some(path) = &self.mask {
             let mask = images::read(path, 1)?.get(0).ge(128).to_kind(kind).to_device(device);
@@ -246,13 +291,13 @@ impl Restore {
                 .with_context(|| path.display().to_string())?;
             return Ok(blur.into());
         }
-        let task: AnyTask = choice(self.task.as_deref().unwrap_or_default(), "--task")?;
+        let task = task.context("--task: none was given")?;
         Ok(task.get().operator(shape, self.common.seed, device, kind)?)
     }
 
     /// The images' names and pixels.
-    fn truth(&self, model: &Model) -> Result<(Vec<String>, Tensor)> {
-        let image = self.image.as_deref().unwrap_or_default();
+    fn truth(&self, asked: &Asked, model: &Model) -> Result<(Vec<String>, Tensor)> {
+        let image = asked.image.as_str();
         let limit = self.limit.unwrap_or(usize::MAX);
         if image.starts_with('{') {
             let data = data(image, model.card.image[0], "--image")?.load()?;
@@ -282,15 +327,16 @@ impl Restore {
         let of: Vec<i64> = seeds.iter().map(|seed| (seed / self.samples as u64).min(last) as i64).collect();
         let device = problem.measurement.device();
         let measurement = problem.measurement.index_select(0, &Tensor::from_slice(&of).to_device(device));
-        let operator = self.operator(problem.shape, device)?;
+        let operator = self.operator(problem.task.as_ref(), problem.shape, device)?;
         Ok(GaussianLikelihood::new(operator, measurement, problem.eta, problem.shape)?)
     }
 
     /// Draws all samples that are missing; an image is finished, and written, when its last sample is.
     fn solve(&self, prior: &Prior, work: &Work, (device, batch): (Device, u64), evaluations: usize) -> Result<()> {
-        let Work { problem, method, course, classes, baseline } = *work;
+        let Work { problem, asked, course, classes, results } = *work;
+        let (method, animate) = (asked.method.get(), self.show.animate);
         let each = self.samples as u64;
-        let missing = (0..problem.names.len()).filter(|&i| !self.row_file(&problem.names[i]).exists());
+        let missing = (0..problem.names.len()).filter(|&i| !results.row_file(&problem.names[i]).exists());
         let seeds: BTreeSet<u64> = missing.flat_map(|i| i as u64 * each..(i as u64 + 1) * each).collect();
         let blocks = blocks::blocks(&seeds, batch);
         let bar = self.common.bar(blocks.len() as u64 * batch * evaluations as u64, "restoring");
@@ -317,74 +363,45 @@ impl Restore {
         });
         let compute = |prior: &Prior, Job { block, means, likelihoods }: Job| {
             let seeds: Vec<u64> = block.seeds.iter().map(|seed| seed + shift).collect();
-            let init = &means + Seeded(seeds.clone()).like(&means, 0, 0) * sampling.start;
+            let init = match &asked.published {
+                Some(published) => published.start.states(&means, &Seeded(seeds.clone())),
+                None => &means + Seeded(seeds.clone()).like(&means, 0, 0) * sampling.start,
+            };
+            let filmed = Mutex::new(BTreeMap::new());
             let of =
                 |seeds: &[u64]| large(prior, classes.rows(seeds.iter().map(|seed| (seed - shift) / each)).as_deref());
             let x = sampling.images(&seeds, Some(&init), &of, &|i, prior, x, noise, seen| {
-                restoration::restore(method, &Posed { prior, likelihood: &likelihoods[i], course, noise }, x, seen)
+                let mut films = films(animate, &noise.0, shift, each);
+                let posed = Posed { prior, likelihood: &likelihoods[i], course, noise };
+                let x = restoration::restore(method, &posed, x, &mut |x| {
+                    films.iter_mut().for_each(|(row, _, film)| film.take(&x.get(*row)));
+                    seen(x)
+                })?;
+                if let Ok(mut filmed) = filmed.lock() {
+                    filmed.extend(films.into_iter().map(|(_, image, film)| (image, film)));
+                }
+                Ok(x)
             })?;
-            Ok((x, block))
+            Ok((x, block, filmed.into_inner().unwrap_or_default()))
         };
         let mut samples: BTreeMap<usize, BTreeMap<u64, Tensor>> = BTreeMap::new();
-        spread(prior, threads, jobs, compute, |(x, block)| {
+        spread(prior, threads, jobs, compute, |(x, block, filmed)| {
+            for (image, film) in filmed {
+                results.film(image, &film)?;
+            }
             for &i in &block.wanted {
                 let image = (block.seeds[i] / each) as usize;
                 let drawn = samples.entry(image).or_default();
                 drawn.insert(block.seeds[i], x.get(i as i64));
                 if drawn.len() == self.samples {
                     let drawn: Vec<Tensor> = samples.remove(&image).unwrap_or_default().into_values().collect();
-                    self.finish(problem, image, &Tensor::stack(&drawn, 0), baseline)?;
+                    results.finish(image, &Tensor::stack(&drawn, 0))?;
                 }
             }
             Ok(())
         })?;
         bar.finish_and_clear();
         Ok(())
-    }
-
-    /// Writes the pictures of one image, then its row, which says that it is done.
-    fn finish(&self, problem: &Problem, i: usize, samples: &Tensor, baseline: Option<&Tensor>) -> Result<()> {
-        let name = &problem.names[i];
-        let (mean, spread) = moments(samples);
-        let y = problem.measurement.narrow(0, i as i64, 1);
-        let seen = problem.operator.apply(&samples.to_device(y.device()));
-        let residual = f64::try_from((&y - seen).square().mean(Kind::Double))?.sqrt() / problem.eta;
-        let truth = problem.truth.as_ref().map(|truth| truth.get(i as i64).to_device(Device::Cpu));
-        let write = |what: &str, x: &Tensor| images::write_png(&self.file(name, what), &images::to_bytes(x));
-        for s in 0..samples.size()[0] {
-            write(&format!("sample-{s:03}"), &samples.get(s))?;
-        }
-        write("mean", &mean)?;
-        write("std", &(&spread * STD_GAIN - 1.0))?;
-        write("measurement", &y.get(0).to_device(Device::Cpu))?;
-        if let Some(truth) = &truth {
-            write("truth", truth)?;
-        }
-        if let Some(baseline) = baseline {
-            write("baseline", &baseline.get(i as i64))?;
-        }
-        let compared = truth.map(|truth| {
-            let psnr = |x: &Tensor| psnr(&images::to_unit(x), &images::to_unit(&truth.unsqueeze(0)));
-            let within = (&mean - &truth).abs().le_tensor(&(&spread * 2.0)).to_kind(Kind::Double);
-            let each = psnr(samples);
-            Compared {
-                measurement: psnr(&enlarged(&y, &truth).to_device(Device::Cpu))[0],
-                sample: each.iter().sum::<f64>() / each.len() as f64,
-                mean: psnr(&mean.unsqueeze(0))[0],
-                baseline: baseline.map(|baseline| psnr(&baseline.get(i as i64).unsqueeze(0))[0]),
-                coverage: f64::try_from(within.mean(Kind::Double)).unwrap_or(f64::NAN),
-            }
-        });
-        let row = Row { name: name.clone(), residual, truth: compared };
-        Ok(images::write_whole(&self.row_file(name), &serde_json::to_vec_pretty(&row)?)?)
-    }
-
-    fn file(&self, name: &str, what: &str) -> PathBuf {
-        self.out.join(format!("{name}-{what}.png"))
-    }
-
-    fn row_file(&self, name: &str) -> PathBuf {
-        self.out.join(format!("{name}.json"))
     }
 
     /// E[X | y] of a Gaussian fitted to the images of `--baseline`.
@@ -396,46 +413,6 @@ impl Restore {
         let mean = prior.posterior_mean(problem.linear()?, &problem.measurement.to_device(Device::Cpu), problem.eta)?;
         Ok(Some(mean))
     }
-
-    /// The table, the contact sheet and the record.
-    fn report(&self, problem: &Problem, baseline: Option<&Tensor>) -> Result<()> {
-        let rows: Vec<Row> = problem.names.iter().map(|name| row(&self.row_file(name))).collect::<Result<_>>()?;
-        let table = table(&rows);
-        images::write_whole(&self.out.join("table.md"), table.as_bytes())?;
-        let sheet = self.sheet(problem, baseline.is_some())?;
-        self.common.say(table);
-        self.common.say(format_args!("pictures in {}, all on one sheet in {}", self.out.display(), sheet.display()));
-        self.common.record(&serde_json::json!({"out": self.out, "sheet": sheet, "rows": rows}))
-    }
-
-    fn sheet(&self, problem: &Problem, baseline: bool) -> Result<PathBuf> {
-        let mut columns = vec![("truth".to_owned(), "truth".to_owned()), pair("measurement")];
-        if problem.truth.is_none() {
-            columns.remove(0);
-        }
-        if baseline {
-            columns.push(pair("baseline"));
-        }
-        let samples = self.samples.min(SHOWN);
-        columns.extend((0..samples).map(|s| (format!("sample {}", s + 1), format!("sample-{s:03}"))));
-        columns.extend([pair("mean"), ("2 × std".to_owned(), "std".to_owned())]);
-        let row = |name: &String| -> Result<(String, Vec<Tensor>)> {
-            let read = |(_, what): &(String, String)| images::read_as_is(&self.file(name, what));
-            Ok((name.clone(), columns.iter().map(read).collect::<Result<_, _>>()?))
-        };
-        let rows = problem.names.iter().take(16).map(row).collect::<Result<Vec<_>>>()?;
-        let headings: Vec<String> = columns.iter().map(|(heading, _)| heading.clone()).collect();
-        let path = self.out.join("sheet.png");
-        images::write_png(&path, &sheet::sheet(&headings, &rows)?)?;
-        Ok(path)
-    }
-}
-
-/// A standard deviation of s data units is drawn as the grey s · STD_GAIN on a scale from 0 to 2: white is 1.
-const STD_GAIN: f64 = 2.0;
-
-fn pair(what: &str) -> (String, String) {
-    (what.to_owned(), what.to_owned())
 }
 
 /// E[X] of a class, `[1, channels, height, width]`: what the prior answers where noise hides everything.
@@ -466,65 +443,11 @@ fn cost(prior: &Prior, method: &dyn Method, course: &Course) -> Cost {
     prior.cost(course.sigmas.iter().flat_map(|sigma| std::iter::repeat_n(sigma, times)))
 }
 
-/// Mean and standard deviation over the samples; one sample has no spread.
-fn moments(samples: &Tensor) -> (Tensor, Tensor) {
-    let mean = samples.mean_dim([0i64].as_slice(), false, None);
-    let count = samples.size()[0];
-    let squares = (samples - &mean).square().sum_dim_intlist([0i64].as_slice(), false, None);
-    (mean, (squares / (count - 1).max(1) as f64).sqrt())
-}
-
-/// A measurement in the size of the image, by repeated pixels.
-fn enlarged(y: &Tensor, truth: &Tensor) -> Tensor {
-    let size = truth.size();
-    if y.size()[1..] == size { y.shallow_clone() } else { y.upsample_nearest2d([size[1], size[2]], None, None) }
-}
-
-fn row(path: &Path) -> Result<Row> {
-    let text = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{}: not a row of this table", path.display()))
-}
-
-/// One figure of a row.
-type Pick = fn(&Row) -> Option<f64>;
-
-/// PSNR of every image and the median of each column, as Markdown.
-fn table(rows: &[Row]) -> String {
-    let mut text = String::from("| image | measurement | sample | mean | baseline | coverage | residual |\n");
-    text += "| --- | --- | --- | --- | --- | --- | --- |\n";
-    let number = |value: Option<f64>, digits: usize| value.map_or("–".to_owned(), |v| format!("{v:.digits$}"));
-    let mut line = |name: &str, column: &dyn Fn(Pick) -> Option<f64>| {
-        let _ = writeln!(
-            text,
-            "| {name} | {} | {} | {} | {} | {} | {} |",
-            number(column(|r| Some(r.truth.as_ref()?.measurement)), 2),
-            number(column(|r| Some(r.truth.as_ref()?.sample)), 2),
-            number(column(|r| Some(r.truth.as_ref()?.mean)), 2),
-            number(column(|r| r.truth.as_ref()?.baseline), 2),
-            number(column(|r| Some(r.truth.as_ref()?.coverage)), 3),
-            number(column(|r| Some(r.residual)), 3),
-        );
-    };
-    for row in rows.iter().take(32) {
-        line(&row.name, &|pick| pick(row));
-    }
-    line("**median**", &|pick| median(rows.iter().filter_map(pick).collect()));
-    let gain = |row: &Row| row.truth.as_ref().and_then(|truth| Some(truth.mean - truth.baseline?));
-    if let Some(gain) = median(rows.iter().filter_map(gain).collect()) {
-        let _ = writeln!(text, "\nOf each image: the mean is {gain:.2} dB above the baseline in the median.");
-    }
-    text + "\nPSNR in dB for pixels 0 … 1; coverage: pixels within ±2 standard deviations of the mean; \
-            residual: ‖y − A x‖ of the samples over what η predicts."
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(values[middle]),
-        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
-    }
+/// The films of the first samples among these seeds: row of the batch, number of the image, and what is filmed.
+fn films(animate: bool, seeds: &[u64], shift: u64, each: u64) -> Vec<(i64, usize, Film)> {
+    let seeds = seeds.iter().enumerate().map(|(row, seed)| (row as i64, seed - shift));
+    let firsts = seeds.filter(|(_, seed)| animate && seed % each == 0);
+    firsts.map(|(row, seed)| (row, (seed / each) as usize, Film::default())).collect()
 }
 
 fn stem(path: &Path) -> String {

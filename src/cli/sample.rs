@@ -20,6 +20,7 @@ use tweedie::{
     follow::follow,
     images,
     noise::Seeded,
+    page::{Case, Page, Picture},
     plan::{AnySampler, Course, Plan},
     published::Published,
     schedule::AnySchedule,
@@ -31,12 +32,13 @@ use tweedie::{
 use super::{
     Common, choice,
     classes::{ClassArgs, Classes},
+    command, entries,
     guidance::{Cost, GuidanceArgs, Prior},
     images::{Loop, spread},
     workers,
 };
 
-/// Most images on the contact sheet.
+/// Most images on the contact sheet and on the page.
 const SHOWN: usize = 100;
 
 /// Draw new images
@@ -221,6 +223,7 @@ impl Sample {
         self.write_all(&blocks, (&sampling, &scheme), &first, &prior, &classes)?;
         bar.finish_and_clear();
         let sheet = self.sheet(&seeds)?;
+        self.page(&seeds, &identity)?;
         let (seconds, cost) = (start.elapsed().as_secs_f64(), cost(&prior, &scheme, &sampling, &blocks));
         self.common.say(format_args!(
             "{} images ({} new, {cost} each, {seconds:.1} s) in {}, all on one sheet in {}",
@@ -305,6 +308,24 @@ impl Sample {
         let path = self.out.join(images::SHEET);
         images::write_png(&path, &sheet::grid(&shown, (shown.len() as f64).sqrt().ceil() as usize))?;
         Ok(path)
+    }
+
+    /// The same as a page, with the settings.
+    fn page(&self, seeds: &BTreeSet<u64>, identity: &Identity) -> Result<()> {
+        let picture = |&seed: &u64| Picture { label: seed.to_string(), file: self.file(seed) };
+        let pictures: Vec<Picture> = seeds.iter().take(SHOWN).map(picture).collect();
+        let page = Page {
+            title: format!("Samples of {}", identity.model),
+            about: match seeds.len() {
+                count if count > pictures.len() => format!("The first {SHOWN} of {count} images, by their seeds."),
+                _ => "Images by their seeds.".to_owned(),
+            },
+            command: command(),
+            settings: entries(&serde_json::to_value(identity)?),
+            cases: vec![Case { pictures, ..Case::default() }],
+            ..Page::default()
+        };
+        Ok(images::write_whole(&self.out.join("index.html"), page.html()?.as_bytes())?)
     }
 }
 
