@@ -23,6 +23,7 @@
 //! | how likely images are; mutual information | [`information`] | tensors |
 //! | the loop, and its noise | [`mod@follow`], [`noise`] | tensors |
 //! | architectures, training | [`networks`], [`train`] | tensors |
+//! | what a file may name as a task; measurements with noise, as files | [`tasks`], [`measure`], [`npz`] | files |
 //! | sets of points with exact scores | [`points`] | tensors |
 //! | experiments: methods beside each other | [`experiment`] | files |
 //! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
@@ -76,10 +77,12 @@ pub mod images;
 pub mod information;
 pub mod libtorch;
 pub mod likelihood;
+pub mod measure;
 pub mod metrics;
 pub mod moments;
 pub mod networks;
 pub mod noise;
+pub mod npz;
 pub mod operators;
 pub mod plan;
 pub mod points;
@@ -93,6 +96,7 @@ pub mod sde;
 pub mod sheet;
 pub mod sigma;
 pub mod solvers;
+pub mod tasks;
 pub mod train;
 pub mod walk;
 pub mod yaml;
