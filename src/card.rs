@@ -139,10 +139,15 @@ fn program(path: &Path, device: Device, kind: Kind) -> Result<Arc<CModule>, Erro
 
 /// Opens a classifier of noisy images, forward(x, label) → logits, for images of this `[channels, height, width]`.
 pub fn classifier(path: &Path, shape: [i64; 3], device: Device, kind: Kind) -> Result<ScriptClassifier, Error> {
+    ScriptClassifier::new(script(path, device, kind)?, shape, device, kind).map_err(|cause| Error::file(path, cause))
+}
+
+/// Opens any TorchScript program on `device`, set to compute in `kind`.
+pub fn script(path: &Path, device: Device, kind: Kind) -> Result<Arc<CModule>, Error> {
     if !torch::is_script(&Source::open(path)?) {
         return Err(Error::file(path, "is no TorchScript program: torch.jit.trace and torch.jit.script make one"));
     }
-    ScriptClassifier::new(program(path, device, kind)?, shape, device, kind).map_err(|cause| Error::file(path, cause))
+    program(path, device, kind)
 }
 
 /// A card with its weights.

@@ -8,10 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 use tch::{Device, Kind, Tensor};
 
-use crate::Error;
+use crate::{Error, npz};
 
 /// The contact sheet of a folder of samples.
 pub const SHEET: &str = "grid.png";
@@ -54,34 +54,92 @@ fn is_image(path: &Path) -> bool {
 
 /// The file's pixels, `[channels, height, width]`, bytes; colour becomes grey, or grey colour, where need be.
 pub fn read(path: &Path, channels: i64) -> Result<Tensor, Error> {
-    let image = image::open(path).map_err(|e| Error::file(path, format!("not a readable image: {e}")))?;
-    let (size, bytes) = match channels {
-        1 => (image.to_luma8().dimensions(), image.to_luma8().into_raw()),
-        _ => (image.to_rgb8().dimensions(), image.to_rgb8().into_raw()),
-    };
-    let shape = [i64::from(size.1), i64::from(size.0), if channels == 1 { 1 } else { 3 }];
-    Ok(Tensor::f_from_data_size(&bytes, &shape, Kind::Uint8)?.permute([2, 0, 1]).contiguous())
+    pixels(&open(path)?, channels)
 }
 
 /// The file's pixels, `[1 or 3, height, width]`, bytes: grey stays grey.
 pub fn read_as_is(path: &Path) -> Result<Tensor, Error> {
-    let image = image::open(path).map_err(|e| Error::file(path, format!("not a readable image: {e}")))?;
-    read(path, if image.color().has_color() { 3 } else { 1 })
+    let image = open(path)?;
+    pixels(&image, if image.color().has_color() { 3 } else { 1 })
 }
 
-/// Writes bytes `[channels, height, width]` (1 or 3 channels) as PNG, whole or not at all.
+fn pixels(image: &DynamicImage, channels: i64) -> Result<Tensor, Error> {
+    let (width, height) = (i64::from(image.width()), i64::from(image.height()));
+    let (channels, bytes) =
+        if channels == 1 { (1, image.to_luma8().into_raw()) } else { (3, image.to_rgb8().into_raw()) };
+    Ok(Tensor::f_from_data_size(&bytes, &[height, width, channels], Kind::Uint8)?.permute([2, 0, 1]).contiguous())
+}
+
+/// No image may have more pixels: 2²⁷, more than the largest cameras take.
+const MOST_PIXELS: u64 = 1 << 27;
+
+/// The image in a file, whatever its name ends in, the way up that its EXIF says.
+fn open(path: &Path) -> Result<DynamicImage, Error> {
+    let contents = fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    decoded(&contents).map_err(|cause| Error::file(path, cause))
+}
+
+fn decoded(contents: &[u8]) -> Result<DynamicImage, String> {
+    let unreadable = |e: ImageError| format!("not a readable image: {e}");
+    if image::guess_format(contents).is_ok_and(|format| format == ImageFormat::Jpeg) && !ends(contents) {
+        return Err("is cut off before the end of its JPEG data: fetch it again".to_owned());
+    }
+    let reader = ImageReader::new(Cursor::new(contents)).with_guessed_format().map_err(|e| unreadable(e.into()))?;
+    let mut decoder = reader.into_decoder().map_err(unreadable)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MOST_PIXELS {
+        return Err(format!("has {width}×{height} pixels, more than {MOST_PIXELS}: make a smaller copy of it"));
+    }
+    let orientation = decoder.orientation().map_err(unreadable)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    if image.color().has_alpha() && image.to_rgba8().pixels().any(|pixel| pixel.0[3] < 255) {
+        return Err(
+            "has transparent pixels, which have no colour of their own: put it on a background first".to_owned()
+        );
+    }
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+/// Whether a JPEG file has its end mark: a decoder paints what is missing grey.
+///
+/// Segments are skipped, since the small picture within EXIF has an end mark as well; in the data after them the byte 255 is
+/// always followed by another, so that the mark cannot occur by chance.
+fn ends(jpeg: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(&[255, kind, high, low]) = jpeg.get(at..at + 4) {
+        match kind {
+            // Start of the scan: all that follows is data.
+            0xDA => return jpeg[at..].windows(2).any(|pair| pair == [255, 0xD9]),
+            // Any number of these bytes may fill the space between segments.
+            255 => at += 1,
+            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
+        }
+    }
+    false
+}
+
+/// Writes bytes `[channels, height, width]` as PNG, whole or not at all.
+///
+/// One channel is grey, three are colours; any others, such as a measurement's, are drawn in grey beside each other.
 pub fn write_png(path: &Path, pixels: &Tensor) -> Result<(), Error> {
     let size = pixels.size();
-    let (height, width) = (size[1] as u32, size[2] as u32);
-    let bytes = bytes(&pixels.permute([1, 2, 0]))?;
+    let beside = if matches!(size[..], [1 | 3, ..]) { pixels.permute([1, 2, 0]) } else { beside(pixels) };
+    let (height, width) = (size[1] as u32, (beside.numel() as i64 / size[1].max(1)) as u32);
     let image = match size[0] {
-        1 => GrayImage::from_raw(width, height, bytes).map(DynamicImage::from),
-        _ => RgbImage::from_raw(width, height, bytes).map(DynamicImage::from),
+        3 => RgbImage::from_raw(width / 3, height, bytes(&beside)?).map(DynamicImage::from),
+        _ => GrayImage::from_raw(width, height, bytes(&beside)?).map(DynamicImage::from),
     };
-    let image = image.ok_or_else(|| Error::Shape { what: "the image", got: size, want: "1 or 3 channels".into() })?;
+    let want = "at least one channel and one pixel".to_owned();
+    let image = image.ok_or(Error::Shape { what: "the image", got: size, want })?;
     let mut file = Cursor::new(Vec::new());
     image.write_to(&mut file, ImageFormat::Png).map_err(|e| Error::file(path, format!("cannot be encoded: {e}")))?;
     write_whole(path, file.get_ref())
+}
+
+/// All channels in one row of pictures.
+fn beside(pixels: &Tensor) -> Tensor {
+    pixels.permute([1, 0, 2]).flatten(1, 2)
 }
 
 /// The bytes of a tensor of bytes, row by row.
@@ -121,14 +179,5 @@ pub fn write_npy(path: &Path, x: &Tensor) -> Result<(), Error> {
 
 /// A tensor as the bytes of a .npy file (f32).
 pub fn npy(x: &Tensor) -> Result<Vec<u8>, Error> {
-    let shape: Vec<String> = x.size().iter().map(ToString::to_string).collect();
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", shape.join(", "));
-    // Magic, version and length take 10 bytes; the header ends in a newline and the data begin at a multiple of 64.
-    let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
-    let values = Vec::<f32>::try_from(x.to_kind(Kind::Float).to_device(Device::Cpu).contiguous().view([-1]))?;
-    let mut file = b"\x93NUMPY\x01\x00".to_vec();
-    file.extend((length as u16).to_le_bytes());
-    file.extend(format!("{header:<width$}\n", width = length - 1).as_bytes());
-    file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-    Ok(file)
+    npz::npy(&x.to_kind(Kind::Float))
 }

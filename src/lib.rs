@@ -23,6 +23,7 @@
 //! | how likely images are; mutual information | [`information`] | tensors |
 //! | the loop, and its noise | [`mod@follow`], [`noise`] | tensors |
 //! | architectures, training | [`networks`], [`train`] | tensors |
+//! | what a file may name as a task; measurements with noise, as files | [`tasks`], [`measure`], [`npz`] | files |
 //! | sets of points with exact scores | [`points`] | tensors |
 //! | experiments: methods beside each other | [`experiment`] | files |
 //! | the paper's released configurations | [`published`] | files |
@@ -79,10 +80,12 @@ pub mod images;
 pub mod information;
 pub mod libtorch;
 pub mod likelihood;
+pub mod measure;
 pub mod metrics;
 pub mod moments;
 pub mod networks;
 pub mod noise;
+pub mod npz;
 pub mod operators;
 pub mod page;
 pub mod plan;
@@ -99,6 +102,7 @@ pub mod sde;
 pub mod sheet;
 pub mod sigma;
 pub mod solvers;
+pub mod tasks;
 pub mod tiled;
 pub mod train;
 pub mod walk;

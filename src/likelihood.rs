@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 use crate::{
     Error,
     denoiser::Score,
+    measure::photons_of_white,
     operators::{LinearOperator, Operator},
 };
 
@@ -120,6 +121,81 @@ impl Likelihood for GaussianLikelihood {
 
     fn step_limit(&self) -> f64 {
         self.limited(self.limit)
+    }
+}
+
+/// Photon counts N = g (y + 1)/2 ~ Poisson(λ), λ = g (A x + 1)/2, g = 255 · rate.
+///
+/// log f(y | x) = Σ N ln λ − λ, but below λ = N/2, where such a count is unlikely, its parabola there: then the score is
+/// defined where a walk makes λ negative, and its slope is bounded by (g/2)² ‖A‖² 4/N for the smallest N > 0.
+#[derive(Debug)]
+pub struct PoissonLikelihood {
+    operator: Operator,
+    /// N.
+    counts: Tensor,
+    /// g.
+    white: f64,
+    /// The least N above 0, or infinity.
+    least: f64,
+}
+
+impl PoissonLikelihood {
+    /// `rate` is that of [`Detector::Poisson`](crate::measure::Detector); `measurement` is y in data units, `[1, …]` or
+    /// `[batch, …]`, as `operator` makes it of images of `shape` = `[channels, height, width]`.
+    pub fn new(operator: impl Into<Operator>, measurement: &Tensor, rate: f64, shape: [i64; 3]) -> Result<Self, Error> {
+        if !rate.is_finite() || rate <= 0.0 {
+            return Err(Error::parameter("the rate of photons", "positive", rate));
+        }
+        let operator = operator.into();
+        same_shape(&operator, measurement, shape)?;
+        finite(measurement)?;
+        let white = photons_of_white(rate);
+        let counts = (measurement + 1.0) * (0.5 * white);
+        let lowest = f64::try_from(counts.min())?;
+        // A measurement in f32 may miss a whole number of photons by as much.
+        let rounding = f64::from(f32::EPSILON) * white;
+        if lowest < -rounding {
+            let want = "at least −1, where no photon came";
+            return Err(Error::parameter("the measurement", want, 2.0 * lowest / white - 1.0));
+        }
+        let counts = counts.where_scalarother(&counts.gt(rounding), 0.0);
+        let least = f64::try_from(counts.where_scalarother(&counts.gt(0.0), f64::INFINITY).min())?;
+        Ok(Self { operator, counts, white, least })
+    }
+
+    fn light(&self, seen: &Tensor) -> Tensor {
+        (seen + 1.0) * (0.5 * self.white)
+    }
+
+    /// From where on the likelihood is the exact one; 1 where no photon came, whose likelihood is −λ everywhere.
+    fn knee(&self) -> Tensor {
+        (&self.counts / 2.0).where_scalarother(&self.counts.gt(0.0), 1.0)
+    }
+
+    /// log f(y | x) + constant, `[batch]`.
+    pub fn log_density(&self, x: &Tensor) -> Tensor {
+        let (light, knee) = (self.light(&self.operator.apply(x)), self.knee());
+        let beyond = light.maximum(&knee);
+        let short = (&beyond - &light) / &knee;
+        // N (ln κ − s − s²/2) is the parabola of N ln λ at κ, s = (κ − λ)/κ.
+        let each = &self.counts * (beyond.log() - &short - short.square() / 2.0) - light;
+        each.flatten(1, -1).sum_dim_intlist([1i64].as_slice(), false, None)
+    }
+}
+
+impl Likelihood for PoissonLikelihood {
+    /// (∂A/∂x)ᵀ (N/λ − 1) g/2.
+    fn score(&self, x: &Tensor) -> Tensor {
+        self.operator.pull(x, |seen| {
+            let (light, knee) = (self.light(seen), self.knee());
+            let beyond = light.maximum(&knee);
+            let short = (&beyond - light) / &knee;
+            (&self.counts / beyond * (short + 1.0) - 1.0) * (0.5 * self.white)
+        })
+    }
+
+    fn step_limit(&self) -> f64 {
+        self.least / (self.white * self.white * self.operator.norm_squared())
     }
 }
 

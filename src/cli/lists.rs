@@ -167,13 +167,27 @@ pub struct Tasks {
     common: Common,
 }
 
-const TASKS: [Row; 6] = [
+const TASKS: [Row; 20] = [
     ("identity", "nothing but noise: A = I", ""),
     ("inpaint-box", "a box is hidden", "Random Walks"),
+    ("inpaint-extreme", "all but a box is hidden", "Random Walks"),
+    ("inpaint-half", "hidden: left, right, top or bottom", ""),
+    ("inpaint-mask", "file: a picture, white where pixels are seen", ""),
     ("inpaint-random", "pixels are hidden at random; hidden: 0.75", "Random Walks"),
+    ("deblur-anisotropic", "two std: [20, 1]; angle: 0, in degrees", "DDRM"),
     ("deblur-gaussian", "a Gaussian kernel", "DPS"),
     ("deblur-motion", "the path of a shaken camera", "DPS"),
-    ("super-resolution", "factor: 4; kernel: bicubic or mean", "Random Walks"),
+    ("deblur-uniform", "the mean of size × size pixels", "DDRM"),
+    ("super-resolution", "factor: 4; kernel: bicubic, mean or stride", "Random Walks"),
+    ("colorization", "grey: mean or luma", "DDRM"),
+    ("compressed-sensing", "random orthonormal measurements; kept: 0.25", "DDRM"),
+    ("mri-cartesian", "columns of frequencies; acceleration: 4; center: 0.08", "fastMRI"),
+    ("mri-radial", "frequencies on spokes through 0", ""),
+    ("tomography", "sums along parallel rays; angles, detectors", ""),
+    ("phase-retrieval", "magnitudes of the spectrum; oversampling: 1.5", "DPS"),
+    ("high-dynamic-range", "c x held within −1 … 1; scale: 2", "DAPS"),
+    ("torchscript", "file: forward(x); norm: a bound of ‖∂A/∂x‖", ""),
+    ("compose", "one after another; tasks: [{kind: …}, …]", ""),
 ];
 
 impl Tasks {

@@ -69,6 +69,10 @@ pub struct Restore {
     /// [default: 0.05]
     #[arg(long, value_name = "ETA")]
     noise: Option<f64>,
+    /// What the detector adds: gaussian (η), '{kind: poisson, rate: 1}' (photons), '{kind: salt-and-pepper, share: 0.05}';
+    /// methods take all of it for Gaussian noise of the same variance
+    #[arg(long, default_value = "gaussian", value_name = "NAME")]
+    detector: String,
     /// A name that `tweedie methods` lists, or '{kind: NAME, …}'
     /// [default: mmps]
     #[arg(long, value_name = "NAME")]

@@ -19,6 +19,7 @@ pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput}
 pub use refinenet::{RefineNet, RefineNetConfig, Stage};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
+pub(crate) use torchscript::called;
 pub use torchscript::{ScriptClassifier, TorchScript, TorchScriptConfig};
 pub use unet::{UNet, UNetConfig};
 

@@ -79,7 +79,7 @@ impl TorchScript {
 }
 
 /// A program's answer, or the first of several.
-fn called(module: &CModule, given: impl Iterator<Item = Tensor>) -> Result<Tensor, String> {
+pub(crate) fn called(module: &CModule, given: impl Iterator<Item = Tensor>) -> Result<Tensor, String> {
     let given: Vec<IValue> = given.map(IValue::Tensor).collect();
     let answer = module.forward_is(&given).map_err(|e| format!("the program failed: {}", first_line(&e)))?;
     let tensor = match answer {

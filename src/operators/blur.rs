@@ -11,6 +11,8 @@ use crate::Error;
 /// does not grow with the kernel. (DPS correlates instead: its kernels are ours turned by 180°.)
 #[derive(Debug)]
 pub struct Blur {
+    /// `[rows, columns]`, of sum 1.
+    kernel: Tensor,
     /// The Fourier transform of the kernel on the continued image, `[rows, columns / 2 + 1]`.
     spectrum: Tensor,
     /// Of the images.
@@ -36,11 +38,13 @@ impl Blur {
         let [_, height, width] = shape;
         // A circular convolution is circular already.
         let reach = if boundary == Boundary::Circular { [0, 0] } else { reach };
-        let spectrum = spectrum(kernel, [height + 2 * reach[0], width + 2 * reach[1]])?;
-        let mut blur = Self { spectrum, size: [height, width], boundary, reach, norm_squared: 1.0 };
+        let kernel = kernel.to_device(Device::Cpu).to_kind(Kind::Double);
+        let kernel = &kernel / kernel.sum(Kind::Double);
+        let spectrum = spectrum(&kernel, [height + 2 * reach[0], width + 2 * reach[1]])?;
+        let mut blur = Self { kernel, spectrum, size: [height, width], boundary, reach, norm_squared: 1.0 };
         blur.norm_squared = match boundary {
             Boundary::Circular => f64::try_from(blur.spectrum.abs().square().max())?,
-            _ => norm::largest_eigenvalue(|x| blur.adjoint(&blur.apply(x)), [height, width])?,
+            _ => norm::largest_eigenvalue(|x| blur.adjoint(&blur.apply(x)), [1, height, width])?,
         };
         let complex = if kind == Kind::Double { Kind::ComplexDouble } else { Kind::ComplexFloat };
         blur.spectrum = blur.spectrum.to_device(device).to_kind(complex);
@@ -63,10 +67,9 @@ fn check(kernel: &Tensor, [_, height, width]: [i64; 3]) -> Result<[i64; 2], Erro
     Ok([size[0] / 2, size[1] / 2])
 }
 
-/// The Fourier transform of the kernel, normalised, wrapped around the origin of a grid of `rows` × `columns`.
+/// The Fourier transform of the kernel, wrapped around the origin of a grid of `rows` × `columns`.
 fn spectrum(kernel: &Tensor, [rows, columns]: [i64; 2]) -> Result<Tensor, Error> {
-    let kernel = kernel.to_device(Device::Cpu).to_kind(Kind::Double);
-    let values = Vec::<Vec<f64>>::try_from(&kernel / kernel.sum(Kind::Double))?;
+    let values = Vec::<Vec<f64>>::try_from(kernel)?;
     let mut grid = vec![0.0; (rows * columns) as usize];
     for (i, line) in (-kernel.size()[0] / 2..).zip(&values) {
         for (j, value) in (-kernel.size()[1] / 2..).zip(line) {
@@ -106,6 +109,10 @@ impl LinearOperator for Blur {
     fn svd(&self) -> Option<&dyn Svd> {
         // Fourier's waves are singular vectors of a blur that goes round and round, and of no other.
         (self.boundary == Boundary::Circular).then_some(self as &dyn Svd)
+    }
+
+    fn tables(&self) -> Vec<(&'static str, Tensor)> {
+        vec![("kernel", self.kernel.shallow_clone())]
     }
 }
 

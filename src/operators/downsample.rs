@@ -38,14 +38,17 @@ pub enum Kernel {
     Bicubic,
     /// The mean of each block of f × f pixels.
     Mean,
+    /// Every f-th pixel as it is, beginning with the first; what lies between is not seen.
+    Stride,
 }
 
 impl Kernel {
-    /// The pixels of the fine line that the coarse pixel `i` averages, and their weights, which sum to 1.
+    /// The pixels of the fine line that the coarse pixel `i` averages or picks, and their weights, which sum to 1.
     fn taps(self, i: i64, f: i64) -> Vec<(i64, f64)> {
         match self {
             Self::Bicubic => bicubic(i, f),
             Self::Mean => (i * f..(i + 1) * f).map(|j| (j, 1.0 / f as f64)).collect(),
+            Self::Stride => vec![(i * f, 1.0)],
         }
     }
 

@@ -1,12 +1,11 @@
 //! Gaussian blur.
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 use super::{
     Boundary, Operator, Separable, Task,
     blur::{reach, shrink},
-    separable::matrix,
 };
 use crate::Error;
 
@@ -46,20 +45,11 @@ impl DeblurGaussian {
         let sum: f64 = weights.iter().sum();
         Ok(weights.iter().map(|weight| weight / sum).collect())
     }
-
-    /// The blur of a line of `n` pixels, `[n, n]`.
-    fn line(&self, n: i64, taps: &[f64]) -> Tensor {
-        let reach = taps.len() as i64 / 2;
-        let entry = |i: i64, j: i64, weight: f64| self.boundary.source(j, n).map(|j| (i, j, weight));
-        let entries = (0..n).flat_map(|i| (i - reach..).zip(taps).filter_map(move |(j, weight)| entry(i, j, *weight)));
-        matrix(n, n, entries)
-    }
 }
 
 impl Task for DeblurGaussian {
     fn operator(&self, shape: [i64; 3], _: u64, device: Device, kind: Kind) -> Result<Operator, Error> {
         let taps = self.taps(shape)?;
-        let (rows, columns) = (self.line(shape[1], &taps), self.line(shape[2], &taps));
-        Ok(Separable::new(&rows, &columns, device, kind)?.into())
+        Separable::blur([&taps, &taps], shape, self.boundary, device, kind)
     }
 }

@@ -35,7 +35,7 @@ impl Inpaint {
     }
 
     /// From the pixels that are seen, row by row, for all channels alike.
-    fn from_pixels(seen: &[bool], shape: [i64; 3], device: Device) -> Result<Operator, Error> {
+    pub(super) fn from_pixels(seen: &[bool], shape: [i64; 3], device: Device) -> Result<Operator, Error> {
         let [_, height, width] = shape;
         let mask = Tensor::from_slice(seen).view([height, width]).to_device(device);
         Ok(Self::new(&mask, shape)?.into())
@@ -66,6 +66,10 @@ impl LinearOperator for Inpaint {
 
     fn svd(&self) -> Option<&dyn Svd> {
         Some(self)
+    }
+
+    fn tables(&self) -> Vec<(&'static str, Tensor)> {
+        vec![("mask", self.seen.to_kind(Kind::Uint8))]
     }
 }
 
@@ -163,18 +167,21 @@ impl InpaintBox {
         let start = margin + ((u * (room + 1) as f64) as i64).min(room);
         Ok(start..start + length)
     }
-}
 
-impl Task for InpaintBox {
-    fn operator(&self, shape: [i64; 3], seed: u64, device: Device, _: Kind) -> Result<Operator, Error> {
-        let [_, height, width] = shape;
+    /// Whether each pixel, row by row, lies in the box.
+    pub(super) fn inside(&self, [_, height, width]: [i64; 3], seed: u64) -> Result<Vec<bool>, Error> {
         let margin = (self.margin * height.min(width) as f64).round() as i64;
         let mut uniform = stream::uniform(seed, 0, draw::BOX);
         let mut u = || uniform.next().unwrap_or(1.0);
         let rows = Self::span(height, self.height, margin, u())?;
         let columns = Self::span(width, self.width, margin, u())?;
-        let seen: Vec<bool> =
-            (0..height * width).map(|i| !(rows.contains(&(i / width)) && columns.contains(&(i % width)))).collect();
+        Ok((0..height * width).map(|i| rows.contains(&(i / width)) && columns.contains(&(i % width))).collect())
+    }
+}
+
+impl Task for InpaintBox {
+    fn operator(&self, shape: [i64; 3], seed: u64, device: Device, _: Kind) -> Result<Operator, Error> {
+        let seen: Vec<bool> = self.inside(shape, seed)?.iter().map(|inside| !inside).collect();
         Inpaint::from_pixels(&seen, shape, device)
     }
 }

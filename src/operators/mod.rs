@@ -1,30 +1,55 @@
-//! Forward operators y = A x, and the tasks that build them.
+//! Forward operators y = A x, and the tasks that build them; [`tasks`](crate::tasks) lists them all.
 
+mod anisotropic;
 mod blur;
 mod boundary;
+mod chain;
+mod colour;
 mod downsample;
+mod dynamic_range;
+mod extreme;
+mod fourier;
 mod gaussian;
+mod half;
 mod identity;
 mod inpaint;
 mod motion;
 mod norm;
+mod phase;
+mod program;
+mod radon;
+mod sensing;
 mod separable;
 mod solve;
+mod uniform;
 
 use std::fmt;
 
+pub use anisotropic::DeblurAnisotropic;
 pub use blur::Blur;
 pub use boundary::Boundary;
+pub use chain::{Chain, NonlinearChain};
+pub use colour::{Colorization, Grey, Weights};
 pub use downsample::{Kernel, SuperResolution};
+pub use dynamic_range::HighDynamicRange;
+pub use extreme::InpaintExtreme;
+pub use fourier::{Fourier, MriCartesian, MriRadial};
 pub use gaussian::DeblurGaussian;
+pub use half::{InpaintHalf, Side};
 pub use identity::Identity;
 pub use inpaint::{Inpaint, InpaintBox, InpaintRandom};
 pub use motion::DeblurMotion;
+pub use phase::PhaseRetrieval;
+pub use program::Program;
+pub use radon::{Radon, Tomography};
+pub use sensing::{CompressedSensing, Sensing};
 pub use separable::Separable;
 pub(crate) use solve::dot;
 use tch::{Device, Kind, Tensor};
+pub use uniform::DeblurUniform;
 
-use crate::{Error, registry::one_of};
+use crate::Error;
+pub use crate::tasks::AnyTask;
 
 /// A linear map between images; it acts on each image of a batch alike.
 pub trait LinearOperator: fmt::Debug + Send {
@@ -40,6 +65,11 @@ pub trait LinearOperator: fmt::Debug + Send {
     /// A's singular values and vectors, where fast transforms give them.
     fn svd(&self) -> Option<&dyn Svd> {
         None
+    }
+
+    /// The arrays that define A, by name, for other programs; none where its parts must be asked.
+    fn tables(&self) -> Vec<(&'static str, Tensor)> {
+        Vec::new()
     }
 }
 
@@ -136,15 +166,13 @@ pub trait Task {
     fn operator(&self, shape: [i64; 3], seed: u64, device: Device, kind: Kind) -> Result<Operator, Error>;
 }
 
-one_of! {
-    /// What `task:` may name.
-    pub enum AnyTask: Task { DeblurGaussian, DeblurMotion, Identity, InpaintBox, InpaintRandom, SuperResolution }
-}
-
 /// Draws of [`stream`](crate::noise::stream), apart from one another and from those of the sampling noise.
 mod draw {
     pub const MASK: u64 = u64::from_be_bytes(*b"\0\0\0\0mask");
     pub const BOX: u64 = u64::from_be_bytes(*b"\0\0\0\0\0box");
+    pub const LINES: u64 = u64::from_be_bytes(*b"\0\0\0lines");
+    pub const SIGNS: u64 = u64::from_be_bytes(*b"\0\0\0signs");
+    pub const COEFFICIENTS: u64 = u64::from_be_bytes(*b"\0\0\0coeff");
     pub const DIRECTION: u64 = u64::from_be_bytes(*b"\0\0direct");
     pub const TREMOR: u64 = u64::from_be_bytes(*b"\0\0tremor");
 }

@@ -10,12 +10,14 @@ const TOLERANCE: f64 = 1e-10;
 /// No image needs more steps: even without any gap below it the value's error falls as 1 / steps².
 const STEPS: usize = 400;
 
-/// The largest eigenvalue of `normal` = AᵀA on images of `size` = `[height, width]`, one channel, in f64.
+/// The largest eigenvalue of `normal` = AᵀA on images of `shape` = `[channels, height, width]`, in f64.
+///
+/// One channel will do where all are treated alike.
 ///
 /// Lanczos' iteration makes the best use of the products that the power iteration would need as well. Its vectors need
 /// not stay orthogonal, since what is lost then only repeats eigenvalues [Golub & Van Loan, §10.3].
-pub(super) fn largest_eigenvalue(normal: impl Fn(&Tensor) -> Tensor, size: [i64; 2]) -> Result<f64, Error> {
-    let mut vector = start(size);
+pub fn largest_eigenvalue(normal: impl Fn(&Tensor) -> Tensor, shape: [i64; 3]) -> Result<f64, Error> {
+    let mut vector = start(shape);
     let mut before = vector.zeros_like();
     let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
     let (mut length, mut value) = (0.0, 0.0);
@@ -38,12 +40,12 @@ pub(super) fn largest_eigenvalue(normal: impl Fn(&Tensor) -> Tensor, size: [i64;
     Ok(value)
 }
 
-/// A unit vector, `[1, 1, height, width]`.
+/// A unit vector, `[1, channels, height, width]`.
 ///
 /// All positive, and so not orthogonal to the first eigenvector of a kernel without negative values.
-fn start([height, width]: [i64; 2]) -> Tensor {
-    let values: Vec<f64> = stream::uniform(0, 0, 0).take((height * width) as usize).collect();
-    let vector = Tensor::from_slice(&values).view([1, 1, height, width]);
+fn start([channels, height, width]: [i64; 3]) -> Tensor {
+    let values: Vec<f64> = stream::uniform(0, 0, 0).take((channels * height * width) as usize).collect();
+    let vector = Tensor::from_slice(&values).view([1, channels, height, width]);
     &vector / vector.norm()
 }
 

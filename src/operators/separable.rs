@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{LinearOperator, Svd};
+use super::{Boundary, LinearOperator, Operator, Svd};
 use crate::Error;
 
 /// A x = R x Cᵀ for every channel; Aᵀ y = Rᵀ y C; ‖A‖ = ‖R‖ ‖C‖.
@@ -34,6 +34,19 @@ impl Separable {
         let bases = [of_rows, of_columns];
         Ok(Self { rows: place(rows), columns: place(columns), bases, singular: place(&singular), norm_squared })
     }
+
+    /// The blur of height and width by `taps`, weights of the pixels −k … k, one after the other.
+    pub(super) fn blur(
+        taps: [&[f64]; 2],
+        [_, height, width]: [i64; 3],
+        boundary: Boundary,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Operator, Error> {
+        let [rows, columns] = taps;
+        let (rows, columns) = (convolution(height, rows, boundary), convolution(width, columns, boundary));
+        Ok(Self::new(&rows, &columns, device, kind)?.into())
+    }
 }
 
 impl LinearOperator for Separable {
@@ -51,6 +64,10 @@ impl LinearOperator for Separable {
 
     fn svd(&self) -> Option<&dyn Svd> {
         Some(self)
+    }
+
+    fn tables(&self) -> Vec<(&'static str, Tensor)> {
+        vec![("rows", self.rows.shallow_clone()), ("columns", self.columns.shallow_clone())]
     }
 }
 
@@ -84,4 +101,12 @@ pub(super) fn matrix(lines: i64, n: i64, entries: impl Iterator<Item = (i64, i64
         values[(i * n + j) as usize] += weight;
     }
     Tensor::from_slice(&values).view([lines, n])
+}
+
+/// The blur of a line of `n` pixels by symmetric weights of the pixels −k … k, `[n, n]`.
+fn convolution(n: i64, taps: &[f64], boundary: Boundary) -> Tensor {
+    let reach = taps.len() as i64 / 2;
+    let entry = |i: i64, j: i64, weight: f64| boundary.source(j, n).map(|j| (i, j, weight));
+    let entries = (0..n).flat_map(|i| (i - reach..).zip(taps).filter_map(move |(j, weight)| entry(i, j, *weight)));
+    matrix(n, n, entries)
 }

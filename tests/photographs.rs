@@ -1,0 +1,196 @@
+//! Pictures as cameras and other programs write them: the right pixels, or one sentence that says what to do.
+
+use std::{fs, io::Cursor, path::PathBuf};
+
+use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
+use tch::{Device, Kind, Tensor};
+use tempfile::TempDir;
+use tweedie::images;
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn file(&self, name: &str, contents: &[u8]) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, contents).unwrap();
+        path
+    }
+
+    fn refused(&self, name: &str, contents: &[u8]) -> String {
+        let told = images::read(&self.file(name, contents), 3).unwrap_err().to_string();
+        assert!(told.contains(name) && told.lines().count() == 1, "{told}");
+        told
+    }
+}
+
+fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut file = Cursor::new(Vec::new());
+    image.into().write_to(&mut file, format).unwrap();
+    file.into_inner()
+}
+
+/// The pixels of a channel, row by row.
+fn channel(pixels: &Tensor, channel: i64) -> Vec<i64> {
+    Vec::try_from(pixels.get(channel).to_kind(Kind::Int64).flatten(0, -1)).unwrap()
+}
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from("tests/golden/photographs").join(name)
+}
+
+#[test]
+fn sixteen_bits_are_rounded_to_eight() {
+    let folder = Folder::new();
+    // 257 v is v exactly; 128 above it is half a step, and goes up.
+    let grey =
+        ImageBuffer::from_fn(4, 1, |x, _| Luma([[0u16, 257 * 100, 257 * 100 + 127, 257 * 100 + 129][x as usize]]));
+    let pixels = images::read_as_is(&folder.file("grey.png", &encoded(grey, ImageFormat::Png))).unwrap();
+    assert_eq!((pixels.size(), channel(&pixels, 0)), (vec![1, 1, 4], vec![0, 100, 100, 101]));
+    let colour = ImageBuffer::from_fn(2, 1, |x, _| Rgb([257 * x as u16, 65535, 257 * 9]));
+    let pixels = images::read(&folder.file("colour.png", &encoded(colour, ImageFormat::Png)), 3).unwrap();
+    assert_eq!([0, 1, 2].map(|c| channel(&pixels, c)), [vec![0, 1], vec![255, 255], vec![9, 9]]);
+}
+
+#[test]
+fn a_palette_is_looked_up() {
+    let pixels = images::read_as_is(&golden("palette.png")).unwrap();
+    assert_eq!(pixels.size(), [3, 4, 8]);
+    let line = |c: i64| channel(&pixels.narrow(1, 3, 1), c);
+    assert_eq!(line(0), [255, 255, 0, 0, 0, 0, 77, 77]);
+    assert_eq!(line(1), [0, 0, 255, 255, 0, 0, 77, 77]);
+    assert_eq!(line(2), [0, 0, 0, 0, 255, 255, 77, 77]);
+}
+
+#[test]
+fn opaque_alpha_is_dropped_and_transparent_pixels_are_refused() {
+    let folder = Folder::new();
+    let colour =
+        |alpha: u8| ImageBuffer::from_fn(2, 1, move |x, _| Rgba([10, 20, 30, if x == 0 { 255 } else { alpha }]));
+    let pixels = images::read_as_is(&folder.file("a.png", &encoded(colour(255), ImageFormat::Png))).unwrap();
+    assert_eq!([0, 1, 2].map(|c| channel(&pixels, c)), [vec![10, 10], vec![20, 20], vec![30, 30]]);
+    let told = folder.refused("b.png", &encoded(colour(254), ImageFormat::Png));
+    assert!(told.ends_with("has transparent pixels, which have no colour of their own: put it on a background first"));
+    let grey = ImageBuffer::from_fn(2, 1, |_, _| LumaA([40u8, 255]));
+    let pixels = images::read_as_is(&folder.file("c.png", &encoded(grey, ImageFormat::Png))).unwrap();
+    assert_eq!((pixels.size()[0], channel(&pixels, 0)), (1, vec![40, 40]));
+}
+
+/// 16 × 8 pixels, the left half dark and the right half bright.
+fn halves() -> Vec<u8> {
+    encoded(ImageBuffer::from_fn(16, 8, |x, _| Luma([if x < 8 { 40u8 } else { 200 }])), ImageFormat::Jpeg)
+}
+
+/// The same file with an EXIF segment that holds nothing but an orientation.
+fn oriented(orientation: u8) -> Vec<u8> {
+    let mut exif = b"\xFF\xE1\x00\x22Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+    exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+    let jpeg = halves();
+    [&jpeg[..2], &exif, &jpeg[2..]].concat()
+}
+
+/// Blocks of one grey survive a JPEG up to the rounding of their mean.
+const JPEG: i64 = 3;
+
+#[test]
+fn a_photograph_is_the_right_way_up() {
+    let folder = Folder::new();
+    // Where the dark half lies for a viewer, by the number in the file [EXIF 2.3, tag 274].
+    for (orientation, size, dark) in
+        [(1, [1, 8, 16], "left"), (3, [1, 8, 16], "right"), (6, [1, 16, 8], "top"), (8, [1, 16, 8], "bottom")]
+    {
+        let pixels = images::read_as_is(&folder.file("photo.jpg", &oriented(orientation))).unwrap();
+        assert_eq!(pixels.size(), size, "{orientation}");
+        let (dim, first) = match dark {
+            "left" => (2, 0),
+            "right" => (2, 8),
+            "top" => (1, 0),
+            _ => (1, 8),
+        };
+        let half = pixels.narrow(dim, first, 8).to_kind(Kind::Int64);
+        assert!(i64::try_from((half - 40).abs().max()).unwrap() <= JPEG, "{orientation}: {dark}");
+    }
+}
+
+#[test]
+fn grey_and_printers_jpegs_have_their_colours() {
+    let folder = Folder::new();
+    let pixels = images::read_as_is(&folder.file("grey.jpg", &halves())).unwrap();
+    assert_eq!(pixels.size(), [1, 8, 16]);
+    let three = images::read(&folder.file("grey.jpg", &halves()), 3).unwrap();
+    assert!(three.equal(&pixels.expand([3, 8, 16], false)));
+    // White, cyan, yellow and half black ink, as Pillow reads it.
+    let inks = images::read(&golden("cmyk.jpg"), 3).unwrap();
+    for (i, colour) in [[255, 255, 255], [0, 255, 255], [255, 255, 0], [127, 127, 127]].into_iter().enumerate() {
+        for (c, expected) in colour.into_iter().enumerate() {
+            let found = channel(&inks, c as i64)[8 * 64 + 8 + 16 * i];
+            assert!((found - expected).abs() <= JPEG, "{i} {c}: {found}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_ending_does_not_matter() {
+    let folder = Folder::new();
+    let pixels = images::read_as_is(&folder.file("photo.png", &halves())).unwrap();
+    assert_eq!(pixels.size(), [1, 8, 16]);
+}
+
+#[test]
+fn files_that_are_cut_off_are_refused() {
+    let folder = Folder::new();
+    let noise = |x: u32, y: u32| Rgb([(x * 37 + y * 91) as u8, (x * y) as u8, (x ^ (y * 13)) as u8]);
+    let image = ImageBuffer::from_fn(64, 64, noise);
+    for (name, format) in [("a.jpg", ImageFormat::Jpeg), ("a.png", ImageFormat::Png), ("a.webp", ImageFormat::WebP)] {
+        let whole = encoded(image.clone(), format);
+        assert!(images::read(&folder.file(name, &whole), 3).is_ok(), "{name}");
+        for part in [0, 1, 20, whole.len() / 2, whole.len() * 9 / 10] {
+            folder.refused(name, &whole[..part]);
+        }
+    }
+    let jpeg = encoded(image, ImageFormat::Jpeg);
+    let told = folder.refused("b.jpg", &jpeg[..jpeg.len() / 2]);
+    assert!(told.ends_with("is cut off before the end of its JPEG data: fetch it again"), "{told}");
+    // The small picture in EXIF is whole, the picture is not; and what follows the end does no harm.
+    let exif = [b"\xFF\xE1\x00\x08Exif".as_slice(), b"\xFF\xD9"].concat();
+    folder.refused("c.jpg", &[&jpeg[..2], &exif, &jpeg[2..jpeg.len() / 2]].concat());
+    assert!(images::read(&folder.file("d.jpg", &[&jpeg, b"more".as_slice()].concat()), 3).is_ok());
+}
+
+#[test]
+fn what_is_no_image_is_refused() {
+    let folder = Folder::new();
+    folder.refused("text.png", b"not an image at all");
+    let told = images::read(&folder.0.path().join("none.png"), 3).unwrap_err().to_string();
+    assert!(told.contains("none.png: cannot be read"), "{told}");
+}
+
+fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let mut sum = flate2::Crc::new();
+    sum.update(kind);
+    sum.update(data);
+    [&(data.len() as u32).to_be_bytes(), kind.as_slice(), data, &sum.sum().to_be_bytes()].concat()
+}
+
+#[test]
+fn a_small_file_that_would_fill_the_memory_is_refused_before_it_does() {
+    let side = 60_000u32.to_be_bytes();
+    let header = [&side[..], &side, &[8, 2, 0, 0, 0]].concat();
+    let bomb = [b"\x89PNG\r\n\x1a\n".to_vec(), chunk(b"IHDR", &header), chunk(b"IDAT", &[0x78, 0x9C, 1])].concat();
+    let told = Folder::new().refused("bomb.png", &bomb);
+    assert!(told.ends_with("has 60000×60000 pixels, more than 134217728: make a smaller copy of it"), "{told}");
+}
+
+#[test]
+fn channels_that_are_no_colours_are_drawn_beside_each_other() {
+    let folder = Folder::new();
+    let x = Tensor::arange(2 * 3 * 4, (Kind::Uint8, Device::Cpu)).view([2, 3, 4]);
+    let path = folder.0.path().join("two.png");
+    images::write_png(&path, &x).unwrap();
+    let drawn = images::read_as_is(&path).unwrap();
+    assert_eq!(drawn.size(), [1, 3, 8]);
+    assert!(drawn.narrow(2, 0, 4).equal(&x.narrow(0, 0, 1)) && drawn.narrow(2, 4, 4).equal(&x.narrow(0, 1, 1)));
+}
