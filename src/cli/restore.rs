@@ -17,6 +17,7 @@ use tweedie::{
     exact::Gaussian,
     images,
     likelihood::GaussianLikelihood,
+    measure::{Detector, Measurement},
     noise::{Noise, Seeded},
     operators::{AnyTask, Blur, Boundary, Inpaint, LinearOperator, Operator},
     plan::Course,
@@ -69,10 +70,10 @@ pub struct Restore {
     /// [default: 0.05]
     #[arg(long, value_name = "ETA")]
     noise: Option<f64>,
-    /// What the detector adds: gaussian (η), '{kind: poisson, rate: 1}' (photons), '{kind: salt-and-pepper, share: 0.05}';
-    /// methods take all of it for Gaussian noise of the same variance
-    #[arg(long, default_value = "gaussian", value_name = "NAME")]
-    detector: String,
+    /// Other noise: '{kind: poisson, rate: 1}' (photons) or '{kind: salt-and-pepper, share: 0.05}'; methods take it for
+    /// Gaussian noise of the same variance
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["noise", "measurement"])]
+    detector: Option<String>,
     /// A name that `tweedie methods` lists, or '{kind: NAME, …}'
     /// [default: mmps]
     #[arg(long, value_name = "NAME")]
@@ -180,7 +181,7 @@ impl Restore {
         let Effort { evaluations, gradients } = method.effort(&course);
         self.common.say(format_args!(
             "η = {} for pixels 0 … 1 ({} in data units −1 … 1), {}, {} a sample{}",
-            asked.noise,
+            problem.eta / 2.0,
             problem.eta,
             asked.name,
             match cost(&prior, method, &course) {
@@ -207,10 +208,11 @@ impl Restore {
         let mut results = Results::new(&self.show, &self.common, &self.out, &problem)?;
         claim(&self.out, &identity)?;
         results.check()?;
+        self.save(&asked, &problem)?;
         results.baseline = self.baseline(&problem)?;
         let work = Work { problem: &problem, asked: &asked, course: &course, classes: &classes, results: &results };
         self.solve(&prior, &work, (device, batch), evaluations)?;
-        results.report(self.samples, &self.settings(&asked))
+        results.report(self.samples, &self.settings(&asked, &problem))
     }
 
     fn asked(&self) -> Result<Asked> {
@@ -253,16 +255,37 @@ impl Restore {
     }
 
     /// What a person wants to know of this run beside its record.
-    fn settings(&self, asked: &Asked) -> Vec<(String, String)> {
+    fn settings(&self, asked: &Asked, problem: &Problem) -> Vec<(String, String)> {
         let task = match (&asked.task, &self.mask, &self.kernel) {
             (Some(task), ..) => self.task.clone().or_else(|| serde_json::to_string(task).ok()).unwrap_or_default(),
             (_, Some(mask), _) => format!("inpainting with {}", mask.display()),
             (.., kernel) => format!("deblurring with {}", kernel.as_deref().unwrap_or(Path::new("")).display()),
         };
         let method = asked.name.clone();
-        let entries =
-            [("task", task), ("η", asked.noise.to_string()), ("method", method), ("samples", self.samples.to_string())];
+        let entries = [
+            ("task", task),
+            ("η for pixels 0 … 1", (problem.eta / 2.0).to_string()),
+            ("η for data units −1 … 1", problem.eta.to_string()),
+            ("method", method),
+            ("samples", self.samples.to_string()),
+        ];
         entries.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    /// The measurements for other programs.
+    fn save(&self, asked: &Asked, problem: &Problem) -> Result<()> {
+        let file = self.out.join("measurement.npz");
+        if file.exists() {
+            return Ok(());
+        }
+        let task = match (&asked.task, &self.mask, &self.kernel) {
+            (Some(task), ..) => serde_json::to_value(task)?,
+            (_, mask, kernel) => serde_json::json!({"mask": mask, "kernel": kernel}),
+        };
+        let Problem { measurement: y, operator, shape, eta, .. } = problem;
+        let task = task.to_string();
+        let saved = Measurement { y, task: &task, operator, shape: *shape, eta: *eta, seed: self.common.seed };
+        Ok(saved.write_npz(&file)?)
     }
 
     fn problem(&self, asked: &Asked, model: &Model, device: Device) -> Result<Problem> {
@@ -278,8 +301,16 @@ impl Restore {
         let shape = [truth.size()[1], truth.size()[2], truth.size()[3]];
         let operator = self.operator(task.as_ref(), shape, device)?;
         let clean = operator.apply(&truth);
-        let seeds = (0..names.len() as u64).map(|i| self.common.seed + i).collect();
-        let measurement = &clean + Seeded(seeds).like(&clean, 0, 1) * eta;
+        let seeds: Vec<u64> = (0..names.len() as u64).map(|i| self.common.seed + i).collect();
+        let detector = self.detector.as_deref().map(|text| choice(text, "--detector")).transpose()?;
+        let measurement = detector.unwrap_or(Detector::Gaussian { eta }).measure(&clean, &seeds)?;
+        let eta = match detector {
+            None => eta,
+            Some(_) => f64::try_from((&measurement - &clean).square().mean(Kind::Double))?.sqrt(),
+        };
+        if eta == 0.0 {
+            bail!("--detector: adds no noise to these images, and without any no method is defined");
+        }
         Ok(Problem { names, truth: Some(truth), measurement, task, operator, shape, eta })
     }
 
