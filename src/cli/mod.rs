@@ -289,9 +289,9 @@ fn workers(device: Device, jobs: usize) -> usize {
 /// The command line, as a shell takes it.
 fn command() -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
-    let quoted = |word: String| match word.chars().all(plain) && !word.is_empty() {
-        true => word,
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+    let quoted = |word: String| {
+        let bare = word.chars().all(plain) && !word.is_empty();
+        if bare { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
     };
     let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
     std::iter::once("tweedie".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
