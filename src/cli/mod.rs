@@ -309,9 +309,11 @@ fn flow(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().map(flow).collect::<Vec<_>>().join(", "),
+        Value::Array(values) if values.is_empty() => String::new(),
+        Value::Array(values) => format!("[{}]", values.iter().map(flow).collect::<Vec<_>>().join(", ")),
         Value::Object(map) => {
-            let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}: {}", flow(value))).collect();
+            let told = map.iter().filter(|(_, value)| !value.is_null());
+            let pairs: Vec<String> = told.map(|(key, value)| format!("{key}: {}", flow(value))).collect();
             format!("{{{}}}", pairs.join(", "))
         }
         other => other.to_string(),
