@@ -104,7 +104,8 @@ impl Table {
         if self.rows.is_empty() {
             return String::new();
         }
-        let headings: String = self.headings.iter().map(|h| format!("<th scope=col>{}</th>", escaped(h))).collect();
+        let heading = |text: &String| format!("<th scope=col>{}</th>", escaped(text));
+        let headings: String = self.headings.iter().map(heading).collect();
         let row = |row: &Vec<String>| {
             let cell = |(i, text): (usize, &String)| match i {
                 0 => format!("<th scope=row>{}</th>", escaped(text)),

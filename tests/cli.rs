@@ -139,6 +139,8 @@ fn an_image_depends_on_its_seed_and_block_size_alone() {
     assert!(place.images("pieces") == whole, "bit for bit");
     let page = fs::read_to_string(place.path("whole/index.html")).unwrap();
     assert!(page.matches("base64,").count() == 8 && page.contains("<dt>sha256</dt>"));
+    let plan = "{sampler: {eta: 0.5, kind: ddim}, schedule: {kind: karras, max: 40.0, rho: 7.0}, steps: 6}";
+    assert!(page.contains(&format!("<dt>plan</dt><dd>{plan}</dd>")), "{page}");
     // The contact sheet is none of the images.
     let listed = images::files(&place.path("whole")).unwrap();
     assert!(place.path("whole/grid.png").exists() && listed.len() == 8);

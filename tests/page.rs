@@ -21,7 +21,7 @@ fn decoded(text: &str) -> Vec<u8> {
     };
     let four = |four: &[u8]| {
         let word = four.iter().fold(0u32, |word, &c| word << 6 | u32::from(digit(c)));
-        let kept = 3 - four.iter().filter(|&&c| c == b'=').count();
+        let kept = 3 * four.iter().take_while(|c| **c != b'=').count() / 4;
         word.to_be_bytes()[1..=kept].to_vec()
     };
     text.as_bytes().chunks(4).flat_map(four).collect()

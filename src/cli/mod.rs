@@ -288,9 +288,9 @@ fn workers(device: Device, jobs: usize) -> usize {
 /// The command line, as a shell takes it.
 fn command() -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
-    let quoted = |word: String| match word.chars().all(plain) && !word.is_empty() {
-        true => word,
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+    let quoted = |word: String| {
+        let bare = word.chars().all(plain) && !word.is_empty();
+        if bare { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
     };
     let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
     std::iter::once("tweedie".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
@@ -308,9 +308,11 @@ fn flow(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().map(flow).collect::<Vec<_>>().join(", "),
+        Value::Array(values) if values.is_empty() => String::new(),
+        Value::Array(values) => format!("[{}]", values.iter().map(flow).collect::<Vec<_>>().join(", ")),
         Value::Object(map) => {
-            let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}: {}", flow(value))).collect();
+            let told = map.iter().filter(|(_, value)| !value.is_null());
+            let pairs: Vec<String> = told.map(|(key, value)| format!("{key}: {}", flow(value))).collect();
             format!("{{{}}}", pairs.join(", "))
         }
         other => other.to_string(),
