@@ -9,7 +9,7 @@ use crate::{
     Error, images,
     noise::{Noise, Seeded, stream},
     npz::npz,
-    operators::Operator,
+    operators::{LinearOperator, Operator},
 };
 
 /// How a measurement came to differ from A(x); data units are −1 … 1 throughout.
@@ -164,7 +164,7 @@ impl Measurement<'_> {
             ("seed".to_owned(), Tensor::from(self.seed as i64)),
             ("task".to_owned(), Tensor::from_slice(self.task.as_bytes())),
         ];
-        let tables = self.operator.linear().map(|linear| linear.tables()).unwrap_or_default();
+        let tables = self.operator.linear().map(LinearOperator::tables).unwrap_or_default();
         arrays.extend(tables.into_iter().map(|(name, table)| (format!("operator_{name}"), table)));
         images::write_whole(path, &npz(&arrays)?)
     }

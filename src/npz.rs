@@ -23,8 +23,9 @@ pub fn npy(x: &Tensor) -> Result<Vec<u8>, Error> {
 
 /// Header and data of an array with the shape of `x`.
 fn file(descr: &str, x: &Tensor, data: impl Iterator<Item = u8>) -> Vec<u8> {
-    let shape: String = x.size().iter().map(|side| format!("{side},")).collect();
-    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
+    let sides: Vec<String> = x.size().iter().map(ToString::to_string).collect();
+    let comma = if sides.is_empty() { "" } else { "," };
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}{comma}), }}", sides.join(", "));
     // Magic, version and length take 10 bytes; the header ends in a newline and the data begin at a multiple of 64.
     let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
     let mut file = b"\x93NUMPY\x01\x00".to_vec();

@@ -29,7 +29,8 @@ impl Grey {
         let place = |tensor: Tensor| tensor.to_device(device).to_kind(kind);
         let each = |tensor: Tensor| place(tensor.view([channels, 1, 1]));
         let weights = Tensor::from_slice(weights);
-        let singular = (Tensor::arange(channels, (Kind::Double, Device::Cpu)).eq(0.0)) * norm_squared.sqrt();
+        let first = Tensor::arange(channels, (Kind::Double, Device::Cpu)).eq(0.0).to_kind(Kind::Double);
+        let singular = first * norm_squared.sqrt();
         let basis = place(mirror(&(&weights / norm_squared.sqrt()))?);
         Ok(Self { weights: each(weights), basis, singular: each(singular), norm_squared })
     }

@@ -47,7 +47,8 @@ def deepinv_cases():
     for factor in (2, 4):
         y = physics.DownsamplingMatlab(factor=factor)(x)
         yield {"operator": "bicubic", "factor": factor, "y": rounded(y)}
-    yield {"operator": "luma", "y": rounded(physics.Decolorize()(x))}
+    # Its own weights are those of BT.601 to three digits.
+    yield {"operator": "luma", "y": rounded(physics.Decolorize(srf=(0.299, 0.587, 0.114))(x))}
     mask = (normals(7, 0, 0, SHAPE[2:]) > 0).double()
     for channel in range(SHAPE[1]):
         complex_image = torch.cat([x[:, channel : channel + 1], torch.zeros_like(x[:, :1])], 1)
