@@ -1,6 +1,6 @@
 //! Experiments as files: methods beside each other, and what was measured of them as a table and a plot.
 
-use std::{fmt::Write as _, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind as Precision, Tensor};
@@ -16,7 +16,7 @@ use crate::{
     operators::AnyTask,
     plan::{AnySampler, Course, Plan},
     points::{self, AnyPoints, Erring},
-    restoration::{self, AnyMethod, Effort, Posed},
+    restoration::{self, AnyMethod, Effort},
     schedule::AnySchedule,
     scheme::Scheme,
     sde::AnySde,
@@ -35,6 +35,8 @@ pub enum AnyExperiment {
     Points(Points),
     /// See [`Posteriors`].
     Posteriors(Posteriors),
+    /// See [`Restorations`].
+    Restorations(Restorations),
 }
 
 /// Which of them.
@@ -47,6 +49,8 @@ pub enum Kind {
     Points,
     /// See [`Posteriors`].
     Posteriors,
+    /// See [`Restorations`].
+    Restorations,
 }
 
 impl AnyExperiment {
@@ -61,6 +65,7 @@ impl AnyExperiment {
             Kind::Distance => Self::Distance(yaml::read(path)?),
             Kind::Points => Self::Points(yaml::read(path)?),
             Kind::Posteriors => Self::Posteriors(yaml::read(path)?),
+            Kind::Restorations => Self::Restorations(yaml::read(path)?),
         })
     }
 
@@ -70,6 +75,7 @@ impl AnyExperiment {
             Self::Distance(distance) => &distance.about,
             Self::Points(points) => &points.about,
             Self::Posteriors(posteriors) => &posteriors.about,
+            Self::Restorations(restorations) => &restorations.about,
         }
     }
 }
@@ -295,6 +301,75 @@ pub struct Posteriors {
     pub methods: Vec<Restoring>,
 }
 
+/// Methods on the same measurements of the same images.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restorations {
+    /// [`Kind::Restorations`].
+    pub kind: Kind,
+    /// What is asked.
+    pub about: String,
+    /// MODEL.
+    pub model: String,
+    /// `[channels, height, width]`, and the smallest and the largest σ of its training: what a dry run has to know.
+    pub image: [i64; 3],
+    /// See `image`.
+    pub range: (f64, f64),
+    /// The images.
+    pub images: AnyData,
+    /// Only the first so many.
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// Of each posterior.
+    pub samples: usize,
+    /// The problems: a table for each.
+    pub tasks: Vec<Posed>,
+    /// The rows of the tables.
+    pub methods: Vec<Restoring>,
+    /// What a paper prints, by the name of the method and of the task.
+    #[serde(default)]
+    pub published: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// A problem of [`Restorations`].
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Posed {
+    /// What the table calls it.
+    pub name: String,
+    /// A.
+    pub task: AnyTask,
+    /// η, for pixels 0 … 1 as on the command line: half of what it is in data units.
+    pub noise: f64,
+}
+
+/// What a line of [`Restorations`] will cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Estimate {
+    /// For a sample.
+    pub effort: Effort,
+    /// Of its measurement, in bytes.
+    pub measurement: usize,
+    /// Of its state, in bytes.
+    pub state: usize,
+}
+
+impl Restorations {
+    /// What a method costs for a problem, without the network; an error where it is not made for it.
+    pub fn estimate(&self, posed: &Posed, way: &Restoring) -> Result<Estimate, Error> {
+        let operator = posed.task.get().operator(self.image, 0, Device::Cpu, Precision::Float)?;
+        let [channels, height, width] = self.image;
+        let y = operator.apply(&Tensor::zeros([1, channels, height, width], (Precision::Float, Device::Cpu)));
+        let measurement = 4 * y.numel();
+        let likelihood = GaussianLikelihood::new(operator, y, 2.0 * posed.noise, self.image)?;
+        let method = way.method.get();
+        method.check(&likelihood)?;
+        let course = way.plan(&Plan::posterior(), None).course(self.range, method.step_limit(&likelihood))?;
+        let state = 4 * (channels * height * width) as usize;
+        Ok(Estimate { effort: method.effort(&course), measurement, state })
+    }
+}
+
 /// One way to restore.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -349,7 +424,8 @@ impl Posteriors {
                 let plan = way.plan(&Plan::posterior(), Some(at));
                 let Ok(course) = plan.course(self.range, method.step_limit(&likelihood)) else { continue };
                 let (noise, x) = points::start(self.count, self.point.len() as i64, course.sigmas.max());
-                let posed = Posed { prior: &prior, likelihood: &likelihood, course: &course, noise: &noise };
+                let posed =
+                    restoration::Posed { prior: &prior, likelihood: &likelihood, course: &course, noise: &noise };
                 let ends = restoration::restore(method, &posed, x + &mean, &mut |_| Ok(()))?;
                 let Effort { evaluations, gradients } = method.effort(&course);
                 let value = points::distance(&ends, &target);

@@ -795,6 +795,25 @@ out: judge
     assert_eq!(complaint, "an image has shape [1, 16, 16], but [1, 8, 8] for the features of judge is wanted");
 }
 
+/// γ* = (1 − v/V)/(2 ln(V/v)) with V = v + σ_max² [S2N, §4].
+#[test]
+fn walk_tells_the_gamma_for_a_set_of_images() {
+    let place = Place::new();
+    fs::create_dir(place.path("own")).unwrap();
+    // Two greys 102/127.5 apart: a variance of 0.8²/2.
+    place.image("own/a.png", [1, 8, 8], 51);
+    place.image("own/b.png", [1, 8, 8], 153);
+    let levels = ["--schedule", "{kind: geometric, max: 80, min: 0.0001}", "--steps", "200"];
+    let told = place.succeed(&[&["walk", "--gamma-for", "own", "--json"], &levels[..]].concat());
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let (v, total) = (0.32, 0.32 + 6400.0f64);
+    assert!((told["v"].as_f64().unwrap() - v).abs() < 1e-6, "{told}");
+    let formula = (1.0 - v / total) / (2.0 * (total / v).ln());
+    assert!((told["gamma_formula"].as_f64().unwrap() - formula).abs() < 1e-6, "{told}");
+    // The formula is that of infinitely many levels.
+    assert!((told["gamma"].as_f64().unwrap() / formula - 1.0).abs() < 0.03, "{told}");
+}
+
 /// Section 8's table, as the command prints it.
 #[test]
 fn walk_prints_what_a_gaussian_prior_would_get() {
@@ -883,4 +902,11 @@ fn every_experiment_file_can_be_read() {
         }
     }
     assert!(Path::new("experiments/train-fashion-mnist.yaml").exists());
+    // Published protocols: their operators are built and their methods laid out for them, without any weights.
+    let place = Place::new();
+    for entry in fs::read_dir("experiments/published").unwrap().flatten() {
+        let path = fs::canonicalize(entry.path()).unwrap();
+        let told = place.succeed(&["run", path.to_str().unwrap(), "--dry-run"]);
+        assert!(told.contains("| evaluations |"), "{told}");
+    }
 }

@@ -2,9 +2,13 @@
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    exact::Mixture,
+    denoiser::Denoiser,
+    exact::{Gaussian, Mixture},
     follow::{Watched, follow},
+    likelihood::GaussianLikelihood,
+    moments::MomentMatching,
     noise::{Noise, Seeded, stream},
+    operators::Identity,
     plan::{AnySampler, Plan},
     schedule::{AnySchedule, Karras},
 };
@@ -105,6 +109,34 @@ fn rows_that_are_capped_stay_rows_and_others_refuse() {
             (None, Err(e)) => assert!(e.to_string().starts_with("the sampler must be one with rows"), "{e}"),
             (walk, capped) => panic!("{sampler}: {} rows, {capped:?}", walk.map_or(0, |walk| walk.0.len())),
         }
+    }
+}
+
+/// Given y = x + η e, images N(m, v) are N(m′, v′) with 1/v′ = 1/v + 1/η²: any sampler that is led by E[X | x, y] goes where it
+/// goes for images of that law.
+#[test]
+fn every_sampler_draws_from_a_posterior_as_from_a_prior() {
+    let gaussian = |mean: f64, variance: f64| {
+        let mean = Tensor::full([1, 1, 2], mean, F64);
+        Gaussian::new(&mean, &(Tensor::eye(2, F64) * variance)).unwrap()
+    };
+    let (m, v, y, eta): (f64, f64, f64, f64) = (0.3, 0.4, -0.8, 0.5);
+    let prior = gaussian(m, v);
+    let posterior = 1.0 / (1.0 / v + 1.0 / (eta * eta));
+    let exact = gaussian(posterior * (m / v + y / (eta * eta)), posterior);
+    let measurement = Tensor::full([1, 1, 1, 2], y, F64);
+    let likelihood = GaussianLikelihood::new(Identity {}, measurement, eta, [1, 1, 2]).unwrap();
+    let conditional = MomentMatching { prior: &prior, likelihood: likelihood.linear("mmps").unwrap(), iterations: 1 };
+    let adaptive = r#"{"kind": "rk45"}"#;
+    for sampler in SAMPLERS.into_iter().chain([CORRECTED, adaptive]) {
+        let course = plan(sampler).course((0.01, 10.0), f64::INFINITY).unwrap();
+        let run = |of: &dyn Denoiser| {
+            let noise = Seeded(vec![1, 2]);
+            let x = noise.like(&Tensor::zeros([2, 1, 1, 2], F64), 0, 0) * 10.0;
+            follow(&course.scheme, x, &of, &noise).last().unwrap()
+        };
+        let gap = (run(&conditional) - run(&exact)).abs().max().double_value(&[]);
+        assert!(gap < 1e-9, "{sampler}: {gap:e}");
     }
 }
 

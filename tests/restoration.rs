@@ -239,7 +239,9 @@ fn particles_are_exact_when_there_are_many() {
             bias(&format!("{{kind: smc, particles: {particles}}}"), plan(steps), operator, 0.5, SAMPLES)
         };
         let figures = [1, 4, 16, 64].map(of);
+        let [(alone, _), .., (many, ratio)] = figures;
         println!("{name}: {figures:?}");
+        assert!(many < 0.12 && (ratio - 1.0).abs() < 0.12 && many < alone, "{name}: {figures:?}");
     }
 }
 

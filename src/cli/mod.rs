@@ -10,6 +10,7 @@ mod images;
 mod information;
 mod inspect;
 mod lists;
+mod restorations;
 mod restore;
 mod restored;
 mod run;

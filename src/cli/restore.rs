@@ -13,8 +13,10 @@ use tweedie::{
     animation::Film,
     blocks::{self, Block},
     card::Model,
+    data::AnyData,
     denoiser::Denoiser,
     exact::Gaussian,
+    experiment::{self, Restorations, Restoring},
     images,
     likelihood::GaussianLikelihood,
     measure::{Detector, Measurement},
@@ -32,7 +34,7 @@ use super::{
     data,
     guidance::{Cost, GuidanceArgs, Prior},
     images::{Loop, spread},
-    restored::{Results, Show},
+    restored::{Results, Row, Show},
     sample::{Identity, PlanArgs, claim, finite, warn},
     workers,
 };
@@ -156,7 +158,51 @@ struct Job {
 }
 
 impl Restore {
+    /// The same as on the command line, without a word of prose.
+    pub fn new(
+        of: &Restorations,
+        posed: &experiment::Posed,
+        way: &Restoring,
+        out: &Path,
+        common: &Common,
+    ) -> Result<Self> {
+        let images = match &of.images {
+            AnyData::Folder(folder) => folder.path.display().to_string(),
+            other => serde_json::to_string(other)?,
+        };
+        Ok(Self {
+            model: of.model.clone(),
+            image: Some(images),
+            limit: of.limit,
+            measurement: None,
+            task: Some(serde_json::to_string(&posed.task)?),
+            mask: None,
+            kernel: None,
+            noise: Some(posed.noise),
+            detector: None,
+            method: Some(serde_json::to_string(&way.method)?),
+            config: None,
+            samples: of.samples,
+            plan: PlanArgs::new(
+                way.sampler.as_ref().map(serde_json::to_string).transpose()?,
+                way.schedule.as_ref().map(serde_json::to_string).transpose()?,
+                way.steps,
+            ),
+            class: ClassArgs::default(),
+            guidance: GuidanceArgs::default(),
+            baseline: None,
+            out: out.to_owned(),
+            show: Show::default(),
+            common: Common { quiet: true, json: false, ..common.clone() },
+        })
+    }
+
     pub fn run(&self) -> Result<()> {
+        self.restore().map(|_| ())
+    }
+
+    /// Restores what is missing; the figures of all images, how many of them are new, and what a sample cost.
+    pub fn restore(&self) -> Result<(Vec<Row>, usize, Effort)> {
         if self.samples == 0 {
             bail!("--samples must be at least 1, but is 0");
         }
@@ -211,8 +257,10 @@ impl Restore {
         self.save(&asked, &problem)?;
         results.baseline = self.baseline(&problem)?;
         let work = Work { problem: &problem, asked: &asked, course: &course, classes: &classes, results: &results };
+        let new = problem.names.iter().filter(|name| !results.row_file(name).exists()).count();
         self.solve(&prior, &work, (device, batch), evaluations)?;
-        results.report(self.samples, &self.settings(&asked, &problem))
+        let rows = results.report(self.samples, &self.settings(&asked, &problem))?;
+        Ok((rows, new, Effort { evaluations, gradients }))
     }
 
     fn asked(&self) -> Result<Asked> {

@@ -33,7 +33,7 @@ const ROWS: usize = 32;
 const STD_GAIN: f64 = 2.0;
 
 /// What is shown beside PSNR and SSIM.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct Show {
     /// Tell the PSNR of images scaled to 0 … 1 by their smallest and largest values as well, as [Random Walks] does
     #[arg(long)]
@@ -66,11 +66,11 @@ impl Show {
 
 /// What is told of one image.
 #[derive(Deserialize, Serialize)]
-struct Row {
+pub struct Row {
     name: String,
     /// ‖y − A x‖ / (η √m), averaged over the samples: 1 where the samples fit the measurement as they should.
-    residual: f64,
-    truth: Option<Compared>,
+    pub residual: f64,
+    pub truth: Option<Compared>,
     /// Who judged, where somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lpips: Option<String>,
@@ -78,26 +78,26 @@ struct Row {
 
 /// How near to the truth images are, and how honest the spread is.
 #[derive(Deserialize, Serialize)]
-struct Compared {
-    measurement: Figures,
+pub struct Compared {
+    pub measurement: Figures,
     /// On average over the samples.
-    sample: Figures,
-    mean: Figures,
+    pub sample: Figures,
+    pub mean: Figures,
     baseline: Option<Figures>,
     /// Share of the pixels that lie within two standard deviations of the mean.
-    coverage: f64,
+    pub coverage: f64,
 }
 
 /// Of one image or on average over several; none that is infinite.
 #[derive(Deserialize, Serialize)]
-struct Figures {
+pub struct Figures {
     /// In dB.
-    psnr: Option<f64>,
+    pub psnr: Option<f64>,
     /// In dB, of images scaled to 0 … 1, where `--min-max` asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     psnr_min_max: Option<f64>,
     /// By Gaussian windows; none for images smaller than one.
-    ssim: Option<f64>,
+    pub ssim: Option<f64>,
     /// By uniform windows.
     ssim_uniform: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -228,7 +228,7 @@ impl<'a> Results<'a> {
     }
 
     /// The table, the contact sheet, the page and the record.
-    pub fn report(&self, samples: usize, settings: &[(String, String)]) -> Result<()> {
+    pub fn report(&self, samples: usize, settings: &[(String, String)]) -> Result<Vec<Row>> {
         let names = &self.problem.names;
         let rows: Vec<Row> = names.iter().map(|name| row(&self.row_file(name))).collect::<Result<_>>()?;
         let table = table(&rows);
@@ -243,7 +243,8 @@ impl<'a> Results<'a> {
             sheet.display(),
             page.display()
         ));
-        self.common.record(&serde_json::json!({"out": self.out, "sheet": sheet, "page": page, "rows": rows}))
+        self.common.record(&serde_json::json!({"out": self.out, "sheet": sheet, "page": page, "rows": rows}))?;
+        Ok(rows)
     }
 
     /// What is shown of each image: in words, and as its files have it.

@@ -13,7 +13,11 @@ use tweedie::{
     plan::Plan,
 };
 
-use super::{Common, not_interrupted, sample::Sample};
+use super::{
+    Common, not_interrupted,
+    restorations::{self, Place},
+    sample::Sample,
+};
 
 /// Run an experiment: methods beside each other, as a table and a plot
 ///
@@ -32,6 +36,9 @@ pub struct Run {
     /// Where images go, in a folder for each method
     #[arg(long, default_value = "out/experiments", value_name = "DIR")]
     out: PathBuf,
+    /// Restorations: what they cost, without the network
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -40,14 +47,28 @@ impl Run {
     pub fn run(&self) -> Result<()> {
         let experiment = AnyExperiment::read(&self.experiment)?;
         let name = self.experiment.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let (figures, floor) = match &experiment {
-            AnyExperiment::Distance(distance) => self.distances(distance, &name)?,
-            AnyExperiment::Points(points) => self.points(points)?,
-            AnyExperiment::Posteriors(posteriors) => self.posteriors(posteriors)?,
-        };
-        let caption = caption(&experiment, floor);
         let command = format!("tweedie run {}", self.experiment.display());
-        let heading = format!("# {}\n\n`{command}`{}", experiment.about(), settings(&experiment, &self.common));
+        if self.dry_run && !matches!(experiment, AnyExperiment::Restorations(_)) {
+            bail!("--dry-run: is for experiments that restore");
+        }
+        let ((figures, floor), caption, settings) = match &experiment {
+            AnyExperiment::Distance(distance) => {
+                (self.distances(distance, &name)?, of_distances(distance), settings(distance, &self.common))
+            }
+            AnyExperiment::Points(points) => (self.points(points)?, of_points(points), exact(points.count)),
+            AnyExperiment::Posteriors(posteriors) => {
+                (self.posteriors(posteriors)?, of_posteriors(posteriors), exact(posteriors.count))
+            }
+            AnyExperiment::Restorations(restorations) if self.dry_run => {
+                return restorations::dry(restorations, &self.common);
+            }
+            AnyExperiment::Restorations(restorations) => {
+                let place = Place { name: &name, results: &self.results, out: &self.out, command };
+                return restorations::run(restorations, &place, &self.common);
+            }
+        };
+        let caption = Caption { floor, ..caption };
+        let heading = format!("# {}\n\n`{command}`{settings}", experiment.about());
         experiment::write(&self.results, &name, &heading, &figures, &caption)?;
         self.common.say(experiment::table(&figures, &caption));
         self.common.say(format_args!("table and plot in {}", self.results.join(format!("{name}.md")).display()));
@@ -113,52 +134,50 @@ fn part(images: &Images, i: u64, count: u64) -> Images {
 }
 
 /// A name that may stand in a path.
-fn folder(name: &str) -> String {
+pub fn folder(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() || "-+.=".contains(c) { c } else { '-' }).collect()
 }
 
-fn caption(experiment: &AnyExperiment, floor: Option<f64>) -> Caption<'_> {
-    match experiment {
-        AnyExperiment::Distance(distance) => Caption {
-            title: &distance.about,
-            columns: "evaluations",
-            value: "Fréchet distance in the classifier's features (not FID)",
-            floor,
-            order: false,
-        },
-        AnyExperiment::Points(points) => Caption {
-            title: &points.about,
-            columns: "levels",
-            value: match points.measure {
-                Measure::Distance => "W₂ from the set",
-                Measure::Path => "Distance from the exact path (root mean square)",
-            },
-            floor,
-            order: points.measure == Measure::Path,
-        },
-        AnyExperiment::Posteriors(posteriors) => Caption {
-            title: &posteriors.about,
-            columns: "levels",
-            value: "W₂ from the exact posterior",
-            floor,
-            order: false,
-        },
+fn of_distances(distance: &Distance) -> Caption<'_> {
+    Caption {
+        title: &distance.about,
+        columns: "evaluations",
+        value: "Fréchet distance in the classifier's features (not FID)",
+        floor: None,
+        order: false,
     }
 }
 
-/// On what the figures depend besides the file.
-fn settings(experiment: &AnyExperiment, common: &Common) -> String {
-    match experiment {
-        AnyExperiment::Distance(distance) => format!(
-            "{}; {}, {} blocks of {} images, in {:?}; ± is the standard deviation over the blocks.",
-            if common.set.is_empty() { String::new() } else { format!(" with {:?}", common.set) },
-            distance.model,
-            distance.blocks,
-            distance.images,
-            common.precision
-        ),
-        AnyExperiment::Points(Points { count, .. }) | AnyExperiment::Posteriors(Posteriors { count, .. }) => {
-            format!("; {count} points, exact scores in f64.")
-        }
+fn of_points(points: &Points) -> Caption<'_> {
+    Caption {
+        title: &points.about,
+        columns: "levels",
+        value: match points.measure {
+            Measure::Distance => "W₂ from the set",
+            Measure::Path => "Distance from the exact path (root mean square)",
+        },
+        floor: None,
+        order: points.measure == Measure::Path,
     }
+}
+
+fn of_posteriors(posteriors: &Posteriors) -> Caption<'_> {
+    let value = "W₂ from the exact posterior";
+    Caption { title: &posteriors.about, columns: "levels", value, floor: None, order: false }
+}
+
+/// On what the figures depend besides the file.
+fn settings(distance: &Distance, common: &Common) -> String {
+    format!(
+        "{}; {}, {} blocks of {} images, in {:?}; ± is the standard deviation over the blocks.",
+        if common.set.is_empty() { String::new() } else { format!(" with {:?}", common.set) },
+        distance.model,
+        distance.blocks,
+        distance.images,
+        common.precision
+    )
+}
+
+fn exact(count: usize) -> String {
+    format!("; {count} points, exact scores in f64.")
 }

@@ -93,6 +93,11 @@ pub struct PlanArgs {
 }
 
 impl PlanArgs {
+    /// As if these had been given.
+    pub fn new(sampler: Option<String>, schedule: Option<String>, steps: Option<usize>) -> Self {
+        Self { sampler, schedule, steps }
+    }
+
     /// The plan that the flags make of `default`.
     pub fn over(&self, default: &Plan) -> Result<Plan> {
         let mut plan = default.clone();

@@ -12,9 +12,10 @@ use tweedie::{
     card::Model,
     plan::{Course, Plan},
     precondition::Precondition,
-    samplers::Ddim,
+    samplers::{Ddim, Snr},
     schedule::{Chain, LinearBeta},
     scheme::Scheme,
+    sigma::Sigmas,
     walk::Walk as Steps,
 };
 
@@ -37,6 +38,10 @@ pub struct Walk {
     /// Variances of the Gaussian priors to report on
     #[arg(long, value_name = "V", value_delimiter = ',', default_values_t = [1.0, 0.25, 0.05, 0.01, 0.001, 1e-4])]
     variances: Vec<f64>,
+    /// Tell the γ of the snr sampler for which the flow keeps the variance of these images on these levels: DIR (of a network's
+    /// own samples, say) or '{kind: idx, …}'
+    #[arg(long, value_name = "DATA")]
+    gamma_for: Option<String>,
     /// Comma-separated values: k,sigma,tau,temperature,tau_over_sigma2,time
     #[arg(long)]
     csv: bool,
@@ -56,6 +61,9 @@ impl Walk {
         if self.variances.iter().any(|v| v.is_nan() || *v <= 0.0) {
             bail!("--variances must be positive, but are {:?}", self.variances);
         }
+        if let Some(data) = &self.gamma_for {
+            return self.gamma(data, &course.sigmas);
+        }
         let start = precondition.start(course.sigmas.max());
         let ratios: Vec<(f64, f64)> = self.variances.iter().map(|&v| (v, ratio(&course.scheme, v, start))).collect();
         if self.common.json {
@@ -70,6 +78,29 @@ impl Walk {
             (_, false) => prose(&course, &ratios),
         };
         Ok(io::stdout().write_all(text.as_bytes())?)
+    }
+
+    /// γ for the variance of a pixel over a set of images, averaged over the pixels.
+    fn gamma(&self, data: &str, sigmas: &Sigmas) -> Result<()> {
+        let channels = self
+            .model
+            .as_ref()
+            .map_or(Ok(1), |name| Model::open(name, Device::Cpu, Kind::Float).map(|model| model.card.image[0]))?;
+        let set = super::data(data, channels, "--gamma-for")?.load()?;
+        if set.count() < 2 {
+            bail!("--gamma-for {data}: holds {} image, but a variance takes two or more", set.count());
+        }
+        let all: Vec<usize> = (0..set.count()).collect();
+        let pixels = set.batch(&all).to_kind(Kind::Double);
+        let v = f64::try_from(pixels.var_dim([0i64].as_slice(), true, false).mean(Kind::Double))?;
+        let (formula, levels) = (Snr::gamma_for(v, sigmas.max()), Snr::gamma_on(v, sigmas)?);
+        self.common.say(format_args!(
+            "{} images, pixels of variance v = {v:.4} in data units: γ = {formula:.4} by the formula for fine levels, \
+             γ = {levels:.4} on these {}",
+            set.count(),
+            sigmas.iter().len()
+        ));
+        self.common.record(&serde_json::json!({"v": v, "gamma_formula": formula, "gamma": levels}))
     }
 
     /// The model's conventions and sampler, or DDPM's with DDIM-50.

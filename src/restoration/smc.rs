@@ -76,7 +76,7 @@ impl Cloud<'_> {
         let uniform = self.posed.noise.like(&Tensor::zeros([batch, 1], options), step, 0).special_ndtr();
         let places = (Tensor::arange(self.count, options) + uniform) / self.count as f64;
         let total = weights.cumsum(1, None::<Kind>);
-        total.searchsorted(&places.contiguous(), false, false, "left", None::<&Tensor>).clamp_max(self.count - 1)
+        places.contiguous().searchsorted(&total, false, false, "left", None::<&Tensor>).clamp_max(self.count - 1)
     }
 
     /// The particles of these numbers, `[batch, particles]`.
