@@ -733,6 +733,14 @@ fn walk_prints_what_a_gaussian_prior_would_get() {
     }
 }
 
+/// Writes a program whose forward(x) is x/2.
+fn halving(path: &Path) {
+    let mut halved = |inputs: &[Tensor]| vec![&inputs[0] / 2.0];
+    let inputs = [Tensor::ones([2, 1, 8, 8], (Kind::Float, Device::Cpu))];
+    let module = tch::CModule::create_by_tracing("Program", "forward", &inputs, &mut halved).unwrap();
+    module.save(path).unwrap();
+}
+
 #[test]
 fn every_listed_sampler_and_task_is_known() {
     let place = Place::new();
@@ -754,10 +762,22 @@ fn every_listed_sampler_and_task_is_known() {
     }
     place.image("grey.png", [1, 8, 8], 128);
     for name in names(&place.succeed(&["tasks", "--json"])) {
-        let task =
-            if name == "super-resolution" { "{kind: super-resolution, factor: 2}".to_owned() } else { name.clone() };
+        let task = match name.as_str() {
+            "super-resolution" => "{kind: super-resolution, factor: 2}".to_owned(),
+            "inpaint-mask" => "{kind: inpaint-mask, file: grey.png}".to_owned(),
+            "compose" => "{kind: compose, tasks: [{kind: inpaint-half}, {kind: colorization}]}".to_owned(),
+            "torchscript" => {
+                halving(&place.path("program.pt"));
+                "{kind: torchscript, file: program.pt, norm: 0.5}".to_owned()
+            }
+            _ => name.clone(),
+        };
+        let method = match name.as_str() {
+            "torchscript" | "phase-retrieval" | "high-dynamic-range" => "annealed",
+            _ => "mmps",
+        };
         let out = format!("out-{name}");
-        let flags = ["--task", &task, "--samples", "1", "--plan-steps", "2", "--out", &out];
+        let flags = ["--task", &task, "--method", method, "--samples", "1", "--plan-steps", "2", "--out", &out];
         let flags: Vec<&str> = flags.iter().map(|f| if *f == "--plan-steps" { "--steps" } else { f }).collect();
         place.succeed(&[&["restore", "tiny.safetensors", "--image", "grey.png"], flags.as_slice()].concat());
     }
