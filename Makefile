@@ -17,7 +17,7 @@ SET_UP := LIBTORCH='$(LIBTORCH)' LIBTORCH_SET='$(LIBTORCH_SET)' .make/set-up
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench train data verify-pretrained build clean distclean
+.PHONY: help demo test check bench train data photos verify-pretrained build clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -51,6 +51,9 @@ train: build data ## train the shipped networks again, or go on from the last ch
 
 data: ## Fashion-MNIST, into data/
 	@.make/data
+
+photos: ## four photographs in the public domain and a denoiser of photographs, into data/ (17 MB to download)
+	@.make/photos
 
 verify-pretrained: ## DIR=folder of google/ddpm-* and google/ncsnpp-*: the published numbers, and a grid of each
 	@$(SET_UP)

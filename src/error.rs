@@ -57,6 +57,9 @@ pub enum Error {
         /// The seeds of the images that were lost.
         seeds: Vec<u64>,
     },
+    /// Somebody asked to stop.
+    #[error("interrupted; what was finished is kept, and the same command goes on from there")]
+    Interrupted,
     /// CUDA was asked for, and is not there.
     #[error("--device cuda: {0}; --device cpu works everywhere")]
     Cuda(String),

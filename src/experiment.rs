@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Kind as Precision, Tensor};
 
 use crate::{
     Error,
@@ -12,8 +12,11 @@ use crate::{
     exact::Mixture,
     follow::follow,
     images,
+    likelihood::GaussianLikelihood,
+    operators::AnyTask,
     plan::{AnySampler, Course, Plan},
     points::{self, AnyPoints, Erring},
+    restoration::{self, AnyMethod, Effort, Posed},
     schedule::AnySchedule,
     scheme::Scheme,
     sde::AnySde,
@@ -30,6 +33,8 @@ pub enum AnyExperiment {
     Distance(Distance),
     /// See [`Points`].
     Points(Points),
+    /// See [`Posteriors`].
+    Posteriors(Posteriors),
 }
 
 /// Which of them.
@@ -40,6 +45,8 @@ pub enum Kind {
     Distance,
     /// See [`Points`].
     Points,
+    /// See [`Posteriors`].
+    Posteriors,
 }
 
 impl AnyExperiment {
@@ -53,6 +60,7 @@ impl AnyExperiment {
         Ok(match yaml::read::<Which>(path)?.kind {
             Kind::Distance => Self::Distance(yaml::read(path)?),
             Kind::Points => Self::Points(yaml::read(path)?),
+            Kind::Posteriors => Self::Posteriors(yaml::read(path)?),
         })
     }
 
@@ -61,6 +69,7 @@ impl AnyExperiment {
         match self {
             Self::Distance(distance) => &distance.about,
             Self::Points(points) => &points.about,
+            Self::Posteriors(posteriors) => &posteriors.about,
         }
     }
 }
@@ -242,7 +251,7 @@ impl Points {
             Measure::Path => {
                 let whole = Sigmas::new(vec![sigmas.max(), sigmas.min()])?;
                 let flow = Rk45 { absolute: 1e-9, relative: 1e-9 }.scheme(&whole)?;
-                (ends - end(flow, exact)).square().mean(tch::Kind::Double).double_value(&[]).sqrt()
+                (ends - end(flow, exact)).square().mean(Precision::Double).double_value(&[]).sqrt()
             }
         };
         let name = &method.name;
@@ -257,6 +266,105 @@ impl Points {
         }
         let [one, other] = [TARGET, TARGET + 1].map(|seed| points::draw(self.data.get(), self.count, seed));
         Ok(Some(points::distance(&one?, &other?)))
+    }
+}
+
+/// How far points that are restored with exact scores end from the exact posterior.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Posteriors {
+    /// [`Kind::Posteriors`].
+    pub kind: Kind,
+    /// What is asked.
+    pub about: String,
+    /// The set.
+    pub data: AnyPoints,
+    /// A: points are images of one row.
+    pub task: AnyTask,
+    /// The point that is measured.
+    pub point: Vec<f64>,
+    /// η.
+    pub noise: f64,
+    /// How many samples.
+    pub count: usize,
+    /// Numbers of levels.
+    pub levels: Vec<usize>,
+    /// The smallest and the largest σ, for schedules that fix no ends of their own.
+    pub range: (f64, f64),
+    /// The rows of the table.
+    pub methods: Vec<Restoring>,
+}
+
+/// One way to restore.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restoring {
+    /// What the table calls it.
+    pub name: String,
+    /// The method.
+    pub method: AnyMethod,
+    /// Where the levels lie, if not where the method has them.
+    #[serde(default)]
+    pub schedule: Option<AnySchedule>,
+    /// How to go down them, for methods that leave it open.
+    #[serde(default)]
+    pub sampler: Option<AnySampler>,
+    /// How many levels, where the experiment has no columns for them.
+    #[serde(default)]
+    pub steps: Option<usize>,
+}
+
+impl Restoring {
+    /// The plan: the method's own, or the default, with what the file says.
+    pub fn plan(&self, default: &Plan, steps: Option<usize>) -> Plan {
+        let mut plan = self.method.get().plan().unwrap_or_else(|| default.clone());
+        plan.steps = steps.or(self.steps).unwrap_or(plan.steps);
+        plan.schedule = self.schedule.clone().unwrap_or(plan.schedule);
+        plan.sampler = self.sampler.clone().unwrap_or(plan.sampler);
+        plan
+    }
+}
+
+impl Posteriors {
+    fn likelihood(&self) -> Result<GaussianLikelihood, Error> {
+        let shape = [1, 1, self.point.len() as i64];
+        let operator = self.task.get().operator(shape, 0, Device::Cpu, Precision::Double)?;
+        let y = operator.apply(&Tensor::from_slice(&self.point).view([1, 1, 1, -1]));
+        GaussianLikelihood::new(operator, y, self.noise, shape)
+    }
+
+    fn exact(&self, seed: u64) -> Result<Tensor, Error> {
+        let shape = [1, 1, self.point.len() as i64];
+        points::denoiser(self.data.get())?.posterior(&self.likelihood()?.linear("posteriors")?, shape, self.count, seed)
+    }
+
+    /// All figures, row after row; `done` is told of each.
+    pub fn run(&self, mut done: impl FnMut(&Figure)) -> Result<Vec<Figure>, Error> {
+        let (prior, target) = (points::denoiser(self.data.get())?, self.exact(TARGET)?);
+        let mean = points::draw(self.data.get(), 10_000, FIRST)?.mean_dim([0i64].as_slice(), true, None);
+        let mut figures = Vec::new();
+        for way in &self.methods {
+            for &at in &self.levels {
+                let (likelihood, method) = (self.likelihood()?, way.method.get());
+                let plan = way.plan(&Plan::posterior(), Some(at));
+                let Ok(course) = plan.course(self.range, method.step_limit(&likelihood)) else { continue };
+                let (noise, x) = points::start(self.count, self.point.len() as i64, course.sigmas.max());
+                let posed = Posed { prior: &prior, likelihood: &likelihood, course: &course, noise: &noise };
+                let ends = restoration::restore(method, &posed, x + &mean, &mut |_| Ok(()))?;
+                let Effort { evaluations, gradients } = method.effort(&course);
+                let value = points::distance(&ends, &target);
+                let figure =
+                    Figure { method: way.name.clone(), at, value, spread: None, evaluations: evaluations + gradients };
+                done(&figure);
+                figures.push(figure);
+            }
+        }
+        Ok(figures)
+    }
+
+    /// The distance of as many other samples of the exact posterior.
+    pub fn floor(&self) -> Result<f64, Error> {
+        Ok(points::distance(&self.exact(TARGET + 1)?, &self.exact(TARGET)?))
     }
 }
 

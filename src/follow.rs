@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::{
     Error,
-    denoiser::Score,
+    denoiser::{Denoiser, Score},
     noise::Noise,
     scheme::{Adaptive, Hop, Langevin, Mix, Move, Norms, Scheme},
     solvers::DORMAND_PRINCE,
@@ -139,11 +139,11 @@ fn sum(mix: &Mix, x: &Tensor, values: &[Tensor], drawn: &[Tensor]) -> Tensor {
     present.reduce(|total, term| total + term).unwrap_or_else(|| x.zeros_like())
 }
 
-/// A score that remembers, on the device, when it first was not finite.
+/// A denoiser that remembers, on the device, when its answer first was not finite.
 ///
 /// The loop needs no answer from the device, so it is asked once, at the end, by [`Watched::check`].
 pub struct Watched<'a> {
-    score: &'a dyn Score,
+    prior: &'a dyn Denoiser,
     seen: RefCell<Seen>,
 }
 
@@ -161,12 +161,12 @@ impl std::fmt::Debug for Watched<'_> {
 }
 
 impl<'a> Watched<'a> {
-    /// Watches `score`.
-    pub fn new(score: &'a dyn Score) -> Self {
-        Self { score, seen: RefCell::default() }
+    /// Watches `prior`.
+    pub fn new(prior: &'a dyn Denoiser) -> Self {
+        Self { prior, seen: RefCell::default() }
     }
 
-    /// How often the score was asked for.
+    /// How often it was asked.
     pub fn evaluations(&self) -> usize {
         self.seen.borrow().sigmas.len()
     }
@@ -176,35 +176,37 @@ impl<'a> Watched<'a> {
         self.seen.borrow().sigmas.clone()
     }
 
-    /// An error that names step, σ and `seeds` (one for each image of the batch) where a score was not finite.
+    /// An error that names step, σ and `seeds` where an answer was not finite; each seed may stand for several particles.
     pub fn check(&self, seeds: &[u64]) -> Result<(), Error> {
         let seen = self.seen.borrow();
         let Some(first) = &seen.first else { return Ok(()) };
         let first = Vec::<i64>::try_from(first)?;
         let evaluation = first.iter().map(|&k| k as usize).min().unwrap_or(usize::MAX);
         let Some(&sigma) = seen.sigmas.get(evaluation) else { return Ok(()) };
-        let lost = first.iter().zip(seeds).filter(|(k, _)| (**k as usize) < seen.sigmas.len());
+        let particles = first.chunks((first.len() / seeds.len().max(1)).max(1));
+        let lost = particles.zip(seeds).filter(|(of, _)| of.iter().any(|k| (*k as usize) < seen.sigmas.len()));
         Err(Error::NotFinite { evaluation, sigma, seeds: lost.map(|(_, &seed)| seed).collect() })
     }
 }
 
-impl Score for Watched<'_> {
-    fn score(&self, x: &Tensor, sigma: f64) -> Tensor {
-        let score = self.score.score(x, sigma);
+impl Denoiser for Watched<'_> {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        x + self.residual(x, sigma)
+    }
+
+    fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
+        let residual = self.prior.residual(x, sigma);
         let seen = &mut *self.seen.borrow_mut();
         let now = seen.sigmas.len() as i64;
         // A sum is finite only if all its terms are; images cannot come near the largest f32.
-        let finite = score.flatten(1, -1).sum_dim_intlist([1i64].as_slice(), false, None).isfinite();
+        let sum = residual.detach().flatten(1, -1).sum_dim_intlist([1i64].as_slice(), false, None);
+        let finite = sum.isfinite();
         let alive =
             seen.first.take().unwrap_or_else(|| Tensor::full(finite.size(), now, (Kind::Int64, finite.device())));
         // Images alive so far hold `now`; those still finite move on to `now + 1`.
         let still = alive.eq(now).logical_and(&finite);
         seen.first = Some(alive + still.to_kind(Kind::Int64));
         seen.sigmas.push(sigma);
-        score
-    }
-
-    fn step_limit(&self) -> f64 {
-        self.score.step_limit()
+        residual
     }
 }

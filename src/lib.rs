@@ -26,7 +26,9 @@
 //! | what a file may name as a task; measurements with noise, as files | [`tasks`], [`measure`], [`npz`] | files |
 //! | sets of points with exact scores | [`points`] | tensors |
 //! | experiments: methods beside each other | [`experiment`] | files |
+//! | the paper's released configurations | [`published`] | files |
 //! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
+//! | what a person looks at: sheets, pages, moving pictures | [`sheet`], [`page`], [`animation`] | files |
 //!
 //! # Example
 //!
@@ -61,6 +63,7 @@
 //! Contractive DPMs, arXiv 2401.13115; NCSN, Song & Ermon 2019; DDPM, Ho et al. 2020; DDIM, Song et al. 2021; Score SDE, Song et al. 2021;
 //! EDM, Karras et al. 2022; DPS, Chung et al. 2023.
 
+pub mod animation;
 pub mod blocks;
 pub mod bounds;
 pub mod card;
@@ -84,11 +87,14 @@ pub mod networks;
 pub mod noise;
 pub mod npz;
 pub mod operators;
+pub mod page;
 pub mod plan;
 pub mod points;
 pub mod precondition;
+pub mod published;
 pub mod quadrature;
 mod registry;
+pub mod restoration;
 pub mod samplers;
 pub mod schedule;
 pub mod scheme;
@@ -97,6 +103,7 @@ pub mod sheet;
 pub mod sigma;
 pub mod solvers;
 pub mod tasks;
+pub mod tiled;
 pub mod train;
 pub mod walk;
 pub mod yaml;

@@ -65,6 +65,15 @@ impl GaussianLikelihood {
         }
     }
 
+    /// The longest step by this rule, in squared data units.
+    pub fn limited(&self, limit: StepLimit) -> f64 {
+        let square = self.eta * self.eta;
+        match limit {
+            StepLimit::Norm => square / self.operator.norm_squared(),
+            StepLimit::Paper => square,
+        }
+    }
+
     /// The same likelihood with steps limited in another way.
     #[must_use]
     pub fn with_limit(self, limit: StepLimit) -> Self {
@@ -111,11 +120,7 @@ impl Likelihood for GaussianLikelihood {
     }
 
     fn step_limit(&self) -> f64 {
-        let square = self.eta * self.eta;
-        match self.limit {
-            StepLimit::Norm => square / self.operator.norm_squared(),
-            StepLimit::Paper => square,
-        }
+        self.limited(self.limit)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     Error, images,
     noise::{Noise, Seeded, stream},
     npz::npz,
-    operators::{AnyTask, LinearOperator, Operator},
+    operators::{LinearOperator, Operator},
 };
 
 /// How a measurement came to differ from A(x); data units are −1 … 1 throughout.
@@ -133,8 +133,8 @@ fn lost(seed: u64, values: &mut [f64], share: f64) {
 pub struct Measurement<'a> {
     /// y, `[count, …]`, in data units.
     pub y: &'a Tensor,
-    /// What was done to the images.
-    pub task: &'a AnyTask,
+    /// What was done to the images, as JSON.
+    pub task: &'a str,
     /// A itself, whose arrays are saved where it has some.
     pub operator: &'a Operator,
     /// Of the images, `[channels, height, width]`.
@@ -156,14 +156,13 @@ impl Measurement<'_> {
     /// | `task` | the task as JSON, UTF-8 bytes: `json.loads(bytes(z["task"]))` |
     /// | `operator_…` | mask, kernel, matrices and so on, where A has them |
     pub fn write_npz(&self, path: &Path) -> Result<(), Error> {
-        let task = serde_json::to_vec(self.task).map_err(|e| Error::file(path, e))?;
         let mut arrays = vec![
             ("y".to_owned(), self.y.to_kind(Kind::Float)),
             ("eta".to_owned(), Tensor::from(self.eta)),
             ("eta_unit".to_owned(), Tensor::from(self.eta / 2.0)),
             ("shape".to_owned(), Tensor::from_slice(&self.shape)),
             ("seed".to_owned(), Tensor::from(self.seed as i64)),
-            ("task".to_owned(), Tensor::from_slice(&task)),
+            ("task".to_owned(), Tensor::from_slice(self.task.as_bytes())),
         ];
         let tables = self.operator.linear().map(LinearOperator::tables).unwrap_or_default();
         arrays.extend(tables.into_iter().map(|(name, table)| (format!("operator_{name}"), table)));

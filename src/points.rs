@@ -34,7 +34,7 @@ pub trait PointSet: std::fmt::Debug {
 
 one_of! {
     /// What `data:` of an experiment on points may name.
-    pub enum AnyPoints: PointSet { EightGaussians, Line, Moons, SwissRoll }
+    pub enum AnyPoints: PointSet { EightGaussians, Line, Moons, Plane, SwissRoll }
 }
 
 /// Normal distributions on the line.
@@ -51,6 +51,25 @@ impl PointSet for Line {
             let (weight, deviation) =
                 (positive("every weight", *weight)?, at_least_zero("every deviation", *deviation)?);
             Ok(Component { weight, place: vec![*mean], deviation })
+        };
+        self.components.iter().map(component).collect()
+    }
+}
+
+/// Normal distributions in the plane.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plane {
+    /// Weight, both coordinates of the mean, and standard deviation of each.
+    pub components: Vec<[f64; 4]>,
+}
+
+impl PointSet for Plane {
+    fn components(&self) -> Result<Vec<Component>, Error> {
+        let component = |[weight, x, y, deviation]: &[f64; 4]| {
+            let (weight, deviation) =
+                (positive("every weight", *weight)?, at_least_zero("every deviation", *deviation)?);
+            Ok(Component { weight, place: vec![*x, *y], deviation })
         };
         self.components.iter().map(component).collect()
     }

@@ -132,6 +132,21 @@ fn all_protocols_say_the_same() {
     }
 }
 
+/// The published weights of LPIPS, and of torchvision's first networks, were written so.
+#[test]
+fn an_ordered_dict_of_python_2_has_its_entries_in_a_list() {
+    let stream = b"ccollections\nOrderedDict\n((l(Va\nI1\nla(Vb\nI2\nlatR.";
+    let (pickle, _) = Pickle::read(stream).unwrap();
+    let root = pickle.root();
+    assert_eq!(pickle.entries(root).unwrap().len(), 2);
+    assert_eq!(["a", "b"].map(|name| pickle.int(pickle.entry(root, name).unwrap())), [Some(1), Some(2)]);
+    // Neither another class nor a list of anything else.
+    for other in ["ccollections\nCounter\n((l(Va\nI1\nlatR.", "ccollections\nOrderedDict\n((lVa\natR."] {
+        let (pickle, _) = Pickle::read(other.as_bytes()).unwrap();
+        assert!(pickle.entries(pickle.root()).unwrap().is_empty());
+    }
+}
+
 /// What calls a shell when Python loads it is a value like others here.
 #[test]
 fn nothing_is_called() {
@@ -162,6 +177,10 @@ fn bombs_are_refused_at_once() {
     refused(&vec![b'('; 3_000_000], "too many marks");
     refused(&[vec![b'N'], vec![b'2'; 5_000_000]].concat(), "too many values");
     refused(&[vec![b'N'], vec![0x94; 3_000_000]].concat(), "too many values");
+    // One list of ten thousand pairs, given to a thousand dicts.
+    let pairs = [b"]\x94".to_vec(), b"NN\x86a".repeat(10_000)].concat();
+    let dicts = b"ccollections\nOrderedDict\nh\x00\x85R".repeat(1000);
+    refused(&[pairs, dicts, b".".to_vec()].concat(), "too many values");
     refused(b"0", "an empty stack");
     refused(b"(0.", "an empty stack");
     refused(b"h\x00.", "a value that was never noted");

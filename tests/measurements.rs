@@ -170,7 +170,7 @@ fn a_measurement_is_read_back_from_its_archive() {
     let task: AnyTask = serde_json::from_str(json).unwrap();
     let operator = task.get().operator(shape, 7, Device::Cpu, Kind::Float).unwrap();
     let y = operator.apply(&dark(1, shape).to_kind(Kind::Float));
-    let measurement = Measurement { y: &y, task: &task, operator: &operator, shape, eta: 0.1, seed: 7 };
+    let measurement = Measurement { y: &y, task: json, operator: &operator, shape, eta: 0.1, seed: 7 };
     measurement.write_npz(&path).unwrap();
     let arrays = Tensor::read_npz(&path).unwrap();
     let get = |name: &str| &arrays.iter().find(|(of, _)| of == name).unwrap_or_else(|| panic!("no {name}")).1;

@@ -1,5 +1,6 @@
 //! All proofs, in one program: libtorch is linked and loaded once.
 
+mod animation;
 mod bounds;
 mod checkpoints;
 mod cli;
@@ -20,10 +21,13 @@ mod networks;
 mod operators;
 mod orders;
 mod originals;
+mod page;
 mod photographs;
 mod posterior;
 mod preconditions;
 mod pretrained;
+mod published;
+mod restoration;
 mod schedules;
 mod sdes;
 mod shipped;

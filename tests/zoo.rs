@@ -10,7 +10,7 @@ use tweedie::{
     card::Model,
     checkpoint::safetensors,
     denoiser::Denoiser,
-    networks::{AnyNetwork, weights::Weights},
+    networks::{AnyNetwork, FfdnetConfig, Layout, weights::Weights},
     precondition::AnyPrecondition,
     zoo::{self, Contents},
 };
@@ -234,6 +234,62 @@ fn the_pickled_networks_of_edm_open_as_published() {
     assert!(matches!(precondition("edm-adm"), AnyPrecondition::Edm(_)));
     assert!(matches!(precondition("edm-classes"), AnyPrecondition::Edm(_)));
     assert!(matches!(precondition("edm-iddpm"), AnyPrecondition::Iddpm(_)));
+}
+
+/// The networks of FFDNet's two packages with random weights, at three levels, the sides of KAIR's odd.
+#[test]
+fn the_denoisers_of_kair_and_ipol_open_as_published() {
+    for (case, channels) in [("ffdnet-kair", 3), ("ffdnet-ipol-rgb", 3), ("ffdnet-ipol-gray", 1)] {
+        let folder = Path::new(ZOO).join(case);
+        let text: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("case.json")).unwrap()).unwrap();
+        let model = open(&folder.join("model.pth"), &[]).unwrap();
+        assert!(model.card.image == [channels, 256, 256] && model.assumed.contains("75/255"), "{}", model.assumed);
+        assert_eq!(model.range(), (2.0 / 255.0, 150.0 / 255.0), "in data units, twice what it is for pixels of 0 … 1");
+        let read = |name: &str| Tensor::read_npy(folder.join(name)).unwrap() * 2.0 - 1.0;
+        let (z, expected) = (read("z.npy"), read("denoised.npy"));
+        let sigmas: Vec<f64> = text["sigmas"].as_array().unwrap().iter().map(|s| s.as_f64().unwrap()).collect();
+        assert_eq!(sigmas.len(), 3);
+        for (i, sigma) in sigmas.into_iter().enumerate() {
+            let at = |x: &Tensor| x.narrow(0, i as i64, 1);
+            let denoised = tch::no_grad(|| model.denoiser.denoise(&at(&z), 2.0 * sigma));
+            let largest = |x: Tensor| f64::try_from(x.abs().max()).unwrap();
+            let error = largest(denoised - at(&expected)) / largest(at(&expected));
+            assert!(error < 1e-4, "{case} at σ = {sigma}: {error}");
+        }
+    }
+}
+
+/// As IPOL's own program has it; the package of today mirrors instead.
+#[test]
+fn an_odd_side_is_denoised_with_its_last_row_repeated() {
+    let model = open(&Path::new(ZOO).join("ffdnet-ipol-gray/model.pth"), &[]).unwrap();
+    let odd = Tensor::read_npy(Path::new(ZOO).join("ffdnet-ipol-gray/z.npy")).unwrap().narrow(2, 0, 11).narrow(3, 0, 9);
+    let even = odd.replication_pad2d([0, 1, 0, 1]);
+    let denoise = |x: &Tensor| tch::no_grad(|| model.denoiser.denoise(x, 0.2));
+    assert!(denoise(&odd).equal(&denoise(&even).narrow(2, 0, 11).narrow(3, 0, 9)));
+}
+
+/// 852,108 are published for KAIR's in colour, 486,080 and 854,688 for IPOL's, which count no statistics of batches.
+#[test]
+fn ffdnets_have_the_published_numbers_of_parameters() {
+    let count = |layout, in_channels, width, layers| -> usize {
+        let weights = Weights::fresh(0, Device::Cpu, Kind::Float);
+        AnyNetwork::Ffdnet(FfdnetConfig { in_channels, width, layers, layout }).build(&weights).unwrap();
+        let trained = |(name, tensor): &(String, Tensor)| if name.contains("running") { 0 } else { tensor.numel() };
+        weights.finish().unwrap().iter().map(trained).sum()
+    };
+    assert_eq!(count(Layout::Kair, 3, 96, 12), 852_108);
+    assert_eq!(count(Layout::Ipol, 1, 64, 15), 486_080);
+    assert_eq!(count(Layout::Ipol, 3, 96, 12), 854_688);
+}
+
+/// Convolutions in a row under the same names are no FFDNet without a map of σ.
+#[test]
+fn a_denoiser_that_is_told_no_sigma_is_not_taken_for_one_that_is() {
+    let shapes = [("model.0.weight", vec![8, 4, 3, 3]), ("model.2.weight", vec![4, 8, 3, 3])];
+    let shapes = shapes.map(|(name, shape)| (name.to_owned(), shape)).into();
+    let cause = zoo::recognise(&Contents::described("dncnn", shapes, serde_json::Value::Null)).unwrap_err();
+    assert!(cause.contains("is of no known family"), "{cause}");
 }
 
 /// Names and shapes of networks as they were published, made by the original programs' own classes: each is recognised from

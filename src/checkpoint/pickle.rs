@@ -301,12 +301,14 @@ impl<'a> Machine<'a> {
 
     fn push_id(&mut self, id: Id) -> Done {
         // What is popped goes somewhere else: the operands of a stream bound all that its containers hold.
-        self.operands += 1;
-        if self.operands > 4 * MOST_VALUES {
-            return Err(self.fault("too many values"));
-        }
+        self.count_operands(1)?;
         self.stack.push(id);
         Ok(())
+    }
+
+    fn count_operands(&mut self, count: usize) -> Done {
+        self.operands += count;
+        if self.operands > 4 * MOST_VALUES { Err(self.fault("too many values")) } else { Ok(()) }
     }
 
     fn pop(&mut self) -> Done<Id> {
@@ -509,8 +511,26 @@ impl<'a> Machine<'a> {
     }
 
     fn object(&mut self, callable: Id, arguments: Id) -> Done {
-        let (state, items, entries) = Default::default();
+        let (state, items) = Default::default();
+        let entries = self.listed(callable, arguments).unwrap_or_default();
+        // A list may be the argument of many calls.
+        self.count_operands(entries.len())?;
         self.push(Value::Object(Box::new(Object { callable, arguments, state, items, entries })))
+    }
+
+    /// The entries in `OrderedDict([[key, value], …])`, as Python 2 wrote it; later versions set them one by one.
+    fn listed(&self, callable: Id, arguments: Id) -> Option<Vec<(Id, Id)>> {
+        let value = |id: Id| &self.values[id.0 as usize];
+        let items = |id: Id| match value(id) {
+            Value::List(items) | Value::Tuple(items) => Some(items.as_slice()),
+            _ => None,
+        };
+        let Value::Global { module, name } = value(callable) else { return None };
+        let known = (&**module, &**name) == ("collections", "OrderedDict");
+        let [list] = items(arguments).filter(|_| known)? else { return None };
+        let pair =
+            |id: &Id| items(*id).and_then(|pair| <[Id; 2]>::try_from(pair).ok()).map(|[key, value]| (key, value));
+        items(*list)?.iter().map(pair).collect()
     }
 
     fn call(&mut self) -> Done {

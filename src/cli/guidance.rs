@@ -59,7 +59,7 @@ enum Guide {
 }
 
 /// What one image costs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// Evaluations of networks.
     pub evaluations: usize,

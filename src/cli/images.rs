@@ -12,22 +12,17 @@ use anyhow::{Result, anyhow};
 use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    blocks::Block,
-    denoiser::Score,
-    follow::{Watched, follow},
+    Error,
+    denoiser::Denoiser,
+    follow::Watched,
     noise::{Noise, Seeded},
-    scheme::Scheme,
+    restoration::Seen,
 };
 
-use super::{
-    guidance::{Cost, Prior},
-    not_interrupted,
-};
+use super::{guidance::Prior, not_interrupted};
 
 /// How a block of seeds becomes images.
 pub struct Loop<'a> {
-    /// The steps, capped already.
-    pub scheme: &'a Scheme,
     /// `[channels, height, width]`.
     pub shape: [i64; 3],
     /// Standard deviation of the initial state.
@@ -35,65 +30,65 @@ pub struct Loop<'a> {
     /// Where to compute.
     pub device: Device,
     /// One image at a time.
-    pub deterministic: bool,
-    /// Advanced by one for each step and image.
+    pub alone: bool,
+    /// Advanced by one for each evaluation and image.
     pub bar: &'a ProgressBar,
-    /// The σ of all evaluations so far, where the state decides which they are.
-    pub asked: Mutex<Vec<f64>>,
+    /// The σ of all evaluations so far, if there is anybody to ask for them.
+    pub asked: Option<Mutex<Vec<f64>>>,
 }
 
-/// The score of the i-th piece of a block, and of its seeds.
-pub type ScoreOf<'a> = dyn Fn(usize, &[u64]) -> Box<dyn Score + 'a> + 'a;
+/// The denoiser for these seeds.
+pub type PriorOf<'a> = dyn Fn(&[u64]) -> Box<dyn Denoiser + 'a> + 'a;
+
+/// From the initial states of the i-th piece of a block to its images.
+pub type Way<'a> = dyn Fn(usize, &dyn Denoiser, Tensor, &Seeded, &mut Seen) -> Result<Tensor, Error> + 'a;
 
 impl Loop<'_> {
-    /// What each image of `blocks` has cost, on average where that was for the state to decide.
-    pub fn cost(&self, prior: &Prior, blocks: &[Block]) -> Cost {
-        match self.asked.lock() {
-            Ok(asked) if self.scheme.is_adaptive() => {
-                prior.cost(asked.iter().copied()) / blocks.iter().map(|block| block.seeds.len()).sum()
-            }
-            _ => prior.cost(self.scheme.asked()),
-        }
-    }
-
     /// The seeds that the network sees together.
     pub fn pieces<'a>(&self, seeds: &'a [u64]) -> Chunks<'a, u64> {
-        // Where the state decides how long the steps are, no image may wait for the steps of another.
-        seeds.chunks(if self.deterministic || self.scheme.is_adaptive() { 1 } else { seeds.len() })
+        seeds.chunks(if self.alone { 1 } else { seeds.len() })
     }
 
     /// The images of `seeds`, `[batch, channels, height, width]`, on the CPU; `init` replaces the initial noise.
-    pub fn images(&self, seeds: &[u64], init: Option<&Tensor>, score: &ScoreOf) -> Result<Tensor> {
+    pub fn images(&self, seeds: &[u64], init: Option<&Tensor>, prior: &PriorOf, way: &Way) -> Result<Tensor> {
         let mut first = 0;
         let mut solved = Vec::new();
         for (i, seeds) in self.pieces(seeds).enumerate() {
             let count = seeds.len() as i64;
-            solved.push(self.solve(seeds, init.map(|init| init.narrow(0, first, count)), &*score(i, seeds))?);
+            let x = self.start(seeds, init.map(|init| init.narrow(0, first, count)));
+            let prior = prior(seeds);
+            solved.push(self.solve(seeds, x, &*prior, &|prior, x, noise, seen| way(i, prior, x, noise, seen))?);
             first += count;
         }
         Ok(Tensor::cat(&solved, 0))
     }
 
-    fn solve(&self, seeds: &[u64], init: Option<Tensor>, score: &dyn Score) -> Result<Tensor> {
-        let noise = Seeded(seeds.to_vec());
-        let [channels, height, width] = self.shape;
-        let mut x = init.map_or_else(
-            || {
-                let zeros = Tensor::zeros([seeds.len() as i64, channels, height, width], (Kind::Float, self.device));
-                noise.like(&zeros, 0, 0) * self.start
-            },
-            |init| init.to_device(self.device),
-        );
-        let watched = Watched::new(score);
-        for state in follow(self.scheme, x.shallow_clone(), &watched, &noise) {
-            not_interrupted()?;
-            self.bar.inc(seeds.len() as u64);
-            x = state;
+    fn start(&self, seeds: &[u64], init: Option<Tensor>) -> Tensor {
+        if let Some(init) = init {
+            return init.to_device(self.device);
         }
+        let [channels, height, width] = self.shape;
+        let zeros = Tensor::zeros([seeds.len() as i64, channels, height, width], (Kind::Float, self.device));
+        Seeded(seeds.to_vec()).like(&zeros, 0, 0) * self.start
+    }
+
+    fn solve(
+        &self,
+        seeds: &[u64],
+        x: Tensor,
+        prior: &dyn Denoiser,
+        way: &dyn Fn(&dyn Denoiser, Tensor, &Seeded, &mut Seen) -> Result<Tensor, Error>,
+    ) -> Result<Tensor> {
+        let watched = Watched::new(prior);
+        let mut told = 0;
+        let x = way(&watched, x, &Seeded(seeds.to_vec()), &mut |_| {
+            let evaluations = watched.evaluations();
+            self.bar.inc((seeds.len() * (evaluations - told)) as u64);
+            told = evaluations;
+            not_interrupted()
+        })?;
         watched.check(seeds)?;
-        if self.scheme.is_adaptive()
-            && let Ok(mut asked) = self.asked.lock()
-        {
+        if let Some(Ok(mut asked)) = self.asked.as_ref().map(Mutex::lock) {
             asked.extend(watched.sigmas());
         }
         Ok(x.to_device(Device::Cpu))

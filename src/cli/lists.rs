@@ -1,4 +1,4 @@
-//! `tweedie models`, `samplers` and `tasks`: what there is, a line each.
+//! `tweedie models`, `samplers`, `tasks` and `methods`: what there is, a line each.
 
 use std::io::{self, Write};
 
@@ -193,5 +193,60 @@ const TASKS: [Row; 20] = [
 impl Tasks {
     pub fn run(&self) -> Result<()> {
         print(&self.common, "Tasks (--task NAME, or '{kind: NAME, …}'):", &TASKS)
+    }
+}
+
+/// Name, what it does, evaluations and gradients a level, for which tasks, what its samples spread as, source.
+const METHODS: [Method; 17] = [
+    ("annealed", "likelihood as broad as the level's noise", "1", "any", "posterior", "Jalal et al. 2021"),
+    ("daps", "flow, Langevin steps on the clean image, noise again", "5", "any", "posterior", "Zhang et al. 2024"),
+    ("ddnm", "D made to fit where y tells, DDNM+", "1", "svd", "narrower", "Wang et al. 2023"),
+    ("ddrm", "steps in A's singular vectors", "1", "svd", "narrower", "Kawar et al. 2022"),
+    ("diffpir", "D and y weighed, then noise again", "1", "linear", "narrower", "Zhu et al. 2023"),
+    ("dpir", "half-quadratic splitting, σ falling", "1", "linear", "one image", "Zhang et al. 2021"),
+    ("dps", "ancestral step, then against ∇‖y − A D‖", "1 + 1", "any", "of scale", "Chung et al. 2023"),
+    ("mcg", "dps, then projection", "1 + 1", "linear", "of scale", "Chung et al. 2022"),
+    (
+        "mmps",
+        "E[X | x, y] by moments through the Jacobian; default",
+        "1 + 3",
+        "linear",
+        "posterior",
+        "Rozet et al. 2024",
+    ),
+    ("pigdm", "E[X | x, y] with independent pixels, ΠGDM", "1 + 1", "linear", "near it", "Song et al. 2023"),
+    ("pnp-admm", "ADMM with D for the prior, σ fixed", "1", "linear", "one image", "Venkatakrishnan et al. 2013"),
+    ("projection", "ancestral step, then made to fit y", "1", "linear", "narrower", "Score SDE, §5"),
+    ("red-diff", "Adam's steps to one image", "1", "any", "one image", "Mardani et al. 2023"),
+    ("repaint", "what is seen put in place, steps taken again", "10", "svd", "near it", "Lugmayr et al. 2022"),
+    ("smc", "weighed particles; exact with many", "16 + 16", "any", "posterior", "Wu et al. 2023"),
+    ("split-gibbs", "image and copy drawn in turn, PnP-DM", "10", "linear", "posterior", "Wu et al. 2024"),
+    ("walk", "exact likelihood at every level, short steps", "1", "any", "posterior", "Random Walks"),
+];
+
+/// List the methods of `tweedie restore`
+#[derive(Args, Debug)]
+pub struct Methods {
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Methods {
+    pub fn run(&self) -> Result<()> {
+        if self.common.json {
+            let entry = |(name, what, cost, tasks, spread, source): &Method| json!({"name": name, "what": what, "cost": cost, "tasks": tasks, "spread": spread, "source": source});
+            return self.common.record(&METHODS.iter().map(entry).collect::<Value>());
+        }
+        let mut out = io::stdout();
+        writeln!(out, "Methods (--method NAME, or '{{kind: NAME, …}}'); evaluations + gradients a level by default:")?;
+        writeln!(out, "  {:<13}{:<54}{:<9}{:<8}{:<11}source", "", "", "cost", "tasks", "spread as")?;
+        for (name, what, cost, tasks, spread, source) in &METHODS {
+            writeln!(out, "  {name:<13}{what:<54}{cost:<9}{tasks:<8}{spread:<11}{source}")?;
+        }
+        writeln!(
+            out,
+            "tasks: svd means linear with known singular vectors: all but blurs with other borders than circular"
+        )?;
+        Ok(())
     }
 }

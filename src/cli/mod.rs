@@ -11,6 +11,7 @@ mod information;
 mod inspect;
 mod lists;
 mod restore;
+mod restored;
 mod run;
 mod sample;
 mod train;
@@ -29,6 +30,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tch::{Device, Kind};
 use tweedie::{
     card::{Model, sha256},
@@ -66,6 +68,7 @@ enum Command {
     Models(lists::Models),
     Samplers(lists::Samplers),
     Tasks(lists::Tasks),
+    Methods(lists::Methods),
     Doctor(doctor::Doctor),
 }
 
@@ -119,11 +122,8 @@ enum Precision {
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Stops a loop that Ctrl-C has interrupted.
-pub fn not_interrupted() -> Result<()> {
-    if INTERRUPTED.load(Ordering::Relaxed) {
-        bail!("interrupted; what was finished is kept, and the same command goes on from there");
-    }
-    Ok(())
+pub fn not_interrupted() -> Result<(), tweedie::Error> {
+    if INTERRUPTED.load(Ordering::Relaxed) { Err(tweedie::Error::Interrupted) } else { Ok(()) }
 }
 
 /// Runs the command line; the exit code is 0, or 2 after an error told in one sentence.
@@ -162,6 +162,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Models(command) => command.run(),
         Command::Samplers(command) => command.run(),
         Command::Tasks(command) => command.run(),
+        Command::Methods(command) => command.run(),
         Command::Doctor(command) => command.run(),
     }
 }
@@ -282,6 +283,40 @@ fn workers(device: Device, jobs: usize) -> usize {
     let workers = (threads as usize).min(jobs.max(1));
     tch::set_num_threads(threads / workers as i32);
     workers
+}
+
+/// The command line, as a shell takes it.
+fn command() -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
+    let quoted = |word: String| {
+        let bare = word.chars().all(plain) && !word.is_empty();
+        if bare { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    std::iter::once("tweedie".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A record's entries for a page: YAML without braces around it; empty ones are left out.
+fn entries(record: &Value) -> Vec<(String, String)> {
+    let entry =
+        |(name, value): (&String, &Value)| Some((name.clone(), flow(value))).filter(|(_, text)| !text.is_empty());
+    record.as_object().into_iter().flatten().filter_map(entry).collect()
+}
+
+/// A value as YAML in one line.
+fn flow(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) if values.is_empty() => String::new(),
+        Value::Array(values) => format!("[{}]", values.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Value::Object(map) => {
+            let told = map.iter().filter(|(_, value)| !value.is_null());
+            let pairs: Vec<String> = told.map(|(key, value)| format!("{key}: {}", flow(value))).collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// A choice given as a bare name, as YAML in braces, or as a YAML file.

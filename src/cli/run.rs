@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::Value;
 use tweedie::{
     data::{AnyData, Folder, Images},
-    experiment::{self, AnyExperiment, Caption, Distance, Figure, Measure, Points},
+    experiment::{self, AnyExperiment, Caption, Distance, Figure, Measure, Points, Posteriors},
     features::Features,
     metrics::frechet,
     plan::Plan,
@@ -43,6 +43,7 @@ impl Run {
         let (figures, floor) = match &experiment {
             AnyExperiment::Distance(distance) => self.distances(distance, &name)?,
             AnyExperiment::Points(points) => self.points(points)?,
+            AnyExperiment::Posteriors(posteriors) => self.posteriors(posteriors)?,
         };
         let caption = caption(&experiment, floor);
         let command = format!("tweedie run {}", self.experiment.display());
@@ -59,6 +60,13 @@ impl Run {
         let figures = points.run(|_| bar.inc(1))?;
         bar.finish_and_clear();
         Ok((figures, points.floor()?))
+    }
+
+    fn posteriors(&self, posteriors: &Posteriors) -> Result<(Vec<Figure>, Option<f64>)> {
+        let bar = self.common.bar((posteriors.methods.len() * posteriors.levels.len()) as u64, "restoring");
+        let figures = posteriors.run(|_| bar.inc(1))?;
+        bar.finish_and_clear();
+        Ok((figures, Some(posteriors.floor()?)))
     }
 
     fn distances(&self, distance: &Distance, name: &str) -> Result<(Vec<Figure>, Option<f64>)> {
@@ -128,6 +136,13 @@ fn caption(experiment: &AnyExperiment, floor: Option<f64>) -> Caption<'_> {
             floor,
             order: points.measure == Measure::Path,
         },
+        AnyExperiment::Posteriors(posteriors) => Caption {
+            title: &posteriors.about,
+            columns: "levels",
+            value: "W₂ from the exact posterior",
+            floor,
+            order: false,
+        },
     }
 }
 
@@ -142,6 +157,8 @@ fn settings(experiment: &AnyExperiment, common: &Common) -> String {
             distance.images,
             common.precision
         ),
-        AnyExperiment::Points(points) => format!("; {} points, exact scores in f64.", points.count),
+        AnyExperiment::Points(Points { count, .. }) | AnyExperiment::Posteriors(Posteriors { count, .. }) => {
+            format!("; {count} points, exact scores in f64.")
+        }
     }
 }

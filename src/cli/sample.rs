@@ -12,15 +12,19 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use tweedie::{
     Error,
     blocks::{self, Block},
     card::Model,
-    denoiser::Score,
+    follow::follow,
     images,
+    noise::Seeded,
+    page::{Case, Page, Picture},
     plan::{AnySampler, Course, Plan},
+    published::Published,
     schedule::AnySchedule,
+    scheme::Scheme,
     sheet,
     sigma::Sigmas,
 };
@@ -28,12 +32,13 @@ use tweedie::{
 use super::{
     Common, choice,
     classes::{ClassArgs, Classes},
-    guidance::{GuidanceArgs, Prior},
+    command, entries,
+    guidance::{Cost, GuidanceArgs, Prior},
     images::{Loop, spread},
     workers,
 };
 
-/// Most images on the contact sheet.
+/// Most images on the contact sheet and on the page.
 const SHOWN: usize = 100;
 
 /// Draw new images
@@ -43,6 +48,7 @@ const SHOWN: usize = 100;
   tweedie sample fashion-mnist --seeds 0-999 --sampler ddpm --steps 250 --out out/ddpm
   tweedie sample fashion-mnist --sampler '{kind: ddim, eta: 0.5}' --schedule '{kind: karras, max: 40}'
   tweedie sample fashion-mnist --sampler plan.yaml      # a file with schedule, steps and sampler
+  tweedie sample ffhq_10m.pt --config vp_uncond_sigmoidSchedule.yaml
   tweedie sample cond.pkl --class 0-9 --guidance 1 --unconditional uncond.pkl")]
 pub struct Sample {
     #[arg(help = super::MODEL)]
@@ -56,6 +62,9 @@ pub struct Sample {
     /// Which images: each seed is one image, the same whatever else is drawn
     #[arg(long, default_value = "0-63", value_name = "SEEDS")]
     seeds: String,
+    /// A configuration released with Random Walks with Tweedie (.yaml): its walk, begun at N(0, I) of its pixels
+    #[arg(long, value_name = "FILE.yaml", conflicts_with = "init")]
+    config: Option<PathBuf>,
     /// Initial states in the σ frame, [images, channels, height, width], in place of noise
     #[arg(long, value_name = "FILE.npy")]
     init: Option<PathBuf>,
@@ -101,6 +110,11 @@ impl PlanArgs {
         plan.steps = self.steps.unwrap_or(plan.steps);
         Ok(plan)
     }
+
+    /// Whether a sampler was named.
+    pub fn names_sampler(&self) -> bool {
+        self.sampler.is_some()
+    }
 }
 
 /// All that determines the bits of the images, besides the seeds.
@@ -130,7 +144,7 @@ pub struct Identity<'a> {
     pub device: &'static str,
     /// f32, tf32 or bf16.
     pub precision: String,
-    /// SHA-256 of the initial states, or of the measurement; empty without.
+    /// SHA-256 of the initial states, of the configuration or of the measurement; empty without.
     pub given: String,
 }
 
@@ -147,6 +161,7 @@ impl Sample {
             class: ClassArgs::default(),
             guidance: GuidanceArgs::default(),
             seeds: seeds.to_owned(),
+            config: None,
             init: None,
             states: false,
             out: out.to_owned(),
@@ -165,10 +180,16 @@ impl Sample {
         let (model, device) = self.common.open(&self.model)?;
         let prior = self.guidance.over(model, &self.common, device)?;
         let (model, classes) = (&prior.model, self.class.of(&prior)?);
-        let plan = self.plan.over(&model.card.sample)?;
+        let published = self.config.as_deref().map(|path| published(path, model)).transpose()?;
+        let plan = self.plan.over(published.as_ref().map_or(&model.card.sample, |published| &published.plan))?;
         let Course { sigmas, scheme, .. } = plan.course(model.range(), f64::INFINITY)?;
         warn(&self.common, model, &plan, &sigmas);
         let init = self.init.as_deref().map(|path| init(path, model, &seeds)).transpose()?;
+        let first = |block: &Block| match (&init, &published) {
+            (Some(init), _) => Some(rows(init, block)),
+            (None, Some(published)) => Some(released(published, block, model.card.image)),
+            (None, None) => None,
+        };
         let batch = self.common.batch(device, seeds.len())?;
         let identity = Identity {
             version: env!("CARGO_PKG_VERSION"),
@@ -182,27 +203,28 @@ impl Sample {
             batch: (!self.common.deterministic).then_some(batch),
             device: if device.is_cuda() { "cuda" } else { "cpu" },
             precision: format!("{:?}", self.common.precision).to_lowercase(),
-            given: self.init.as_deref().map(digest).transpose()?.unwrap_or_default(),
+            given: self.init.as_deref().or(self.config.as_deref()).map(digest).transpose()?.unwrap_or_default(),
         };
         claim(&self.out, &identity)?;
         let done = |seed| self.file(seed).exists() && (!self.states || self.state(seed).exists());
         let missing: BTreeSet<u64> = seeds.iter().copied().filter(|&seed| !done(seed)).collect();
         let start = Instant::now();
         let blocks = blocks::blocks(&missing, batch);
-        let bar = self.common.bar(blocks.len() as u64 * batch * scheme.0.len() as u64, "sampling");
+        let bar = self.common.bar(blocks.len() as u64 * batch * scheme.asked().count() as u64, "sampling");
         let sampling = Loop {
-            scheme: &scheme,
             shape: model.card.image,
             start: model.denoiser.precondition.start(sigmas.max()),
             device,
-            deterministic: self.common.deterministic,
+            // Where the state decides how long the steps are, no image may wait for the steps of another.
+            alone: self.common.deterministic || scheme.is_adaptive(),
             bar: &bar,
-            asked: Mutex::default(),
+            asked: scheme.is_adaptive().then(Mutex::default),
         };
-        self.write_all(&blocks, &sampling, init.as_ref(), &prior, &classes)?;
+        self.write_all(&blocks, (&sampling, &scheme), &first, &prior, &classes)?;
         bar.finish_and_clear();
         let sheet = self.sheet(&seeds)?;
-        let (seconds, cost) = (start.elapsed().as_secs_f64(), sampling.cost(&prior, &blocks));
+        self.page(&seeds, &identity)?;
+        let (seconds, cost) = (start.elapsed().as_secs_f64(), cost(&prior, &scheme, &sampling, &blocks));
         self.common.say(format_args!(
             "{} images ({} new, {cost} each, {seconds:.1} s) in {}, all on one sheet in {}",
             seeds.len(),
@@ -220,8 +242,8 @@ impl Sample {
     fn write_all(
         &self,
         blocks: &[Block],
-        sampling: &Loop,
-        init: Option<&Tensor>,
+        (sampling, scheme): (&Loop, &Scheme),
+        first: &dyn Fn(&Block) -> Option<Tensor>,
         prior: &Prior,
         classes: &Classes,
     ) -> Result<()> {
@@ -230,13 +252,17 @@ impl Sample {
         let threads = workers(sampling.device, blocks.len());
         let jobs = blocks.iter().map(|block| {
             failed()?;
-            Ok((block, init.map(|init| rows(init, block))))
+            Ok((block, first(block)))
         });
         let compute = |prior: &Prior, (block, init): (&Block, Option<Tensor>)| {
-            let score = |_: usize, seeds: &[u64]| -> Box<dyn Score + '_> {
-                Box::new(prior.of(classes.rows(seeds.iter().copied()).as_deref()))
-            };
-            let x = sampling.images(&block.seeds, init.as_ref(), &score)?;
+            let of = |seeds: &[u64]| prior.of(classes.rows(seeds.iter().copied()).as_deref());
+            let x = sampling.images(&block.seeds, init.as_ref(), &of, &|_, prior, mut x, noise, seen| {
+                for state in follow(scheme, x.shallow_clone(), &prior, noise) {
+                    seen(&state)?;
+                    x = state;
+                }
+                Ok(x)
+            })?;
             let pixels = images::to_bytes(&x);
             let row = |&i: &usize| (block.seeds[i], pixels.get(i as i64), x.get(i as i64));
             Ok(block.wanted.iter().map(row).collect::<Vec<_>>())
@@ -283,6 +309,51 @@ impl Sample {
         images::write_png(&path, &sheet::grid(&shown, (shown.len() as f64).sqrt().ceil() as usize))?;
         Ok(path)
     }
+
+    /// The same as a page, with the settings.
+    fn page(&self, seeds: &BTreeSet<u64>, identity: &Identity) -> Result<()> {
+        let picture = |&seed: &u64| Picture { label: seed.to_string(), file: self.file(seed) };
+        let pictures: Vec<Picture> = seeds.iter().take(SHOWN).map(picture).collect();
+        let page = Page {
+            title: format!("Samples of {}", identity.model),
+            about: match seeds.len() {
+                count if count > pictures.len() => format!("The first {SHOWN} of {count} images, by their seeds."),
+                _ => "Images by their seeds.".to_owned(),
+            },
+            command: command(),
+            settings: entries(&serde_json::to_value(identity)?),
+            cases: vec![Case { pictures, ..Case::default() }],
+            ..Page::default()
+        };
+        Ok(images::write_whole(&self.out.join("index.html"), page.html()?.as_bytes())?)
+    }
+}
+
+/// What each image of `blocks` has cost, on average where that was for the state to decide.
+fn cost(prior: &Prior, scheme: &Scheme, sampling: &Loop, blocks: &[Block]) -> Cost {
+    match &sampling.asked {
+        Some(asked) => {
+            let asked = asked.lock().map(|asked| prior.cost(asked.iter().copied()));
+            asked.unwrap_or_default() / blocks.iter().map(|block| block.seeds.len()).sum()
+        }
+        None => prior.cost(scheme.asked()),
+    }
+}
+
+/// A configuration that draws images freely, with this network.
+fn published(path: &Path, model: &Model) -> Result<Published> {
+    let published = Published::read(path)?;
+    if published.problem.is_some() {
+        bail!("{}: restores images: it is for `tweedie restore`", path.display());
+    }
+    published.network.check(&model.card)?;
+    Ok(published)
+}
+
+/// The first states of a block as a configuration has them.
+fn released(published: &Published, block: &Block, [channels, height, width]: [i64; 3]) -> Tensor {
+    let like = Tensor::zeros([block.seeds.len() as i64, channels, height, width], (Kind::Float, Device::Cpu));
+    published.start.states(&like, &Seeded(block.seeds.clone()))
 }
 
 /// The states of a block's seeds; those that nobody wants are filled up with the first.

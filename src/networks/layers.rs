@@ -131,6 +131,35 @@ impl GroupNorm {
     }
 }
 
+/// Batch normalisation in use [Ioffe & Szegedy 2015]: by the mean and the variance of each channel that the file holds.
+#[derive(Debug)]
+pub struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+}
+
+impl BatchNorm {
+    /// Of `channels`, with the names that PyTorch gives them.
+    pub fn new(path: &Path, channels: i64) -> Self {
+        let tensor = |name, value| path.tensor(name, &[channels], Init::Constant(value));
+        Self {
+            weight: tensor("weight", 1.0),
+            bias: tensor("bias", 0.0),
+            mean: tensor("running_mean", 0.0),
+            variance: tensor("running_var", 1.0),
+        }
+    }
+
+    /// `[batch, channels, …]` to the same: weight (x − mean)/√(variance + 10⁻⁵) + bias.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let [weight, bias, mean, variance] =
+            [&self.weight, &self.bias, &self.mean, &self.variance].map(|tensor| Some(tensor.to_kind(x.kind())));
+        x.batch_norm(weight, bias, mean, variance, false, 0.0, 1e-5, true)
+    }
+}
+
 /// softmax(Q Kᵀ / √width) V of each head: all three `[batch, pixels, heads, width]`, to `[batch, pixels, heads · width]`.
 pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
     let [query, key, value] = [query, key, value].map(|x| x.transpose(1, 2));

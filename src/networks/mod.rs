@@ -2,6 +2,7 @@
 
 mod adm;
 mod classifier;
+mod ffdnet;
 pub mod layers;
 mod ncsnpp;
 mod refinenet;
@@ -13,6 +14,7 @@ use std::fmt;
 
 pub use adm::{Adm, AdmConfig, Heads};
 pub use classifier::{Classifier, ClassifierConfig};
+pub use ffdnet::{Ffdnet, FfdnetConfig, Layout};
 pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput};
 pub use refinenet::{RefineNet, RefineNetConfig, Stage};
 use serde::{Deserialize, Serialize};
@@ -50,6 +52,8 @@ pub trait Network: fmt::Debug + Send {
 pub enum AnyNetwork {
     /// See [`Adm`].
     Adm(AdmConfig),
+    /// See [`Ffdnet`].
+    Ffdnet(FfdnetConfig),
     /// See [`Ncsnpp`].
     Ncsnpp(NcsnppConfig),
     /// See [`RefineNet`].
@@ -67,6 +71,7 @@ impl AnyNetwork {
     pub fn build(&self, weights: &Weights) -> Result<Box<dyn Network>, Error> {
         match self {
             Self::Adm(config) => Ok(Box::new(Adm::new(config, weights)?)),
+            Self::Ffdnet(config) => Ok(Box::new(Ffdnet::new(config, weights)?)),
             Self::Ncsnpp(config) => Ok(Box::new(Ncsnpp::new(config, weights)?)),
             Self::RefineNet(config) => Ok(Box::new(RefineNet::new(config, weights)?)),
             Self::TorchScript(_) => {

@@ -8,6 +8,7 @@ mod adm;
 mod ddpm;
 mod diffusers;
 mod edm;
+mod ffdnet;
 mod ncsn;
 mod score_sde;
 mod unpack;
@@ -94,8 +95,15 @@ impl Change {
 type Family = fn(file: &Contents) -> Option<Result<Recognised, String>>;
 
 /// All families, in the order in which they are asked.
-const FAMILIES: [Family; 6] =
-    [adm::recognise, ddpm::recognise, diffusers::recognise, edm::recognise, ncsn::recognise, score_sde::recognise];
+const FAMILIES: [Family; 7] = [
+    adm::recognise,
+    ddpm::recognise,
+    diffusers::recognise,
+    edm::recognise,
+    ffdnet::recognise,
+    ncsn::recognise,
+    score_sde::recognise,
+];
 
 /// Endings of the files that may hold a family's checkpoint.
 pub const EXTENSIONS: [&str; 7] = ["ckpt", "pth", "pt", "bin", "pkl", "safetensors", "ts"];

@@ -1,0 +1,444 @@
+//! What `tweedie restore` shows of its results: pictures, figures, a table, a sheet and a page.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+use tweedie::{
+    Error,
+    animation::{self, Film},
+    card::sha256,
+    images,
+    metrics::{Lpips, Window, psnr, psnr_min_max, ssim},
+    page::{Case, Page, Picture, Table},
+    sheet,
+};
+
+use super::{Common, command, entries, restore::Problem};
+
+/// Most samples of an image on the contact sheet and on the page.
+const SHOWN: usize = 8;
+/// Most images on the contact sheet and on the page.
+const IMAGES: usize = 16;
+/// Most images in the table.
+const ROWS: usize = 32;
+/// A standard deviation of s data units is drawn as the grey s · STD_GAIN on a scale from 0 to 2: white is 1.
+const STD_GAIN: f64 = 2.0;
+
+/// What is shown beside PSNR and SSIM.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// Tell the PSNR of images scaled to 0 … 1 by their smallest and largest values as well, as [Random Walks] does
+    #[arg(long)]
+    min_max: bool,
+    /// Tell LPIPS by these weights: torchvision's AlexNet or VGG16, and v0.1/alex.pth or v0.1/vgg.pth of the package lpips
+    #[arg(long, num_args = 2, value_names = ["BACKBONE.pth", "LINEAR.pth"])]
+    lpips: Option<Vec<PathBuf>>,
+    /// Draw the walk of each image's first sample as well: IMAGE-walk.png, an animated PNG
+    #[arg(long)]
+    pub animate: bool,
+}
+
+/// A network that judges, and what tells it from others.
+struct Judge {
+    lpips: Lpips,
+    /// Its name, and of both files the SHA-256.
+    identity: String,
+}
+
+impl Show {
+    fn judge(&self, device: Device) -> Result<Option<Judge>> {
+        let Some([backbone, linear]) = self.lpips.as_deref() else { return Ok(None) };
+        let lpips = Lpips::open(backbone, linear, device)?;
+        let read = |path: &PathBuf| fs::read(path).with_context(|| format!("{}: cannot be read", path.display()));
+        let hashes = [sha256(&read(backbone)?), sha256(&read(linear)?)].concat();
+        let identity = format!("{} {}", lpips.backbone().name(), sha256(hashes.as_bytes()));
+        Ok(Some(Judge { lpips, identity }))
+    }
+}
+
+/// What is told of one image.
+#[derive(Deserialize, Serialize)]
+struct Row {
+    name: String,
+    /// ‖y − A x‖ / (η √m), averaged over the samples: 1 where the samples fit the measurement as they should.
+    residual: f64,
+    truth: Option<Compared>,
+    /// Who judged, where somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lpips: Option<String>,
+}
+
+/// How near to the truth images are, and how honest the spread is.
+#[derive(Deserialize, Serialize)]
+struct Compared {
+    measurement: Figures,
+    /// On average over the samples.
+    sample: Figures,
+    mean: Figures,
+    baseline: Option<Figures>,
+    /// Share of the pixels that lie within two standard deviations of the mean.
+    coverage: f64,
+}
+
+/// Of one image or on average over several; none that is infinite.
+#[derive(Deserialize, Serialize)]
+struct Figures {
+    /// In dB.
+    psnr: Option<f64>,
+    /// In dB, of images scaled to 0 … 1, where `--min-max` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    psnr_min_max: Option<f64>,
+    /// By Gaussian windows; none for images smaller than one.
+    ssim: Option<f64>,
+    /// By uniform windows.
+    ssim_uniform: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lpips: Option<f64>,
+}
+
+/// A folder of restored images.
+pub struct Results<'a> {
+    show: &'a Show,
+    common: &'a Common,
+    out: &'a Path,
+    problem: &'a Problem,
+    judge: Option<Judge>,
+    /// Another estimate of each image, `[count, channels, height, width]`.
+    pub baseline: Option<Tensor>,
+}
+
+impl<'a> Results<'a> {
+    /// Refuses what would fail only when the first image is done.
+    pub fn new(show: &'a Show, common: &'a Common, out: &'a Path, problem: &'a Problem) -> Result<Self> {
+        let judge = show.judge(problem.measurement.device())?;
+        match (&judge, &problem.truth) {
+            (Some(_), None) => bail!("--lpips compares with the truth, which --measurement does not tell"),
+            (Some(judge), Some(truth)) => {
+                let first = truth.narrow(0, 0, 1);
+                judge.lpips.distance(&first, &first)?;
+            }
+            _ => {}
+        }
+        Ok(Self { show, common, out, problem, judge, baseline: None })
+    }
+
+    /// Refuses a folder with rows that lack what is asked for.
+    pub fn check(&self) -> Result<()> {
+        let files = self.problem.names.iter().map(|name| self.row_file(name));
+        files.filter(|file| file.exists()).try_for_each(|file| self.suits(&file))
+    }
+
+    /// Refuses a row without the figures that are asked for.
+    fn suits(&self, file: &Path) -> Result<()> {
+        let row = row(file)?;
+        let without = match (&self.judge, &row.lpips) {
+            (Some(judge), of) if of.as_ref() != Some(&judge.identity) => "the LPIPS that --lpips asks for",
+            _ if self.show.min_max && row.truth.is_some_and(|truth| truth.mean.psnr_min_max.is_none()) => {
+                "the PSNR that --min-max asks for"
+            }
+            _ => return Ok(()),
+        };
+        bail!("{}: was written without {without}: remove it, and its image is restored again", file.display())
+    }
+
+    fn file(&self, name: &str, what: &str) -> PathBuf {
+        self.out.join(format!("{name}-{what}.png"))
+    }
+
+    /// Where the figures of an image are, once all of its files are there.
+    pub fn row_file(&self, name: &str) -> PathBuf {
+        self.out.join(format!("{name}.json"))
+    }
+
+    /// Draws the walk of an image's first sample.
+    pub fn film(&self, i: usize, film: &Film) -> Result<()> {
+        Ok(animation::write(&self.file(&self.problem.names[i], "walk"), &film.frames())?)
+    }
+
+    /// Writes the pictures of the i-th image, then its row, which says that it is done.
+    pub fn finish(&self, i: usize, samples: &Tensor) -> Result<()> {
+        let name = &self.problem.names[i];
+        let (mean, spread) = moments(samples);
+        let y = self.problem.measurement.narrow(0, i as i64, 1);
+        let truth = self.problem.truth.as_ref().map(|truth| truth.get(i as i64).to_device(Device::Cpu));
+        let baseline = self.baseline.as_ref().map(|baseline| baseline.get(i as i64));
+        let write = |what: &str, x: &Tensor| images::write_png(&self.file(name, what), &images::to_bytes(x));
+        for s in 0..samples.size()[0] {
+            write(&format!("sample-{s:03}"), &samples.get(s))?;
+        }
+        write("mean", &mean)?;
+        write("std", &(&spread * STD_GAIN - 1.0))?;
+        write("measurement", &y.get(0).to_device(Device::Cpu))?;
+        for (what, x) in [("truth", &truth), ("baseline", &baseline)] {
+            x.as_ref().map_or(Ok(()), |x| write(what, x))?;
+        }
+        let compare = |truth: &Tensor| self.compare(truth, &y, samples, (&mean, &spread), baseline.as_ref());
+        let truth = truth.as_ref().map(compare).transpose()?;
+        let lpips = self.judge.as_ref().map(|judge| judge.identity.clone());
+        let row = Row { name: name.clone(), residual: self.residual(&y, samples)?, truth, lpips };
+        Ok(images::write_whole(&self.row_file(name), &serde_json::to_vec_pretty(&row)?)?)
+    }
+
+    fn residual(&self, y: &Tensor, samples: &Tensor) -> Result<f64> {
+        let seen = self.problem.operator.apply(&samples.to_device(y.device()));
+        Ok(f64::try_from((y - seen).square().mean(Kind::Double))?.sqrt() / self.problem.eta)
+    }
+
+    fn compare(
+        &self,
+        truth: &Tensor,
+        y: &Tensor,
+        samples: &Tensor,
+        (mean, spread): (&Tensor, &Tensor),
+        baseline: Option<&Tensor>,
+    ) -> Result<Compared> {
+        let within = (mean - truth).abs().le_tensor(&(spread * 2.0)).to_kind(Kind::Double);
+        let one = |x: &Tensor| self.figures(&x.unsqueeze(0), truth);
+        Ok(Compared {
+            measurement: self.figures(&enlarged(y, truth).to_device(Device::Cpu), truth)?,
+            sample: self.figures(samples, truth)?,
+            mean: one(mean)?,
+            baseline: baseline.map(one).transpose()?,
+            coverage: f64::try_from(within.mean(Kind::Double)).unwrap_or(f64::NAN),
+        })
+    }
+
+    /// The figures of `x`, `[count, channels, height, width]`, on average.
+    fn figures(&self, x: &Tensor, truth: &Tensor) -> Result<Figures> {
+        let truth = truth.unsqueeze(0).expand_as(x);
+        let unit = (images::to_unit(x), images::to_unit(&truth));
+        // An image that is smaller than the window has none: that is no reason to have no other figure.
+        let ssim = |window| average(ssim(&unit.0, &unit.1, window).unwrap_or_default());
+        let judged = self.judge.as_ref().map(|judge| judge.lpips.distance(x, &truth)).transpose()?;
+        Ok(Figures {
+            psnr: average(psnr(&unit.0, &unit.1)),
+            psnr_min_max: self.show.min_max.then(|| average(psnr_min_max(&unit.0, &unit.1))).flatten(),
+            ssim: ssim(Window::Gaussian),
+            ssim_uniform: ssim(Window::Uniform),
+            lpips: judged.and_then(average),
+        })
+    }
+
+    /// The table, the contact sheet, the page and the record.
+    pub fn report(&self, samples: usize, settings: &[(String, String)]) -> Result<()> {
+        let names = &self.problem.names;
+        let rows: Vec<Row> = names.iter().map(|name| row(&self.row_file(name))).collect::<Result<_>>()?;
+        let table = table(&rows);
+        let text = markdown(&table, gain(&rows));
+        images::write_whole(&self.out.join("table.md"), text.as_bytes())?;
+        let columns = self.columns(samples.min(SHOWN));
+        let (sheet, page) = (self.sheet(&columns)?, self.page(&rows, table, &columns, settings)?);
+        self.common.say(text);
+        self.common.say(format_args!(
+            "pictures in {}, all on one sheet in {}, and to look at in {}",
+            self.out.display(),
+            sheet.display(),
+            page.display()
+        ));
+        self.common.record(&serde_json::json!({"out": self.out, "sheet": sheet, "page": page, "rows": rows}))
+    }
+
+    /// What is shown of each image: in words, and as its files have it.
+    fn columns(&self, samples: usize) -> Vec<(String, String)> {
+        let pair = |what: &str| (what.to_owned(), what.to_owned());
+        let mut columns = Vec::new();
+        columns.extend(self.problem.truth.as_ref().map(|_| pair("truth")));
+        columns.push(pair("measurement"));
+        columns.extend(self.baseline.as_ref().map(|_| pair("baseline")));
+        columns.extend((0..samples).map(|s| (format!("sample {}", s + 1), format!("sample-{s:03}"))));
+        columns.extend([pair("mean"), ("2 × std".to_owned(), "std".to_owned())]);
+        columns
+    }
+
+    fn sheet(&self, columns: &[(String, String)]) -> Result<PathBuf> {
+        let row = |name: &String| -> Result<(String, Vec<Tensor>)> {
+            let read = |(_, what): &(String, String)| images::read_as_is(&self.file(name, what));
+            Ok((name.clone(), columns.iter().map(read).collect::<Result<_, _>>()?))
+        };
+        let rows = self.problem.names.iter().take(IMAGES).map(row).collect::<Result<Vec<_>>>()?;
+        let headings: Vec<String> = columns.iter().map(|(heading, _)| heading.clone()).collect();
+        let path = self.out.join("sheet.png");
+        images::write_png(&path, &sheet::sheet(&headings, &rows)?)?;
+        Ok(path)
+    }
+
+    fn page(
+        &self,
+        rows: &[Row],
+        table: Table,
+        columns: &[(String, String)],
+        settings: &[(String, String)],
+    ) -> Result<PathBuf> {
+        let path = self.out.join("record.json");
+        let record = fs::read(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+        let record: Value = serde_json::from_slice(&record).with_context(|| path.display().to_string())?;
+        let model = record["model"].as_str().unwrap_or("a network");
+        let page = Page {
+            title: format!("Restored with {model}"),
+            about: about(rows.len()),
+            command: command(),
+            settings: settings.iter().cloned().chain(entries(&record)).collect(),
+            table,
+            cases: rows.iter().take(IMAGES).map(|row| self.case(row, columns)).collect(),
+        };
+        let path = self.out.join("index.html");
+        images::write_whole(&path, page.html()?.as_bytes())?;
+        Ok(path)
+    }
+
+    fn case(&self, row: &Row, columns: &[(String, String)]) -> Case {
+        let walk = self.show.animate.then(|| ("walk".to_owned(), "walk".to_owned()));
+        let walk = walk.filter(|(_, what)| self.file(&row.name, what).exists());
+        let columns: Vec<&(String, String)> = columns.iter().chain(&walk).collect();
+        let picture =
+            |(label, what): &&(String, String)| Picture { label: label.clone(), file: self.file(&row.name, what) };
+        let place = |what: &str| columns.iter().position(|(_, name)| name == what);
+        let beside_mean = |what| Some((place(what)?, place("mean")?));
+        Case {
+            name: row.name.clone(),
+            about: row.about(),
+            pictures: columns.iter().map(picture).collect(),
+            compared: ["measurement", "truth"].into_iter().filter_map(beside_mean).collect(),
+        }
+    }
+}
+
+impl Row {
+    /// What matters of it, in a line.
+    fn about(&self) -> String {
+        let Some(truth) = &self.truth else { return format!("residual {:.3}", self.residual) };
+        let mut text = format!(
+            "PSNR {} dB measured, {} dB restored (mean)",
+            number(truth.measurement.psnr, 2),
+            number(truth.mean.psnr, 2)
+        );
+        for (name, value) in [("SSIM", truth.mean.ssim), ("LPIPS", truth.mean.lpips)] {
+            let _ = value.map_or(Ok(()), |value| write!(text, " · {name} {value:.3}"));
+        }
+        text
+    }
+}
+
+fn about(count: usize) -> String {
+    match count {
+        1 => "One image, before and after.".to_owned(),
+        2..=IMAGES => format!("{count} images, before and after."),
+        _ => format!("The first {IMAGES} of {count} images, before and after."),
+    }
+}
+
+/// Mean and standard deviation over the samples; one sample has no spread.
+fn moments(samples: &Tensor) -> (Tensor, Tensor) {
+    let mean = samples.mean_dim([0i64].as_slice(), false, None);
+    let count = samples.size()[0];
+    let squares = (samples - &mean).square().sum_dim_intlist([0i64].as_slice(), false, None);
+    (mean, (squares / (count - 1).max(1) as f64).sqrt())
+}
+
+/// A measurement in the size of the image, by repeated pixels.
+fn enlarged(y: &Tensor, truth: &Tensor) -> Tensor {
+    let size = truth.size();
+    if y.size()[1..] == size { y.shallow_clone() } else { y.upsample_nearest2d([size[1], size[2]], None, None) }
+}
+
+/// None of nothing, and none that is not finite: JSON knows no infinity.
+fn average(values: Vec<f64>) -> Option<f64> {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    mean.is_finite().then_some(mean)
+}
+
+fn row(path: &Path) -> Result<Row> {
+    let text = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let Ok(row) = serde_json::from_slice(&text) else {
+        bail!(
+            "{}: is no row of figures as this version writes them: remove it, and its image is restored again",
+            path.display()
+        );
+    };
+    Ok(row)
+}
+
+/// One figure of a row.
+type Pick = fn(&Row) -> Option<f64>;
+
+/// Heading, digits and figure of what the table may show; figures of the measurement and the sample but PSNR, and SSIM by
+/// uniform windows, are for those who read the rows.
+const COLUMNS: [(&str, usize, Pick); 11] = [
+    ("measurement", 2, |row| row.truth.as_ref()?.measurement.psnr),
+    ("sample", 2, |row| row.truth.as_ref()?.sample.psnr),
+    ("mean", 2, |row| row.truth.as_ref()?.mean.psnr),
+    ("baseline", 2, |row| row.truth.as_ref()?.baseline.as_ref()?.psnr),
+    ("mean, min–max", 2, |row| row.truth.as_ref()?.mean.psnr_min_max),
+    ("SSIM sample", 3, |row| row.truth.as_ref()?.sample.ssim),
+    ("SSIM mean", 3, |row| row.truth.as_ref()?.mean.ssim),
+    ("LPIPS sample", 3, |row| row.truth.as_ref()?.sample.lpips),
+    ("LPIPS mean", 3, |row| row.truth.as_ref()?.mean.lpips),
+    ("coverage", 3, |row| Some(row.truth.as_ref()?.coverage)),
+    ("residual", 3, |row| Some(row.residual)),
+];
+
+const NOTE: &str = "Measurement, sample, mean and baseline: PSNR in dB for pixels 0 … 1; SSIM by Gaussian windows; \
+                    coverage: pixels within ±2 standard deviations of the mean; residual: ‖y − A x‖ of the samples over \
+                    what η predicts.";
+
+/// The figures of every image and the median of each column; columns without a figure are left out.
+fn table(rows: &[Row]) -> Table {
+    let columns: Vec<_> = COLUMNS.iter().filter(|(.., pick)| rows.iter().any(|row| pick(row).is_some())).collect();
+    let line = |name: &str, figure: &dyn Fn(Pick) -> Option<f64>| -> Vec<String> {
+        let figures = columns.iter().map(|(_, digits, pick)| number(figure(*pick), *digits));
+        std::iter::once(name.to_owned()).chain(figures).collect()
+    };
+    let mut lines: Vec<_> = rows.iter().take(ROWS).map(|row| line(&row.name, &|pick| pick(row))).collect();
+    lines.push(line("median", &|pick| median(rows.iter().filter_map(pick).collect())));
+    let headings = std::iter::once("image").chain(columns.iter().map(|(heading, ..)| *heading));
+    let note =
+        if rows.len() > ROWS { format!("The first {ROWS} of {} images. {NOTE}", rows.len()) } else { NOTE.to_owned() };
+    Table { headings: headings.map(ToOwned::to_owned).collect(), rows: lines, note }
+}
+
+/// By how many dB the mean is better than the baseline, in the median.
+fn gain(rows: &[Row]) -> Option<f64> {
+    let gain = |row: &Row| {
+        let truth = row.truth.as_ref()?;
+        Some(truth.mean.psnr? - truth.baseline.as_ref()?.psnr?)
+    };
+    median(rows.iter().filter_map(gain).collect())
+}
+
+fn markdown(table: &Table, gain: Option<f64>) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(&table.headings) + &line(&vec!["---".to_owned(); table.headings.len()]);
+    for (i, row) in table.rows.iter().enumerate() {
+        let mut row = row.clone();
+        if i + 1 == table.rows.len() {
+            row[0] = format!("**{}**", row[0]);
+        }
+        text += &line(&row);
+    }
+    if let Some(gain) = gain {
+        let _ = writeln!(text, "\nOf each image: the mean is {gain:.2} dB above the baseline in the median.");
+    }
+    format!("{text}\n{}", table.note)
+}
+
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}

@@ -1,0 +1,220 @@
+//! Results as one page that a browser shows without a network: pictures inside, before and after under a slider.
+
+use std::{fmt::Write as _, fs, path::PathBuf};
+
+use crate::Error;
+
+/// Bytes of pictures in a page; what would go beyond is left out, and the page says so.
+pub const MOST_BYTES: usize = 24 << 20;
+
+/// A picture whose sides have at most so many pixels is shown with its pixels as squares.
+const SMALL: u32 = 128;
+
+const STYLE: &str = include_str!("page/style.css");
+const SCRIPT: &str = include_str!("page/compare.js");
+
+/// A page of results. All texts are plain: what means something to HTML is escaped.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// What stands above.
+    pub title: String,
+    /// A sentence below it.
+    pub about: String,
+    /// What a person types to have it all again.
+    pub command: String,
+    /// How it was made: names and values.
+    pub settings: Vec<(String, String)>,
+    /// Figures.
+    pub table: Table,
+    /// Pictures.
+    pub cases: Vec<Case>,
+}
+
+/// Figures; the first column names the rows, and the last of several rows is their summary.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// Of each column.
+    pub headings: Vec<String>,
+    /// As many cells as there are headings in each.
+    pub rows: Vec<Vec<String>>,
+    /// What the figures are.
+    pub note: String,
+}
+
+/// Pictures that belong together.
+#[derive(Clone, Debug, Default)]
+pub struct Case {
+    /// What they show; may be empty.
+    pub name: String,
+    /// Figures of it; may be empty.
+    pub about: String,
+    /// PNG files.
+    pub pictures: Vec<Picture>,
+    /// Which of them lie before and after a slider.
+    pub compared: Vec<(usize, usize)>,
+}
+
+/// A PNG file with what it shows.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// What stands below it.
+    pub label: String,
+    /// Where it is; it becomes part of the page.
+    pub file: PathBuf,
+}
+
+impl Page {
+    /// The page as HTML. Pictures beyond [`MOST_BYTES`] are left out.
+    pub fn html(&self) -> Result<String, Error> {
+        let mut room = Room { left: MOST_BYTES, omitted: 0 };
+        let mut cases = String::new();
+        for (i, case) in self.cases.iter().enumerate() {
+            cases += &case.html(i, &mut room)?;
+        }
+        if room.omitted > 0 {
+            let most = MOST_BYTES >> 20;
+            let _ =
+                write!(cases, "<p class=faint>{} more pictures would make it more than {most} MB.</p>", room.omitted);
+        }
+        let (title, about, command) = (escaped(&self.title), escaped(&self.about), escaped(&self.command));
+        let (table, settings) = (self.table.html(), self.settings());
+        Ok(format!(
+            "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n\
+             <meta name=viewport content=\"width=device-width, initial-scale=1\">\n\
+             <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; img-src data:; \
+             style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n\
+             <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n\
+             <p class=faint>{about}</p>\n<pre><code>{command}</code></pre>\n</header>\n<main>\n{table}\
+             <section>\n<h2>Pictures</h2>\n{cases}</section>\n{settings}</main>\n<script>\n{SCRIPT}</script>\n\
+             </body>\n</html>\n"
+        ))
+    }
+
+    fn settings(&self) -> String {
+        let entry =
+            |(name, value): &(String, String)| format!("<dt>{}</dt><dd>{}</dd>\n", escaped(name), escaped(value));
+        let entries: String = self.settings.iter().map(entry).collect();
+        format!("<section>\n<h2>Settings</h2>\n<dl>\n{entries}</dl>\n</section>\n")
+    }
+}
+
+impl Table {
+    /// Nothing without rows.
+    fn html(&self) -> String {
+        if self.rows.is_empty() {
+            return String::new();
+        }
+        let heading = |text: &String| format!("<th scope=col>{}</th>", escaped(text));
+        let headings: String = self.headings.iter().map(heading).collect();
+        let row = |row: &Vec<String>| {
+            let cell = |(i, text): (usize, &String)| match i {
+                0 => format!("<th scope=row>{}</th>", escaped(text)),
+                _ => format!("<td>{}</td>", escaped(text)),
+            };
+            format!("<tr>{}</tr>\n", row.iter().enumerate().map(cell).collect::<String>())
+        };
+        let rows: String = self.rows.iter().map(row).collect();
+        format!(
+            "<section>\n<h2>Figures</h2>\n<div class=scroll role=region aria-label=Figures tabindex=0>\n<table>\n\
+             <thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n<p class=faint>{}</p>\n</section>\n",
+            escaped(&self.note)
+        )
+    }
+}
+
+/// How many bytes of pictures a page still has room for, and how many pictures had none.
+struct Room {
+    left: usize,
+    omitted: usize,
+}
+
+impl Case {
+    fn html(&self, number: usize, room: &mut Room) -> Result<String, Error> {
+        let mut figures = String::new();
+        let mut sizes = Vec::new();
+        for (i, picture) in self.pictures.iter().enumerate() {
+            let bytes =
+                fs::read(&picture.file).map_err(|e| Error::file(&picture.file, format!("cannot be read: {e}")))?;
+            let size = size(&bytes).ok_or_else(|| Error::file(&picture.file, "is no PNG"))?;
+            let fits = bytes.len() <= room.left;
+            sizes.push(fits.then_some(size));
+            if fits {
+                room.left -= bytes.len();
+                figures += &picture.html(&format!("p{number}-{i}"), &self.name, size, &bytes);
+            } else {
+                room.omitted += 1;
+            }
+        }
+        if figures.is_empty() {
+            return Ok(String::new());
+        }
+        let stage = |&(before, after): &(usize, usize)| {
+            let (size, _) = ((*sizes.get(before)?)?, (*sizes.get(after)?)?);
+            Some(self.stage(number, (before, after), size))
+        };
+        let stages: String = self.compared.iter().filter_map(stage).collect();
+        let (name, about) = (heading(&self.name), paragraph(&self.about));
+        let compared = if stages.is_empty() { stages } else { format!("<div class=compare hidden>\n{stages}</div>\n") };
+        Ok(format!("<article class=case>\n{name}{about}{compared}<div class=strip>\n{figures}</div>\n</article>\n"))
+    }
+
+    /// Two pictures, the one above the other, in the shape of the second, which the script fills in.
+    fn stage(&self, number: usize, (before, after): (usize, usize), (width, height): (u32, u32)) -> String {
+        let [first, second] = [before, after].map(|i| escaped(&self.pictures[i].label));
+        let name = escaped(&self.name);
+        format!(
+            "<figure>\n<div class=stage style=\"aspect-ratio: {width} / {height}\">\
+             <img class=before data-of=p{number}-{before} alt=\"\"><img class=after data-of=p{number}-{after} alt=\"\">\
+             <span class=grip aria-hidden=true>↔</span>\
+             <input type=range min=0 max=100 value=50 aria-label=\"{name}: how far the {first} reaches over the {second}\">\
+             </div>\n<figcaption><span>{first}</span><span>{second}</span></figcaption>\n</figure>\n"
+        )
+    }
+}
+
+impl Picture {
+    fn html(&self, id: &str, of: &str, (width, height): (u32, u32), bytes: &[u8]) -> String {
+        let label = escaped(&self.label);
+        let alt = escaped(format!("{of} {}", self.label).trim());
+        let small = if width.max(height) <= SMALL { " class=small" } else { "" };
+        format!(
+            "<figure><img id={id}{small} width={width} height={height} alt=\"{alt}\" src=\"data:image/png;base64,{}\">\
+             <figcaption>{label}</figcaption></figure>\n",
+            base64(bytes)
+        )
+    }
+}
+
+fn heading(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("<h3>{}</h3>\n", escaped(text)) }
+}
+
+fn paragraph(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("<p class=faint>{}</p>\n", escaped(text)) }
+}
+
+/// Width and height, as the first chunk of a PNG file has them.
+fn size(png: &[u8]) -> Option<(u32, u32)> {
+    let number = |at: usize| Some(u32::from_be_bytes(png.get(at..at + 4)?.try_into().ok()?));
+    png.starts_with(b"\x89PNG\r\n\x1a\n").then_some(())?;
+    Some((number(16)?, number(20)?))
+}
+
+/// Text as it stands in HTML, also within double quotes.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// Three bytes become four characters, and what lacks at the end becomes `=` [RFC 4648, §4].
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let word = (0..3).fold(0, |word, i| word << 8 | u32::from(three.get(i).copied().unwrap_or(0)));
+        for i in 0..4 {
+            let digit = DIGITS[(word >> (18 - 6 * i) & 63) as usize];
+            text.push(if i <= three.len() { digit.into() } else { '=' });
+        }
+    }
+    text
+}

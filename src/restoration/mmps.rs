@@ -1,0 +1,51 @@
+//! Moment matching.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::{Effort, Method, Posed, Seen, asked, sample};
+use crate::{Error, likelihood::GaussianLikelihood, moments::MomentMatching, plan::Course};
+
+/// A denoiser that knows the measurement, by matched moments through the network's Jacobian [Rozet et al. 2024]: see
+/// [`MomentMatching`]. With enough iterations it is TMPD [Boys et al. 2023] without its diagonal approximation.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mmps {
+    /// Of the linear solver; 2 unless said otherwise.
+    #[serde(default = "two")]
+    pub iterations: usize,
+}
+
+fn two() -> usize {
+    2
+}
+
+impl Default for Mmps {
+    fn default() -> Self {
+        Self { iterations: two() }
+    }
+}
+
+impl Method for Mmps {
+    fn samples(&self) -> bool {
+        true
+    }
+
+    fn check(&self, likelihood: &GaussianLikelihood) -> Result<(), Error> {
+        if self.iterations == 0 {
+            return Err(Error::parameter("iterations", "at least 1", 0));
+        }
+        likelihood.linear("mmps").map(|_| ())
+    }
+
+    fn effort(&self, course: &Course) -> Effort {
+        let evaluations = asked(course);
+        Effort { evaluations, gradients: evaluations * (self.iterations + 1) }
+    }
+
+    fn run(&self, posed: &Posed, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+        let likelihood = posed.likelihood.linear("mmps")?;
+        let score = MomentMatching { prior: &posed.prior, likelihood, iterations: self.iterations };
+        sample(posed, &score, x, seen)
+    }
+}

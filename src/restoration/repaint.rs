@@ -1,0 +1,86 @@
+//! RePaint.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::{Effort, Method, Posed, Seen, ancestral, ddrm::visible, decomposed, levels};
+use crate::{
+    Error,
+    likelihood::GaussianLikelihood,
+    plan::{Course, Plan},
+};
+
+/// RePaint [Lugmayr et al. 2022, Algorithm 1]: what is seen is put in place at every level, and steps are taken again.
+///
+/// After an ancestral step to σ′ the coordinates that y tells are replaced by ȳ with noise up to σ′. So that the rest
+/// comes to fit them, `jump` levels at a time are gone down, then up again by adding noise, `repeats` times. Made for
+/// inpainting; here the coordinates are A's singular vectors, whatever A. The noise of y stays in the image.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repaint {
+    /// How many levels are taken again together; the paper's j.
+    #[serde(default = "ten")]
+    pub jump: usize,
+    /// How often they are gone down; the paper's r.
+    #[serde(default = "ten")]
+    pub repeats: usize,
+}
+
+fn ten() -> usize {
+    10
+}
+
+impl Default for Repaint {
+    fn default() -> Self {
+        Self { jump: ten(), repeats: ten() }
+    }
+}
+
+impl Method for Repaint {
+    fn plan(&self) -> Option<Plan> {
+        Some(Plan { steps: 50, ..Plan::ddim() })
+    }
+
+    fn check(&self, likelihood: &GaussianLikelihood) -> Result<(), Error> {
+        for (name, count) in [("jump", self.jump), ("repeats", self.repeats)] {
+            if count == 0 {
+                return Err(Error::parameter(name, "at least 1", count));
+            }
+        }
+        decomposed(&likelihood.linear("repaint")?, "repaint").map(|_| ())
+    }
+
+    fn effort(&self, course: &Course) -> Effort {
+        Effort { evaluations: levels(course) * self.repeats, gradients: 0 }
+    }
+
+    fn run(&self, posed: &Posed, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+        let likelihood = posed.likelihood.linear("repaint")?;
+        let svd = decomposed(&likelihood, "repaint")?;
+        let singular = visible(svd.singular(x.kind()), likelihood.operator.norm_squared());
+        let known = singular.gt(0.0);
+        let divisor = singular.where_scalarother(&known, 1.0);
+        let measured = svd.measured(likelihood.measurement) / &divisor;
+        let width = (divisor.reciprocal() * likelihood.eta).square();
+        let pairs: Vec<(f64, f64)> = posed.course.sigmas.pairs().collect();
+        let mut step = 0;
+        for piece in pairs.chunks(self.jump) {
+            let (first, last) = (piece[0].0, piece[piece.len() - 1].1);
+            for repeat in 0..self.repeats {
+                for &(sigma, next) in piece {
+                    step += 1;
+                    let noise = |draw| posed.noise.like(&x, step, draw);
+                    let moved = ancestral(&x, &posed.prior.denoise(&x, sigma), (sigma, next), &noise(0));
+                    let missing = (next * next - &width).clamp_min(0.0).sqrt();
+                    let seen_now = &measured + svd.coordinates(&noise(1)) * missing;
+                    x = svd.image(&seen_now.where_self(&known, &svd.coordinates(&moved)));
+                    seen(&x)?;
+                }
+                if repeat + 1 < self.repeats {
+                    x = &x + posed.noise.like(&x, step, 2) * (first * first - last * last).sqrt();
+                }
+            }
+        }
+        Ok(x)
+    }
+}
