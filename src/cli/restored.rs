@@ -203,7 +203,7 @@ impl<'a> Results<'a> {
         let within = (mean - truth).abs().le_tensor(&(spread * 2.0)).to_kind(Kind::Double);
         let one = |x: &Tensor| self.figures(&x.unsqueeze(0), truth);
         Ok(Compared {
-            measurement: self.figures(&enlarged(y, truth).to_device(Device::Cpu), truth)?,
+            measurement: self.figures(&self.seen(y, truth).to_device(Device::Cpu), truth)?,
             sample: self.figures(samples, truth)?,
             mean: one(mean)?,
             baseline: baseline.map(one).transpose()?,
@@ -212,6 +212,16 @@ impl<'a> Results<'a> {
     }
 
     /// The figures of `x`, `[count, channels, height, width]`, on average.
+    /// A measurement as an image: itself, or by repeated pixels, or what A⁺ makes of one that is none.
+    fn seen(&self, y: &Tensor, truth: &Tensor) -> Tensor {
+        let (size, of) = (truth.size(), y.size());
+        match self.problem.operator.linear() {
+            _ if of[1..] == size => y.shallow_clone(),
+            Some(linear) if of.len() != 4 || of[1] != size[0] => linear.pseudo_inverse(y),
+            _ => y.upsample_nearest2d([size[1], size[2]], None, None),
+        }
+    }
+
     fn figures(&self, x: &Tensor, truth: &Tensor) -> Result<Figures> {
         let truth = truth.unsqueeze(0).expand_as(x);
         let unit = (images::to_unit(x), images::to_unit(&truth));
@@ -342,12 +352,6 @@ fn moments(samples: &Tensor) -> (Tensor, Tensor) {
     let count = samples.size()[0];
     let squares = (samples - &mean).square().sum_dim_intlist([0i64].as_slice(), false, None);
     (mean, (squares / (count - 1).max(1) as f64).sqrt())
-}
-
-/// A measurement in the size of the image, by repeated pixels.
-fn enlarged(y: &Tensor, truth: &Tensor) -> Tensor {
-    let size = truth.size();
-    if y.size()[1..] == size { y.shallow_clone() } else { y.upsample_nearest2d([size[1], size[2]], None, None) }
 }
 
 /// None of nothing, and none that is not finite: JSON knows no infinity.
