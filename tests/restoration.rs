@@ -209,8 +209,8 @@ const BLUR: fn() -> Operator = || task("{kind: deblur-gaussian, std: 1, size: 3,
 /// Samples for each figure below; a mean of so many is off by 1/√400 = 0.05 deviations of its own accord.
 const SAMPLES: u64 = 400;
 
-fn plan(text: &str) -> Option<Plan> {
-    Some(yaml(text))
+fn plan(text: &str) -> Plan {
+    yaml(text)
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn methods_that_are_exact_in_the_limit_come_near_the_posterior() {
     let cases = [("{kind: mmps, iterations: 12}", fine), ("{kind: split-gibbs, steps: 40}", falling)];
     for (text, steps) in cases {
         for (name, operator) in [("inpainting", INPAINT), ("blur", BLUR)] {
-            let (off, ratio) = bias(text, plan(steps), operator, 0.2, SAMPLES);
+            let (off, ratio) = bias(text, Some(plan(steps)), operator, 0.2, SAMPLES);
             println!("{text} {name}: mean off by {off:.3}, variance {ratio:.3}");
             // Finite steps and the sampling error together.
             assert!(off < 0.12 && (ratio - 1.0).abs() < 0.12, "{text}, {name}: mean off by {off}, variance {ratio}");
@@ -236,7 +236,7 @@ fn particles_are_exact_when_there_are_many() {
     let steps = "{schedule: {kind: geometric, max: 10, min: 0.05}, steps: 60, sampler: {kind: ve-ancestral}}";
     for (name, operator) in [("inpainting", INPAINT), ("blur", BLUR)] {
         let of = |particles: usize| {
-            bias(&format!("{{kind: smc, particles: {particles}}}"), plan(steps), operator, 0.5, SAMPLES)
+            bias(&format!("{{kind: smc, particles: {particles}}}"), Some(plan(steps)), operator, 0.5, SAMPLES)
         };
         let figures = [1, 4, 16, 64].map(of);
         let [(alone, _), .., (many, ratio)] = figures;
@@ -267,7 +267,7 @@ fn the_known_biases_are_as_large_as_they_are() {
         ),
     ];
     for (text, steps, means, variances) in cases {
-        let (off, ratio) = bias(text, plan(steps), INPAINT, 0.2, SAMPLES);
+        let (off, ratio) = bias(text, Some(plan(steps)), INPAINT, 0.2, SAMPLES);
         println!("{text}: mean off by {off:.3}, variance {ratio:.3}");
         assert!(means.contains(&off) && variances.contains(&ratio), "{text}: mean off by {off}, variance {ratio}");
     }
@@ -296,8 +296,11 @@ fn dps_is_the_published_algorithm() {
     let y = measure(&operator, 0.2);
     let likelihood = GaussianLikelihood::new(INPAINT(), y.shallow_clone(), 0.2, SHAPE).unwrap();
     let chosen = method("{kind: dps, scale: 0.4}");
-    let course =
-        course(chosen.get(), plan("{schedule: {kind: linear-beta}, steps: 20, sampler: {kind: ddpm}}"), &likelihood);
+    let course = course(
+        chosen.get(),
+        Some(plan("{schedule: {kind: linear-beta}, steps: 20, sampler: {kind: ddpm}}")),
+        &likelihood,
+    );
     let sigmas: Vec<f64> = course.sigmas.iter().collect();
     let noise = Seeded(vec![9]);
     let x = noise.like(&Tensor::zeros([1, 1, 6, 6], F64), 0, 0) * sigmas[0];

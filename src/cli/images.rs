@@ -57,7 +57,7 @@ impl Loop<'_> {
             let count = seeds.len() as i64;
             let x = self.start(seeds, init.map(|init| init.narrow(0, first, count)));
             let prior = prior(seeds);
-            solved.push(self.solve(seeds, x, &*prior, &|prior, x, noise, seen| way(i, prior, x, noise, seen))?);
+            solved.push(self.solve(seeds, x, &*prior, |prior, x, noise, seen| way(i, prior, x, noise, seen))?);
             first += count;
         }
         Ok(Tensor::cat(&solved, 0))
@@ -77,7 +77,7 @@ impl Loop<'_> {
         seeds: &[u64],
         x: Tensor,
         prior: &dyn Denoiser,
-        way: &dyn Fn(&dyn Denoiser, Tensor, &Seeded, &mut Seen) -> Result<Tensor, Error>,
+        way: impl Fn(&dyn Denoiser, Tensor, &Seeded, &mut Seen) -> Result<Tensor, Error>,
     ) -> Result<Tensor> {
         let watched = Watched::new(prior);
         let mut told = 0;

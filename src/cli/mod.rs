@@ -57,7 +57,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Sample(sample::Sample),
-    Restore(restore::Restore),
+    Restore(Box<restore::Restore>),
     Denoise(denoise::Denoise),
     Walk(walk::Walk),
     Train(train::Train),

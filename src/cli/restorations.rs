@@ -1,11 +1,6 @@
 //! `tweedie run` of methods that restore the same measurements.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Instant};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -36,6 +31,9 @@ struct Line {
     /// Of an image with all of its samples.
     seconds: f64,
 }
+
+/// Some of a row's figures.
+type Pick = fn(&Row) -> Option<&Figures>;
 
 /// By problem, then by method.
 type Lines = BTreeMap<String, BTreeMap<String, Line>>;
@@ -74,7 +72,7 @@ fn restore(
     of: &Restorations,
     posed: &Posed,
     way: &Restoring,
-    out: &PathBuf,
+    out: &Path,
     before: Option<&Line>,
     common: &Common,
 ) -> Result<Line> {
@@ -88,11 +86,9 @@ fn restore(
         let figures: Vec<f64> = rows.iter().filter_map(pick).collect();
         figures.iter().sum::<f64>() / figures.len() as f64
     };
-    let of = |which: fn(&Row) -> Option<&Figures>, figure: fn(&Figures) -> Option<f64>| {
-        mean(&|row| which(row).and_then(figure))
-    };
-    let (sample, average): (fn(&Row) -> Option<&Figures>, fn(&Row) -> Option<&Figures>) =
-        (|row| Some(&row.truth.as_ref()?.sample), |row| Some(&row.truth.as_ref()?.mean));
+    let of = |which: Pick, figure: fn(&Figures) -> Option<f64>| mean(&|row| which(row).and_then(figure));
+    let sample: Pick = |row| Some(&row.truth.as_ref()?.sample);
+    let average: Pick = |row| Some(&row.truth.as_ref()?.mean);
     Ok(Line {
         evaluations: effort.evaluations,
         gradients: effort.gradients,

@@ -168,7 +168,7 @@ impl Restore {
     ) -> Result<Self> {
         let images = match &of.images {
             AnyData::Folder(folder) => folder.path.display().to_string(),
-            other => serde_json::to_string(other)?,
+            idx @ AnyData::Idx(_) => serde_json::to_string(idx)?,
         };
         Ok(Self {
             model: of.model.clone(),
@@ -457,7 +457,9 @@ impl Restore {
                 let mut films = films(animate, &noise.0, shift, each);
                 let posed = Posed { prior, likelihood: &likelihoods[i], course, noise };
                 let x = restoration::restore(method, &posed, x, &mut |x| {
-                    films.iter_mut().for_each(|(row, _, film)| film.take(&x.get(*row)));
+                    for (row, _, film) in &mut films {
+                        film.take(&x.get(*row));
+                    }
                     seen(x)
                 })?;
                 if let Ok(mut filmed) = filmed.lock() {

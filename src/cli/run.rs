@@ -37,8 +37,8 @@ pub struct Run {
     #[arg(long, default_value = "out/experiments", value_name = "DIR")]
     out: PathBuf,
     /// Restorations: what they cost, without the network
-    #[arg(long)]
-    dry_run: bool,
+    #[arg(long = "dry-run")]
+    dry: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -48,7 +48,7 @@ impl Run {
         let experiment = AnyExperiment::read(&self.experiment)?;
         let name = self.experiment.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let command = format!("tweedie run {}", self.experiment.display());
-        if self.dry_run && !matches!(experiment, AnyExperiment::Restorations(_)) {
+        if self.dry && !matches!(experiment, AnyExperiment::Restorations(_)) {
             bail!("--dry-run: is for experiments that restore");
         }
         let ((figures, floor), caption, settings) = match &experiment {
@@ -59,7 +59,7 @@ impl Run {
             AnyExperiment::Posteriors(posteriors) => {
                 (self.posteriors(posteriors)?, of_posteriors(posteriors), exact(posteriors.count))
             }
-            AnyExperiment::Restorations(restorations) if self.dry_run => {
+            AnyExperiment::Restorations(restorations) if self.dry => {
                 return restorations::dry(restorations, &self.common);
             }
             AnyExperiment::Restorations(restorations) => {

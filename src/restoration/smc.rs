@@ -136,7 +136,8 @@ impl Method for Smc {
                     / spread;
             let before = log;
             (denoised, log, gradient) = cloud.twist(&x, next);
-            weights = weights + (&log - before - made_up).view([batch, count]);
+            // `weights` is no view of `log` any more: it has just been filled.
+            weights += (&log - before - made_up).view([batch, count]);
             sigma = next;
             seen(&cloud.pick(&x, &stay.narrow(1, 0, 1).expand([batch, 1], false)).narrow(0, 0, batch))?;
         }
