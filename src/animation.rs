@@ -21,7 +21,7 @@ pub fn chosen(states: usize) -> Vec<usize> {
     (0..count).map(|i| i * (states - 1) / (count - 1).max(1)).collect()
 }
 
-/// A walk as it is filmed: of however many states about [`FRAMES`] are kept, as pixels, evenly apart, with the last.
+/// A walk as it is filmed: of however many states about [`FRAMES`] are kept, evenly apart, with the last.
 #[derive(Debug, Default)]
 pub struct Film {
     kept: Vec<Tensor>,

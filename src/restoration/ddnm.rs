@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Effort, Method, Posed, Seen, ddrm::visible, decomposed, levels};
+use super::{Effort, Method, Posed, Seen, Spectral, decomposed, levels};
 use crate::{
     Error,
     likelihood::GaussianLikelihood,
@@ -55,11 +55,8 @@ impl Method for Ddnm {
 
     fn run(&self, posed: &Posed, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
         let likelihood = posed.likelihood.linear("ddnm")?;
-        let svd = decomposed(&likelihood, "ddnm")?;
-        let singular = visible(svd.singular(x.kind()), likelihood.operator.norm_squared());
-        let known = singular.gt(0.0);
-        let measured = svd.measured(likelihood.measurement) / singular.where_scalarother(&known, 1.0);
-        let width = singular.reciprocal().masked_fill(&known.logical_not(), 0.0) * likelihood.eta;
+        let Spectral { svd, known, measured, width } = Spectral::of(&likelihood, x.kind(), "ddnm")?;
+        let width = width.masked_fill(&known.logical_not(), 0.0);
         for (k, (sigma, next)) in posed.course.sigmas.pairs().enumerate() {
             let noise = svd.coordinates(&posed.noise.like(&x, k as u64 + 1, 0));
             let fresh = self.fresh * next * (1.0 - (next / sigma).powi(2)).sqrt();

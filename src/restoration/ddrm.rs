@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Effort, Method, Posed, Seen, decomposed, levels};
+use super::{Effort, Method, Posed, Seen, Spectral, decomposed, levels};
 use crate::{
     Error,
     likelihood::GaussianLikelihood,
@@ -77,10 +77,7 @@ impl Method for Ddrm {
 
     fn run(&self, posed: &Posed, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
         let likelihood = posed.likelihood.linear("ddrm")?;
-        let svd = decomposed(&likelihood, "ddrm")?;
-        let singular = visible(svd.singular(x.kind()), likelihood.operator.norm_squared());
-        let width = singular.reciprocal() * likelihood.eta;
-        let measured = svd.measured(likelihood.measurement) / singular.where_scalarother(&singular.gt(0.0), 1.0);
+        let Spectral { svd, measured, width, .. } = Spectral::of(&likelihood, x.kind(), "ddrm")?;
         for (k, (sigma, next)) in posed.course.sigmas.pairs().enumerate() {
             let noise = svd.coordinates(&posed.noise.like(&x, k as u64 + 1, 0));
             let (at, denoised) = (svd.coordinates(&x), svd.coordinates(&posed.prior.denoise(&x, sigma)));
@@ -89,10 +86,4 @@ impl Method for Ddrm {
         }
         Ok(x)
     }
-}
-
-/// s, or 0 where it is too small to tell anything but rounding.
-pub(super) fn visible(singular: Tensor, norm_squared: f64) -> Tensor {
-    let small = singular.lt(1e-6 * norm_squared.sqrt());
-    singular.masked_fill(&small, 0.0)
 }

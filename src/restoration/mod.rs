@@ -189,7 +189,29 @@ fn between(of: &LinearGaussian, z: &Tensor, r: f64, noise: [Tensor; 2]) -> Tenso
     of.operator.regularised(&(measured + (z + ours * r) * weight), weight)
 }
 
-/// The singular value decomposition, for methods that work in it.
+/// A measurement in A's singular vectors, for methods that work there.
+struct Spectral<'a> {
+    svd: &'a dyn Svd,
+    /// Where s tells more than rounding.
+    known: Tensor,
+    /// ȳ = Uᵀy/s; where nothing is known it does not matter.
+    measured: Tensor,
+    /// η/s, infinite where nothing is known.
+    width: Tensor,
+}
+
+impl<'a> Spectral<'a> {
+    fn of(likelihood: &LinearGaussian<'a>, kind: Kind, method: &'static str) -> Result<Self, Error> {
+        let svd = decomposed(likelihood, method)?;
+        let singular = svd.singular(kind);
+        let known = singular.ge(1e-6 * likelihood.operator.norm_squared().sqrt());
+        let measured = svd.measured(likelihood.measurement) / singular.where_scalarother(&known, 1.0);
+        let width = singular.where_scalarother(&known, 0.0).reciprocal() * likelihood.eta;
+        Ok(Self { svd, known, measured, width })
+    }
+}
+
+/// The singular value decomposition, or who has one.
 fn decomposed<'a>(of: &LinearGaussian<'a>, method: &'static str) -> Result<&'a dyn Svd, Error> {
     let want = "used with a task whose singular vectors are known (denoising, inpainting, super-resolution, Gaussian blur, \
                 any blur with a circular boundary)";

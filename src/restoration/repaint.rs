@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Effort, Method, Posed, Seen, ancestral, ddrm::visible, decomposed, levels};
+use super::{Effort, Method, Posed, Seen, Spectral, ancestral, decomposed, levels};
 use crate::{
     Error,
     likelihood::GaussianLikelihood,
@@ -56,12 +56,8 @@ impl Method for Repaint {
 
     fn run(&self, posed: &Posed, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
         let likelihood = posed.likelihood.linear("repaint")?;
-        let svd = decomposed(&likelihood, "repaint")?;
-        let singular = visible(svd.singular(x.kind()), likelihood.operator.norm_squared());
-        let known = singular.gt(0.0);
-        let divisor = singular.where_scalarother(&known, 1.0);
-        let measured = svd.measured(likelihood.measurement) / &divisor;
-        let width = (divisor.reciprocal() * likelihood.eta).square();
+        let Spectral { svd, known, measured, width } = Spectral::of(&likelihood, x.kind(), "repaint")?;
+        let width = width.square();
         let pairs: Vec<(f64, f64)> = posed.course.sigmas.pairs().collect();
         let mut step = 0;
         for piece in pairs.chunks(self.jump) {
