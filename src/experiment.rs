@@ -322,6 +322,9 @@ pub struct Restorations {
     pub limit: Option<usize>,
     /// Of each posterior.
     pub samples: usize,
+    /// The classifier in whose features the distance from the truth is told as well.
+    #[serde(default)]
+    pub features: Option<String>,
     /// The problems: a table for each.
     pub tasks: Vec<Posed>,
     /// The rows of the tables.

@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use crate::{
     Error,
@@ -81,14 +81,31 @@ impl Features {
         Ok(Self { card, source: source.path().to_owned(), sha256, classifier, device })
     }
 
+    /// ‖f/‖f‖ − g/‖g‖‖² of the features f and g of each image and its truth, both `[count, channels, height, width]`: between
+    /// 0 and 2, what LPIPS would be of this one layer [Zhang et al. 2018, Eq. 1, w = 1].
+    pub fn distance(&self, x: &Tensor, truth: &Tensor) -> Result<Vec<f64>, Error> {
+        self.suits(&x.size()[1..])?;
+        let unit = |x: &Tensor| {
+            let features = tch::no_grad(|| self.classifier.features(&x.to_device(self.device).to_kind(Kind::Float)));
+            &features / features.square().sum_dim_intlist([1i64].as_slice(), true, None).sqrt().clamp_min(1e-10)
+        };
+        let apart = (unit(x) - unit(truth)).square().sum_dim_intlist([1i64].as_slice(), false, None);
+        Ok(Vec::try_from(apart.to_device(Device::Cpu).to_kind(Kind::Double))?)
+    }
+
+    /// An error unless images of `[channels, height, width]` are those of the card.
+    fn suits(&self, size: &[i64]) -> Result<(), Error> {
+        if size == self.card.image {
+            return Ok(());
+        }
+        let want = format!("{:?} for the features of {}", self.card.image, self.card.name);
+        Err(Error::Shape { what: "an image", got: size.to_vec(), want })
+    }
+
     /// Count, mean and covariance of the features of a set of images, and the share of them that is classified as
     /// labelled, where there are labels.
     pub fn measure(&self, images: &Images) -> Result<(Moments, Option<f64>), Error> {
-        let size = images.pixels.size();
-        if size[1..] != self.card.image {
-            let want = format!("{:?} for the features of {}", self.card.image, self.card.name);
-            return Err(Error::Shape { what: "an image", got: size[1..].to_vec(), want });
-        }
+        self.suits(&images.pixels.size()[1..])?;
         let mut moments = Moments::new(self.card.network.features);
         let mut right = 0;
         let all: Vec<usize> = (0..images.count()).collect();

@@ -229,6 +229,47 @@ fn methods_that_are_exact_in_the_limit_come_near_the_posterior() {
     }
 }
 
+/// A Gaussian blur with reflected borders shows its finest detail 10⁻⁴ as strongly as its mean, and its noise hides that.
+#[test]
+fn no_method_blows_up_the_noise_of_what_a_blur_hardly_shows() {
+    let (prior, eta) = (prior(), 0.1);
+    for boundary in ["reflect", "circular"] {
+        let blur = task(&format!("{{kind: deblur-gaussian, size: 5, std: 1.5, boundary: {boundary}}}"));
+        let y = measure(&blur, eta);
+        let mean = posterior(&blur, &y, eta).0.view([1, 1, 6, 6]);
+        let likelihood = GaussianLikelihood::new(blur, y, eta, SHAPE).unwrap();
+        for text in METHODS {
+            let method = method(text);
+            let plan = Plan { steps: 40, ..method.get().plan().unwrap_or_else(Plan::posterior) };
+            let course = course(method.get(), Some(plan), &likelihood);
+            let x = restore(method.get(), &prior, &likelihood, &course, (0..8).collect()).unwrap();
+            let error = number(&(x - &mean).square().mean(Kind::Double)).sqrt();
+            println!("{boundary} {text}: {error:.3}");
+            // The prior's own deviation is 0.5, the posterior's 0.3; noise that is blown up by 1/s would be 10 and more.
+            assert!(error < 0.6, "{boundary}, {text}: {error}");
+        }
+    }
+}
+
+/// What Score SDE prints for measurements without noise: all that is seen is put in place.
+#[test]
+fn projections_are_the_published_ones_where_there_is_no_noise() {
+    let eta = 1e-7;
+    for text in ["{kind: inpaint-random, hidden: 0.5}", "{kind: super-resolution, factor: 2, kernel: mean}"] {
+        let y = measure(&task(text), eta);
+        let likelihood = GaussianLikelihood::new(task(text), y.copy(), eta, SHAPE).unwrap();
+        for way in ["{kind: projection}", "{kind: mcg}", "{kind: repaint, jump: 2, repeats: 3}"] {
+            let method = method(way);
+            let plan = Plan { steps: 10, ..method.get().plan().unwrap() };
+            let course = course(method.get(), Some(plan), &likelihood);
+            let x = restore(method.get(), &prior(), &likelihood, &course, vec![1, 2]).unwrap();
+            let misfit = largest(&(task(text).apply(&x) - &y));
+            // The weight of x is (η/σ)², at most 10⁻¹⁰ at the last level.
+            assert!(misfit < 1e-6, "{text}, {way}: {misfit}");
+        }
+    }
+}
+
 /// Particles that are too few for what a measurement tells are biased; with more of them that vanishes.
 #[test]
 fn particles_are_exact_when_there_are_many() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Instant};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tweedie::{
-    experiment::{Estimate, Posed, Restorations, Restoring},
+    experiment::{Estimate, Posed, Restorations, Restoring, mean_and_spread},
     images, quadrature,
 };
 
@@ -26,8 +26,15 @@ struct Line {
     psnr_mean: f64,
     ssim_sample: f64,
     ssim_mean: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    features_sample: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    features_mean: Option<f64>,
     coverage: f64,
     residual: f64,
+    /// Standard error of `psnr_sample`, over the images.
+    #[serde(default)]
+    error: Option<f64>,
     /// Of an image with all of its samples.
     seconds: f64,
 }
@@ -82,21 +89,24 @@ fn restore(
         Some(before) if new < rows.len() => before.seconds,
         _ => start.elapsed().as_secs_f64() / new.max(1) as f64,
     };
-    let mean = |pick: &dyn Fn(&Row) -> Option<f64>| {
-        let figures: Vec<f64> = rows.iter().filter_map(pick).collect();
-        figures.iter().sum::<f64>() / figures.len() as f64
-    };
+    let all = |pick: &dyn Fn(&Row) -> Option<f64>| -> Vec<f64> { rows.iter().filter_map(pick).collect() };
+    let mean = |pick: &dyn Fn(&Row) -> Option<f64>| mean_and_spread(&all(pick)).0;
     let of = |which: Pick, figure: fn(&Figures) -> Option<f64>| mean(&|row| which(row).and_then(figure));
     let sample: Pick = |row| Some(&row.truth.as_ref()?.sample);
     let average: Pick = |row| Some(&row.truth.as_ref()?.mean);
+    let (psnr_sample, spread) = mean_and_spread(&all(&|row| row.truth.as_ref()?.sample.psnr));
+    let judged = |which: Pick| Some(of(which, |figures| figures.features)).filter(|distance| distance.is_finite());
     Ok(Line {
         evaluations: effort.evaluations,
         gradients: effort.gradients,
         psnr_measurement: of(|row| Some(&row.truth.as_ref()?.measurement), |figures| figures.psnr),
-        psnr_sample: of(sample, |figures| figures.psnr),
+        psnr_sample,
+        error: spread.map(|spread| spread / (rows.len() as f64).sqrt()),
         psnr_mean: of(average, |figures| figures.psnr),
         ssim_sample: of(sample, |figures| figures.ssim),
         ssim_mean: of(average, |figures| figures.ssim),
+        features_sample: judged(sample),
+        features_mean: judged(average),
         coverage: mean(&|row| Some(row.truth.as_ref()?.coverage)),
         residual: mean(&|row| Some(row.residual)),
         seconds,
@@ -106,52 +116,79 @@ fn restore(
 fn text(of: &Restorations, place: &Place, lines: &Lines, common: &Common) -> String {
     let count = of.limit.map_or_else(|| "all".to_owned(), |limit| limit.to_string());
     let mut text = format!(
-        "# {}\n\n`{}`; {}, {count} images, {} samples of each posterior, in {:?}.\n",
-        of.about, place.command, of.model, of.samples, common.precision
+        "# {}\n\n`{}`; {}, {count} images, {} of each posterior, in {:?}.\n",
+        of.about,
+        place.command,
+        of.model,
+        if of.samples == 1 { "one sample".to_owned() } else { format!("{} samples", of.samples) },
+        common.precision
     );
     for posed in &of.tasks {
         let Some(lines) = lines.get(&posed.name) else { continue };
         let measured = lines.values().next().map_or(f64::NAN, |line| line.psnr_measurement);
         let _ = write!(
             text,
-            "\n## {}\n\nη = {} for pixels 0 … 1; the measurement has {measured:.2} dB.\n\n| method | evaluations + gradients \
-             | sample, dB | mean, dB | SSIM sample | SSIM mean | coverage | residual | s an image |{}\n\
-             | --- | --- | --- | --- | --- | --- | --- | --- | --- |{}\n",
-            posed.name,
-            posed.noise,
-            if of.published.is_empty() { "" } else { " published |" },
-            if of.published.is_empty() { "" } else { " --- |" },
+            "\n## {}\n\nη = {} for pixels 0 … 1; the measurement has {measured:.2} dB.\n\n",
+            posed.name, posed.noise
         );
+        let columns = columns(of, posed);
+        let headings: Vec<&str> = columns.iter().map(|(heading, _)| *heading).collect();
+        let _ = writeln!(text, "| {} |\n|{}", headings.join(" | "), " --- |".repeat(headings.len()));
         for way in &of.methods {
             let Some(line) = lines.get(&way.name) else { continue };
-            let _ = write!(
-                text,
-                "| {} | {} + {} | {:.2} | {:.2} | {:.3} | {:.3} | {:.3} | {:.3} | {:.2} |",
-                way.name,
-                line.evaluations,
-                line.gradients,
-                line.psnr_sample,
-                line.psnr_mean,
-                line.ssim_sample,
-                line.ssim_mean,
-                line.coverage,
-                line.residual,
-                line.seconds
-            );
-            if !of.published.is_empty() {
-                let _ = write!(text, " {} |", published(of, posed, way));
-            }
-            text += "\n";
+            let cells: Vec<String> = columns.iter().map(|(_, cell)| cell(way, line)).collect();
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
         }
     }
-    let _ = write!(
-        text,
-        "\nMeans over the images; PSNR for pixels 0 … 1, SSIM by Gaussian windows. Coverage: pixels within ±2 standard \
-         deviations of the mean of the samples; of exact posteriors it would be {:.3}. Residual: ‖y − A x‖ of the samples \
-         over what η predicts.\n",
-        expected_coverage(of.samples)
-    );
+    text += "\nMeans over the images, ± the standard error; PSNR for pixels 0 … 1, SSIM by Gaussian windows. Residual: \
+             ‖y − A x‖ of the samples over what η predicts.";
+    if of.samples > 1 {
+        let _ = write!(
+            text,
+            " Coverage: pixels within ±2 standard deviations of the mean of the samples; of exact posteriors it would be {:.3}.",
+            expected_coverage(of.samples)
+        );
+    }
+    if let Some(features) = &of.features {
+        let _ = write!(text, " Features: ‖f/‖f‖ − g/‖g‖‖² of those of {features} [LPIPS of its last hidden layer].");
+    }
+    text += "\n";
     text
+}
+
+/// A cell of a table.
+type Cell<'a> = Box<dyn Fn(&Restoring, &Line) -> String + 'a>;
+
+/// The columns of a problem's table: heading and cell.
+fn columns<'a>(of: &'a Restorations, posed: &'a Posed) -> Vec<(&'static str, Cell<'a>)> {
+    fn number<'a>(digits: usize, figure: fn(&Line) -> Option<f64>) -> Cell<'a> {
+        Box::new(move |_, line| figure(line).map_or("–".to_owned(), |figure| format!("{figure:.digits$}")))
+    }
+    let sample: Cell = Box::new(|_, line| match line.error {
+        Some(error) => format!("{:.2} ± {error:.2}", line.psnr_sample),
+        None => format!("{:.2}", line.psnr_sample),
+    });
+    let mut columns: Vec<(&str, Cell)> = vec![
+        ("method", Box::new(|way, _| way.name.clone())),
+        ("evaluations + gradients", Box::new(|_, line| format!("{} + {}", line.evaluations, line.gradients))),
+        ("sample, dB", sample),
+    ];
+    let several = of.samples > 1;
+    let figures: [(&str, bool, Cell); 8] = [
+        ("mean, dB", several, number(2, |line| Some(line.psnr_mean))),
+        ("SSIM sample", true, number(3, |line| Some(line.ssim_sample))),
+        ("SSIM mean", several, number(3, |line| Some(line.ssim_mean))),
+        ("features sample", of.features.is_some(), number(3, |line| line.features_sample)),
+        ("features mean", several && of.features.is_some(), number(3, |line| line.features_mean)),
+        ("coverage", several, number(3, |line| Some(line.coverage))),
+        ("residual", true, number(3, |line| Some(line.residual))),
+        ("s an image", true, number(2, |line| Some(line.seconds))),
+    ];
+    columns.extend(figures.into_iter().filter(|(_, shown, _)| *shown).map(|(heading, _, cell)| (heading, cell)));
+    if !of.published.is_empty() {
+        columns.push(("published", Box::new(|way, _| published(of, posed, way).to_owned())));
+    }
+    columns
 }
 
 fn published<'a>(of: &'a Restorations, posed: &Posed, way: &Restoring) -> &'a str {

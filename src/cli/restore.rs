@@ -192,7 +192,7 @@ impl Restore {
             guidance: GuidanceArgs::default(),
             baseline: None,
             out: out.to_owned(),
-            show: Show::default(),
+            show: Show { features: of.features.clone(), ..Show::default() },
             common: Common { quiet: true, json: false, ..common.clone() },
         })
     }

@@ -15,6 +15,7 @@ use tweedie::{
     Error,
     animation::{self, Film},
     card::sha256,
+    features::Features,
     images,
     metrics::{Lpips, Window, psnr, psnr_min_max, ssim},
     page::{Case, Page, Picture, Table},
@@ -37,10 +38,13 @@ const STD_GAIN: f64 = 2.0;
 pub struct Show {
     /// Tell the PSNR of images scaled to 0 … 1 by their smallest and largest values as well, as [Random Walks] does
     #[arg(long)]
-    min_max: bool,
+    pub min_max: bool,
     /// Tell LPIPS by these weights: torchvision's AlexNet or VGG16, and v0.1/alex.pth or v0.1/vgg.pth of the package lpips
     #[arg(long, num_args = 2, value_names = ["BACKBONE.pth", "LINEAR.pth"])]
-    lpips: Option<Vec<PathBuf>>,
+    pub lpips: Option<Vec<PathBuf>>,
+    /// Tell how far images lie from the truth in the features of a classifier: a card's name, a card or a .safetensors file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub features: Option<String>,
     /// Draw the walk of each image's first sample as well: IMAGE-walk.png, an animated PNG
     #[arg(long)]
     pub animate: bool,
@@ -48,19 +52,51 @@ pub struct Show {
 
 /// A network that judges, and what tells it from others.
 struct Judge {
-    lpips: Lpips,
-    /// Its name, and of both files the SHA-256.
+    network: Perceived,
+    /// Its name, and the SHA-256 of its weights.
     identity: String,
 }
 
+enum Perceived {
+    Lpips(Lpips),
+    Features(Features),
+}
+
+impl Judge {
+    /// How far each image lies from the truth, both `[count, channels, height, width]`.
+    fn distance(&self, x: &Tensor, truth: &Tensor) -> Result<Vec<f64>, Error> {
+        match &self.network {
+            Perceived::Lpips(lpips) => lpips.distance(x, truth),
+            Perceived::Features(features) => features.distance(x, truth),
+        }
+    }
+}
+
+/// Who judges by what: the flag, and the name of the figures.
+struct Judges {
+    lpips: Option<Judge>,
+    features: Option<Judge>,
+}
+
 impl Show {
-    fn judge(&self, device: Device) -> Result<Option<Judge>> {
+    fn judges(&self, device: Device) -> Result<Judges> {
+        Ok(Judges { lpips: self.by_lpips(device)?, features: self.by_features(device)? })
+    }
+
+    fn by_features(&self, device: Device) -> Result<Option<Judge>> {
+        let Some(name) = &self.features else { return Ok(None) };
+        let features = Features::open(name, device)?;
+        let identity = format!("{} {}", features.card.name, features.sha256);
+        Ok(Some(Judge { network: Perceived::Features(features), identity }))
+    }
+
+    fn by_lpips(&self, device: Device) -> Result<Option<Judge>> {
         let Some([backbone, linear]) = self.lpips.as_deref() else { return Ok(None) };
         let lpips = Lpips::open(backbone, linear, device)?;
         let read = |path: &PathBuf| fs::read(path).with_context(|| format!("{}: cannot be read", path.display()));
         let hashes = [sha256(&read(backbone)?), sha256(&read(linear)?)].concat();
         let identity = format!("{} {}", lpips.backbone().name(), sha256(hashes.as_bytes()));
-        Ok(Some(Judge { lpips, identity }))
+        Ok(Some(Judge { network: Perceived::Lpips(lpips), identity }))
     }
 }
 
@@ -74,6 +110,8 @@ pub struct Row {
     /// Who judged, where somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lpips: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    features: Option<String>,
 }
 
 /// How near to the truth images are, and how honest the spread is.
@@ -102,6 +140,9 @@ pub struct Figures {
     ssim_uniform: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lpips: Option<f64>,
+    /// ‖f/‖f‖ − g/‖g‖‖² of a classifier's features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<f64>,
 }
 
 /// A folder of restored images.
@@ -110,7 +151,7 @@ pub struct Results<'a> {
     common: &'a Common,
     out: &'a Path,
     problem: &'a Problem,
-    judge: Option<Judge>,
+    judges: Judges,
     /// Another estimate of each image, `[count, channels, height, width]`.
     pub baseline: Option<Tensor>,
 }
@@ -118,16 +159,16 @@ pub struct Results<'a> {
 impl<'a> Results<'a> {
     /// Refuses what would fail only when the first image is done.
     pub fn new(show: &'a Show, common: &'a Common, out: &'a Path, problem: &'a Problem) -> Result<Self> {
-        let judge = show.judge(problem.measurement.device())?;
-        match (&judge, &problem.truth) {
-            (Some(_), None) => bail!("--lpips compares with the truth, which --measurement does not tell"),
-            (Some(judge), Some(truth)) => {
-                let first = truth.narrow(0, 0, 1);
-                judge.lpips.distance(&first, &first)?;
-            }
-            _ => {}
+        let judges = show.judges(problem.measurement.device())?;
+        for (flag, judge) in [("--lpips", &judges.lpips), ("--features", &judges.features)] {
+            let Some(judge) = judge else { continue };
+            let Some(truth) = &problem.truth else {
+                bail!("{flag} compares with the truth, which --measurement does not tell");
+            };
+            let first = truth.narrow(0, 0, 1);
+            judge.distance(&first, &first)?;
         }
-        Ok(Self { show, common, out, problem, judge, baseline: None })
+        Ok(Self { show, common, out, problem, judges, baseline: None })
     }
 
     /// Refuses a folder with rows that lack what is asked for.
@@ -139,9 +180,13 @@ impl<'a> Results<'a> {
     /// Refuses a row without the figures that are asked for.
     fn suits(&self, file: &Path) -> Result<()> {
         let row = row(file)?;
-        let without = match (&self.judge, &row.lpips) {
-            (Some(judge), of) if of.as_ref() != Some(&judge.identity) => "the LPIPS that --lpips asks for",
-            _ if self.show.min_max && row.truth.is_some_and(|truth| truth.mean.psnr_min_max.is_none()) => {
+        let lacks = |judge: &Option<Judge>, of: &Option<String>| {
+            judge.as_ref().is_some_and(|judge| of.as_ref() != Some(&judge.identity))
+        };
+        let without = match () {
+            () if lacks(&self.judges.lpips, &row.lpips) => "the LPIPS that --lpips asks for",
+            () if lacks(&self.judges.features, &row.features) => "the distance that --features asks for",
+            () if self.show.min_max && row.truth.is_some_and(|truth| truth.mean.psnr_min_max.is_none()) => {
                 "the PSNR that --min-max asks for"
             }
             _ => return Ok(()),
@@ -182,8 +227,9 @@ impl<'a> Results<'a> {
         }
         let compare = |truth: &Tensor| self.compare(truth, &y, samples, (&mean, &spread), baseline.as_ref());
         let truth = truth.as_ref().map(compare).transpose()?;
-        let lpips = self.judge.as_ref().map(|judge| judge.identity.clone());
-        let row = Row { name: name.clone(), residual: self.residual(&y, samples)?, truth, lpips };
+        let identity = |judge: &Option<Judge>| judge.as_ref().map(|judge| judge.identity.clone());
+        let (lpips, features) = (identity(&self.judges.lpips), identity(&self.judges.features));
+        let row = Row { name: name.clone(), residual: self.residual(&y, samples)?, truth, lpips, features };
         Ok(images::write_whole(&self.row_file(name), &serde_json::to_vec_pretty(&row)?)?)
     }
 
@@ -211,7 +257,6 @@ impl<'a> Results<'a> {
         })
     }
 
-    /// The figures of `x`, `[count, channels, height, width]`, on average.
     /// A measurement as an image: itself, or by repeated pixels, or what A⁺ makes of one that is none.
     fn seen(&self, y: &Tensor, truth: &Tensor) -> Tensor {
         let (size, of) = (truth.size(), y.size());
@@ -222,18 +267,22 @@ impl<'a> Results<'a> {
         }
     }
 
+    /// The figures of `x`, `[count, channels, height, width]`, on average.
     fn figures(&self, x: &Tensor, truth: &Tensor) -> Result<Figures> {
         let truth = truth.unsqueeze(0).expand_as(x);
         let unit = (images::to_unit(x), images::to_unit(&truth));
         // An image that is smaller than the window has none: that is no reason to have no other figure.
         let ssim = |window| average(ssim(&unit.0, &unit.1, window).unwrap_or_default());
-        let judged = self.judge.as_ref().map(|judge| judge.lpips.distance(x, &truth)).transpose()?;
+        let judged = |judge: &Option<Judge>| -> Result<Option<f64>> {
+            Ok(judge.as_ref().map(|judge| judge.distance(x, &truth)).transpose()?.and_then(average))
+        };
         Ok(Figures {
             psnr: average(psnr(&unit.0, &unit.1)),
             psnr_min_max: self.show.min_max.then(|| average(psnr_min_max(&unit.0, &unit.1))).flatten(),
             ssim: ssim(Window::Gaussian),
             ssim_uniform: ssim(Window::Uniform),
-            lpips: judged.and_then(average),
+            lpips: judged(&self.judges.lpips)?,
+            features: judged(&self.judges.features)?,
         })
     }
 
@@ -331,7 +380,8 @@ impl Row {
             number(truth.measurement.psnr, 2),
             number(truth.mean.psnr, 2)
         );
-        for (name, value) in [("SSIM", truth.mean.ssim), ("LPIPS", truth.mean.lpips)] {
+        for (name, value) in [("SSIM", truth.mean.ssim), ("LPIPS", truth.mean.lpips), ("features", truth.mean.features)]
+        {
             let _ = value.map_or(Ok(()), |value| write!(text, " · {name} {value:.3}"));
         }
         text
@@ -376,7 +426,7 @@ type Pick = fn(&Row) -> Option<f64>;
 
 /// Heading, digits and figure of what the table may show; figures of the measurement and the sample but PSNR, and SSIM by
 /// uniform windows, are for those who read the rows.
-const COLUMNS: [(&str, usize, Pick); 11] = [
+const COLUMNS: [(&str, usize, Pick); 13] = [
     ("measurement", 2, |row| row.truth.as_ref()?.measurement.psnr),
     ("sample", 2, |row| row.truth.as_ref()?.sample.psnr),
     ("mean", 2, |row| row.truth.as_ref()?.mean.psnr),
@@ -386,6 +436,8 @@ const COLUMNS: [(&str, usize, Pick); 11] = [
     ("SSIM mean", 3, |row| row.truth.as_ref()?.mean.ssim),
     ("LPIPS sample", 3, |row| row.truth.as_ref()?.sample.lpips),
     ("LPIPS mean", 3, |row| row.truth.as_ref()?.mean.lpips),
+    ("features sample", 3, |row| row.truth.as_ref()?.sample.features),
+    ("features mean", 3, |row| row.truth.as_ref()?.mean.features),
     ("coverage", 3, |row| Some(row.truth.as_ref()?.coverage)),
     ("residual", 3, |row| Some(row.residual)),
 ];

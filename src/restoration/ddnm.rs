@@ -19,12 +19,23 @@ use crate::{
 /// ```
 ///
 /// λ = min(1, b s/(a η)) is the most trust for which the noise that ȳ brings does not exceed what the step wants.
+///
+/// That rule takes the noise of ȳ for new at every step, where it is the same one: of coordinates with s ≪ η it adds up to
+/// several σ, which the network, told σ, leaves in the image. So coordinates below a share `zero` of the largest s count as
+/// hidden, as in the code that the authors released (3 %).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ddnm {
     /// e, the share of the ancestral noise; the paper's η.
     #[serde(default = "most")]
     pub fresh: f64,
+    /// The share of the largest singular value below which one counts as 0.
+    #[serde(default = "least")]
+    pub zero: f64,
+}
+
+fn least() -> f64 {
+    0.03
 }
 
 fn most() -> f64 {
@@ -33,7 +44,7 @@ fn most() -> f64 {
 
 impl Default for Ddnm {
     fn default() -> Self {
-        Self { fresh: most() }
+        Self { fresh: most(), zero: least() }
     }
 }
 
@@ -46,6 +57,9 @@ impl Method for Ddnm {
         if !(self.fresh > 0.0 && self.fresh <= 1.0) {
             return Err(Error::parameter("fresh", "above 0 and at most 1", self.fresh));
         }
+        if !(0.0..1.0).contains(&self.zero) {
+            return Err(Error::parameter("zero", "at least 0 and below 1", self.zero));
+        }
         decomposed(&likelihood.linear("ddnm")?, "ddnm").map(|_| ())
     }
 
@@ -55,7 +69,7 @@ impl Method for Ddnm {
 
     fn run(&self, posed: &Posed, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
         let likelihood = posed.likelihood.linear("ddnm")?;
-        let Spectral { svd, known, measured, width } = Spectral::of(&likelihood, x.kind(), "ddnm")?;
+        let Spectral { svd, known, measured, width } = Spectral::of(&likelihood, x.kind(), self.zero, "ddnm")?;
         let width = width.masked_fill(&known.logical_not(), 0.0);
         for (k, (sigma, next)) in posed.course.sigmas.pairs().enumerate() {
             let noise = svd.coordinates(&posed.noise.like(&x, k as u64 + 1, 0));

@@ -77,7 +77,7 @@ impl Method for Ddrm {
 
     fn run(&self, posed: &Posed, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
         let likelihood = posed.likelihood.linear("ddrm")?;
-        let Spectral { svd, measured, width, .. } = Spectral::of(&likelihood, x.kind(), "ddrm")?;
+        let Spectral { svd, measured, width, .. } = Spectral::of(&likelihood, x.kind(), 0.0, "ddrm")?;
         for (k, (sigma, next)) in posed.course.sigmas.pairs().enumerate() {
             let noise = svd.coordinates(&posed.noise.like(&x, k as u64 + 1, 0));
             let (at, denoised) = (svd.coordinates(&x), svd.coordinates(&posed.prior.denoise(&x, sigma)));

@@ -38,7 +38,7 @@ impl Method for Mcg {
         for (k, (sigma, next)) in posed.course.sigmas.pairs().enumerate() {
             let noise = |draw| posed.noise.like(&x, k as u64 + 1, draw);
             let moved = self.gradient.step(posed, &x, (sigma, next), &noise(0));
-            x = projected(&likelihood, &moved, next, &noise(1));
+            x = projected(&likelihood, &moved, (sigma, next), &noise(1));
             seen(&x)?;
         }
         Ok(x)

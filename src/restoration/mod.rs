@@ -181,6 +181,13 @@ fn proximal(of: &LinearGaussian, z: &Tensor, weight: f64) -> Tensor {
     of.operator.regularised(&(of.operator.adjoint(of.measurement) + z * weight), weight)
 }
 
+/// z + A⁺(y − A z), or where y has noise and z errs by r n: the mean of x given both, z + Aᵀ(AAᵀ + (η/r)² I)⁻¹(y − A z), which
+/// tends to it as η/r falls. Without this the noise of what A hardly shows would be blown up without bound.
+fn fitted(of: &LinearGaussian, z: &Tensor, y: &Tensor, r: f64) -> Tensor {
+    let weight = (of.eta / r).powi(2).max(1e-12 * of.operator.norm_squared());
+    z + of.operator.regularised(&of.operator.adjoint(&(y - of.operator.apply(z))), weight)
+}
+
 /// A sample of N(x; z, r² I) · N(y; A x, η² I): the minimum for data to which noise is added [Papandreou & Yuille 2010].
 fn between(of: &LinearGaussian, z: &Tensor, r: f64, noise: [Tensor; 2]) -> Tensor {
     let [ours, theirs] = noise;
@@ -201,10 +208,11 @@ struct Spectral<'a> {
 }
 
 impl<'a> Spectral<'a> {
-    fn of(likelihood: &LinearGaussian<'a>, kind: Kind, method: &'static str) -> Result<Self, Error> {
+    /// What lies below `zero` times the largest singular value counts as hidden.
+    fn of(likelihood: &LinearGaussian<'a>, kind: Kind, zero: f64, method: &'static str) -> Result<Self, Error> {
         let svd = decomposed(likelihood, method)?;
         let singular = svd.singular(kind);
-        let known = singular.ge(1e-6 * likelihood.operator.norm_squared().sqrt());
+        let known = singular.ge(zero.max(1e-6) * likelihood.operator.norm_squared().sqrt());
         let measured = svd.measured(likelihood.measurement) / singular.where_scalarother(&known, 1.0);
         let width = singular.where_scalarother(&known, 0.0).reciprocal() * likelihood.eta;
         Ok(Self { svd, known, measured, width })

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Effort, Method, Posed, Seen, ancestral, levels};
+use super::{Effort, Method, Posed, Seen, ancestral, fitted, levels};
 use crate::{
     Error,
     likelihood::{GaussianLikelihood, LinearGaussian},
@@ -12,15 +12,16 @@ use crate::{
 
 /// Ancestral steps, after each of which x is made to fit the measurement with noise of its level [Score SDE, §5].
 ///
-/// x ← x + A⁺ (y + σ A n − A x). The noise of y itself is taken for signal, so η should be small; and what is hidden is
-/// drawn without knowing what is seen but through the network.
+/// After a step from σ to σ′, x ← x + A⁺ (y + σ′ A n − A x), as published for measurements without noise. With η > 0, A⁺ is
+/// Aᵀ(AAᵀ + (η/σ)² I)⁻¹, which tends to it as η falls: y moves x as far as it is better than x. What is hidden is drawn
+/// without knowing what is seen but through the network.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Projection {}
 
-/// x + A⁺ (y + σ A n − A x).
-pub(super) fn projected(of: &LinearGaussian, x: &Tensor, sigma: f64, noise: &Tensor) -> Tensor {
-    x + of.operator.pseudo_inverse(&(of.measurement + of.operator.apply(&(noise * sigma - x))))
+/// x + A⁺ (y + σ′ A n − A x) after a step from σ to σ′.
+pub(super) fn projected(of: &LinearGaussian, x: &Tensor, (sigma, next): (f64, f64), noise: &Tensor) -> Tensor {
+    fitted(of, x, &(of.measurement + of.operator.apply(noise) * next), sigma)
 }
 
 impl Method for Projection {
@@ -41,7 +42,7 @@ impl Method for Projection {
         for (k, (sigma, next)) in posed.course.sigmas.pairs().enumerate() {
             let noise = |draw| posed.noise.like(&x, k as u64 + 1, draw);
             let moved = ancestral(&x, &posed.prior.denoise(&x, sigma), (sigma, next), &noise(0));
-            x = projected(&likelihood, &moved, next, &noise(1));
+            x = projected(&likelihood, &moved, (sigma, next), &noise(1));
             seen(&x)?;
         }
         Ok(x)

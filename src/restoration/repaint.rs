@@ -14,7 +14,8 @@ use crate::{
 ///
 /// After an ancestral step to σ′ the coordinates that y tells are replaced by ȳ with noise up to σ′. So that the rest
 /// comes to fit them, `jump` levels at a time are gone down, then up again by adding noise, `repeats` times. Made for
-/// inpainting; here the coordinates are A's singular vectors, whatever A. The noise of y stays in the image.
+/// inpainting without noise; here the coordinates are A's singular vectors, whatever A, and those of y are taken as long as
+/// they are better than x itself, η/s ≤ σ: below that the network removes what noise they brought.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Repaint {
@@ -56,8 +57,7 @@ impl Method for Repaint {
 
     fn run(&self, posed: &Posed, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
         let likelihood = posed.likelihood.linear("repaint")?;
-        let Spectral { svd, known, measured, width } = Spectral::of(&likelihood, x.kind(), "repaint")?;
-        let width = width.square();
+        let Spectral { svd, measured, width, .. } = Spectral::of(&likelihood, x.kind(), 0.0, "repaint")?;
         let pairs: Vec<(f64, f64)> = posed.course.sigmas.pairs().collect();
         let mut step = 0;
         for piece in pairs.chunks(self.jump) {
@@ -67,9 +67,9 @@ impl Method for Repaint {
                     step += 1;
                     let noise = |draw| posed.noise.like(&x, step, draw);
                     let moved = ancestral(&x, &posed.prior.denoise(&x, sigma), (sigma, next), &noise(0));
-                    let missing = (next * next - &width).clamp_min(0.0).sqrt();
+                    let missing = (next * next - width.square()).clamp_min(0.0).sqrt();
                     let seen_now = &measured + svd.coordinates(&noise(1)) * missing;
-                    x = svd.image(&seen_now.where_self(&known, &svd.coordinates(&moved)));
+                    x = svd.image(&seen_now.where_self(&width.le(sigma), &svd.coordinates(&moved)));
                     seen(&x)?;
                 }
                 if repeat + 1 < self.repeats {
