@@ -89,6 +89,9 @@ pub struct Folder {
     pub path: PathBuf,
     /// 1 for grey, 3 for colour.
     pub channels: i64,
+    /// Only so many pixels in the middle, in both directions; images of many sizes then go together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<i64>,
 }
 
 impl Folder {
@@ -96,7 +99,7 @@ impl Folder {
         let files = images::files(&self.path)?;
         let mut pixels: Vec<Tensor> = Vec::with_capacity(files.len());
         for file in &files {
-            let image = images::read(file, self.channels)?;
+            let image = self.cropped(images::read(file, self.channels)?, file)?;
             if let Some(first) = pixels.first()
                 && first.size() != image.size()
             {
@@ -106,6 +109,15 @@ impl Folder {
             pixels.push(image);
         }
         Ok(Images { pixels: Tensor::stack(&pixels, 0), labels: None })
+    }
+
+    fn cropped(&self, image: Tensor, file: &Path) -> Result<Tensor, Error> {
+        let Some(side) = self.crop else { return Ok(image) };
+        let (height, width) = (image.size()[1], image.size()[2]);
+        if side < 1 || side > height.min(width) {
+            return Err(Error::file(file, format!("is {height}×{width}, of which no {side}×{side} can be cut")));
+        }
+        Ok(image.narrow(1, (height - side) / 2, side).narrow(2, (width - side) / 2, side))
     }
 }
 

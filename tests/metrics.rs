@@ -7,6 +7,8 @@ use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
     checkpoint::safetensors::{self, Tensors},
+    data::Images,
+    features::Features,
     metrics::{Backbone, Lpips, Moments, Window, frechet, psnr, psnr_min_max, ssim},
 };
 
@@ -238,4 +240,22 @@ fn moments_do_not_depend_on_the_batches() {
 fn one_image_has_no_distance() {
     let one = moments(&Tensor::ones([1, 2], F64), 1);
     assert_eq!(frechet(&one, &one).unwrap_err().to_string(), "the number of images must be at least 2, but is 1");
+}
+
+#[test]
+fn the_distance_in_features_is_that_of_their_directions() {
+    let network = Features::open("fashion-classifier", Device::Cpu).unwrap();
+    let bytes = (Tensor::arange(3 * 1024, F64) * 0.37).sin() * 127.0 + 128.0;
+    let images = Images { pixels: bytes.to_kind(Kind::Uint8).view([3, 1, 32, 32]), labels: None };
+    let found = network.distance(&images.batch(&[1, 0]), &images.batch(&[2, 0])).unwrap();
+    let direction = |i: usize| {
+        let one = Images { pixels: images.pixels.narrow(0, i as i64, 1), labels: None };
+        let features = network.measure(&one).unwrap().0.mean();
+        &features / features.norm()
+    };
+    let expected = f64::try_from((direction(1) - direction(2)).square().sum(Kind::Double)).unwrap();
+    assert!(expected > 1e-4 && (found[0] - expected).abs() < 1e-5, "{found:?} is not {expected} (f32)");
+    assert_eq!(found[1], 0.0);
+    let told = network.distance(&Tensor::zeros([1, 1, 28, 28], F64), &Tensor::zeros([1, 1, 28, 28], F64)).unwrap_err();
+    assert!(told.to_string().contains("fashion-classifier"), "{told}");
 }

@@ -335,7 +335,7 @@ fn data(text: &str, channels: i64, what: &str) -> Result<AnyData> {
     if text.starts_with('{') {
         return Ok(yaml::parse(text, Path::new(what))?);
     }
-    Ok(AnyData::Folder(Folder { path: text.into(), channels }))
+    Ok(AnyData::Folder(Folder { path: text.into(), channels, crop: None }))
 }
 
 /// 1234567 as 1,234,567.

@@ -167,8 +167,9 @@ impl Restore {
         common: &Common,
     ) -> Result<Self> {
         let images = match &of.images {
-            AnyData::Folder(folder) => folder.path.display().to_string(),
-            idx @ AnyData::Idx(_) => serde_json::to_string(idx)?,
+            // By their names, where a folder is taken as it is.
+            AnyData::Folder(folder) if folder.crop.is_none() => folder.path.display().to_string(),
+            data => serde_json::to_string(data)?,
         };
         Ok(Self {
             model: of.model.clone(),
