@@ -136,6 +136,21 @@ fn around(values: impl Iterator<Item = f64>) -> (f64, f64) {
     if low <= high { (low / 1.15, high * 1.15) } else { (0.1, 1.0) }
 }
 
+/// 1, 2 and 5 times the powers of ten within a range.
+fn marks((low, high): (f64, f64)) -> Vec<f64> {
+    let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let all = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)));
+    all.filter(|mark| (low..=high).contains(mark)).collect()
+}
+
+/// Where a horizontal axis is marked: at the points' own numbers, as tables have them, or by powers where those are many.
+fn columns(points: impl Iterator<Item = f64>, range: (f64, f64)) -> Vec<f64> {
+    let mut own: Vec<f64> = points.collect();
+    own.sort_by(f64::total_cmp);
+    own.dedup();
+    if own.len() <= 8 { own } else { marks(range) }
+}
+
 /// A number on a logarithmic axis, without the rounding of its powers.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "plotters asks for it")]
 fn mark_of(value: &f64) -> String {
@@ -182,7 +197,10 @@ fn plot(
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(64)
-        .build_cartesian_2d((x.0..x.1).log_scale(), (y.0..y.1).log_scale())?;
+        .build_cartesian_2d(
+            (x.0..x.1).log_scale().with_key_points(columns(all().map(|p| p.0), x)),
+            (y.0..y.1).log_scale().with_key_points(marks(y)),
+        )?;
     let mesh = RGBColor(235, 235, 235);
     chart
         .configure_mesh()
