@@ -7,6 +7,7 @@ mod cli;
 mod common;
 mod exact;
 mod experiments;
+mod features;
 mod forward;
 mod gaussian_walks;
 mod guidance;

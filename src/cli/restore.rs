@@ -168,7 +168,7 @@ impl Restore {
     ) -> Result<Self> {
         let images = match &of.images {
             AnyData::Folder(folder) => folder.path.display().to_string(),
-            idx @ AnyData::Idx(_) => serde_json::to_string(idx)?,
+            other => serde_json::to_string(other)?,
         };
         Ok(Self {
             model: of.model.clone(),

@@ -3,6 +3,7 @@
 mod adm;
 mod classifier;
 mod ffdnet;
+mod inception;
 pub mod layers;
 mod ncsnpp;
 mod refinenet;
@@ -15,6 +16,7 @@ use std::fmt;
 pub use adm::{Adm, AdmConfig, Heads};
 pub use classifier::{Classifier, ClassifierConfig};
 pub use ffdnet::{Ffdnet, FfdnetConfig, Layout};
+pub use inception::{Activations, Inception, SIDE as INCEPTION_SIDE};
 pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput};
 pub use refinenet::{RefineNet, RefineNetConfig, Stage};
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,18 @@
 //! Networks whose features measure how far apart two sets of images lie.
 
+mod collect;
+mod probe;
+mod resize;
+mod statistics;
+
 use std::{fmt, path::PathBuf};
 
+pub use collect::{Collected, Wanted, collect};
+pub use probe::{Probe, Taken};
+pub use resize::Resize;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind};
+pub use statistics::{Published, save as save_statistics};
+use tch::{Device, Kind, Tensor};
 
 use crate::{
     Error,
@@ -81,24 +90,35 @@ impl Features {
         Ok(Self { card, source: source.path().to_owned(), sha256, classifier, device })
     }
 
+    /// Features and logits of images in −1 … 1.
+    fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
+        let x = x.to_device(self.device);
+        tch::no_grad(|| {
+            let features = self.classifier.features(&x);
+            let logits = self.classifier.logits(&features);
+            (features, logits)
+        })
+    }
+
+    /// Whether it takes images of this `[channels, height, width]`.
+    fn check(&self, size: &[i64]) -> Result<(), Error> {
+        if *size == self.card.image {
+            return Ok(());
+        }
+        let want = format!("{:?} for the features of {}", self.card.image, self.card.name);
+        Err(Error::Shape { what: "an image", got: size.to_vec(), want })
+    }
+
     /// Count, mean and covariance of the features of a set of images, and the share of them that is classified as
     /// labelled, where there are labels.
     pub fn measure(&self, images: &Images) -> Result<(Moments, Option<f64>), Error> {
-        let size = images.pixels.size();
-        if size[1..] != self.card.image {
-            let want = format!("{:?} for the features of {}", self.card.image, self.card.name);
-            return Err(Error::Shape { what: "an image", got: size[1..].to_vec(), want });
-        }
+        self.check(&images.pixels.size()[1..])?;
         let mut moments = Moments::new(self.card.network.features);
         let mut right = 0;
         let all: Vec<usize> = (0..images.count()).collect();
         for indices in all.chunks(BATCH) {
-            let x = images.batch(indices).to_device(self.device);
-            let (features, classes) = tch::no_grad(|| {
-                let features = self.classifier.features(&x);
-                let classes = self.classifier.logits(&features).argmax(1, false).to_device(Device::Cpu);
-                (features, classes)
-            });
+            let (features, logits) = self.forward(&images.batch(indices));
+            let classes = logits.argmax(1, false).to_device(Device::Cpu);
             moments.push(&features);
             if let Some(labels) = images.classes(indices) {
                 right += i64::try_from(classes.eq_tensor(&labels).sum(Kind::Int64))?;
