@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 use zip::ZipArchive;
 
-use crate::{Error, images, npz};
+use crate::{Error, images, npz, recipe::Recipe};
 
 /// What `data:` may name.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -30,6 +30,8 @@ pub enum AnyData {
     Npz(Npz),
     /// See [`Cifar`].
     Cifar(Cifar),
+    /// See [`Prepared`].
+    Prepared(Prepared),
 }
 
 impl AnyData {
@@ -57,6 +59,7 @@ impl AnyData {
             Self::Npz(npz) => Store::Memory(npz.load()?),
             Self::Cifar(cifar) => Store::Memory(cifar.load()?),
             Self::Folder(folder) => Store::Files(images::files(&folder.path)?, folder.channels),
+            Self::Prepared(set) => Store::Photographs(images::files(&set.path)?, set.clone()),
             Self::Zip(zip) => zip.open()?,
         };
         Ok(Reader { store, size: None })
@@ -75,6 +78,8 @@ enum Store {
     Memory(Images),
     /// Files, and how many channels are wanted of each.
     Files(Vec<PathBuf>, i64),
+    /// Files, and what becomes of each.
+    Photographs(Vec<PathBuf>, Prepared),
     /// An archive, its images in it, and how many channels are wanted of each.
     Archive(PathBuf, Box<ZipArchive<File>>, Vec<String>, i64),
 }
@@ -93,7 +98,7 @@ impl Reader {
     pub fn count(&self) -> usize {
         match &self.store {
             Store::Memory(images) => images.count(),
-            Store::Files(files, _) => files.len(),
+            Store::Files(files, _) | Store::Photographs(files, _) => files.len(),
             Store::Archive(_, _, names, _) => names.len(),
         }
     }
@@ -107,11 +112,16 @@ impl Reader {
                 return Ok(Chunk { images, jpegs: 0 });
             }
             Store::Files(files, channels) => {
-                let read = |path: &PathBuf| {
-                    let contents = fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-                    Ok((path.clone(), images::decode(path, &contents, *channels)?))
-                };
+                let read = |path: &PathBuf| Ok((path.clone(), decoded(path, *channels)?));
                 files[range].par_iter().map(read).collect::<Result<Vec<_>, Error>>()?
+            }
+            Store::Photographs(files, set) => {
+                let read = |path: &PathBuf| {
+                    let (image, jpeg) = decoded(path, 3)?;
+                    let square = set.recipe.apply(&image, set.side).map_err(|e| Error::file(path, e))?;
+                    Ok((path.clone(), (square, jpeg)))
+                };
+                files[range].iter().map(read).collect::<Result<Vec<_>, Error>>()?
             }
             Store::Archive(path, archive, names, channels) => {
                 let mut read = |name: &String| {
@@ -140,6 +150,12 @@ impl Reader {
         }
         Ok(Chunk { images: Images { pixels: Tensor::stack(&pixels, 0), labels: None }, jpegs })
     }
+}
+
+/// A file's pixels, and whether it is a JPEG.
+fn decoded(path: &Path, channels: i64) -> Result<(Tensor, bool), Error> {
+    let contents = fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    images::decode(path, &contents, channels)
 }
 
 /// A file within an archive.
@@ -300,6 +316,18 @@ fn cifar(path: &Path) -> Result<Images, Error> {
         pixels: records.narrow(1, labels, pixels).contiguous().view([-1, 3, 32, 32]),
         labels: Some(records.select(1, labels - 1).to_kind(Kind::Int64)),
     })
+}
+
+/// A folder's photographs, made squares as a published program made them; they may be of many sizes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepared {
+    /// The folder.
+    pub path: PathBuf,
+    /// Whose way.
+    pub recipe: Recipe,
+    /// Height and width to come to.
+    pub side: i64,
 }
 
 /// A set of images in memory.

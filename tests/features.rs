@@ -10,7 +10,8 @@ use tweedie::{
     metrics::{
         InceptionScore, Moments, Spread, Statistics, bootstrap, extrapolated, frechet, kernel_distance, kid, neighbours,
     },
-    networks::{Inception, weights::Weights},
+    networks::{EfficientNet, Inception, weights::Weights},
+    recipe::Recipe,
 };
 
 use crate::metrics::uniform;
@@ -35,16 +36,16 @@ fn value(name: &str, seed: u64, shape: &[i64]) -> Tensor {
     let u = uniform(seed, shape.iter().product());
     let u = match shape {
         [_, rest @ ..] if !rest.is_empty() => (u - 0.5) * (24.0 / rest.iter().product::<i64>() as f64).sqrt(),
-        _ if name.ends_with("bn.weight") || name.ends_with("running_var") => u * 0.5 + 0.75,
+        _ if name.ends_with("weight") || name.ends_with("running_var") => u * 0.5 + 0.75,
         _ => (u - 0.5) * 0.2,
     };
     u.to_kind(Kind::Float).view(shape)
 }
 
 /// The weights of `tests/parity/features.py`: the k-th name in alphabetical order has the numbers of seed 1000 + k.
-pub fn weights() -> Tensors {
+pub fn weights<T>(network: impl Fn(&Weights) -> T) -> Tensors {
     let fresh = Weights::fresh(0, Device::Cpu, Kind::Float);
-    Inception::new(&fresh);
+    network(&fresh);
     let names: BTreeMap<String, Vec<i64>> =
         fresh.finish().unwrap().into_iter().map(|(name, tensor)| (name, tensor.size())).collect();
     (1000..).zip(names).map(|(seed, (name, shape))| (name.clone(), value(&name, seed, &shape))).collect()
@@ -66,7 +67,7 @@ fn assert_near(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
 
 #[test]
 fn inception_is_that_of_pytorch_fid_and_torch_fidelity() {
-    let weights = Weights::stored(weights(), Device::Cpu, Kind::Float);
+    let weights = Weights::stored(weights(Inception::new), Device::Cpu, Kind::Float);
     let inception = Inception::new(&weights);
     weights.finish().unwrap();
     let images = pixels(7, &[2, 3, 32, 32]);
@@ -83,6 +84,20 @@ fn inception_is_that_of_pytorch_fid_and_torch_fidelity() {
 }
 
 #[test]
+fn efficientnet_is_that_of_its_package() {
+    let weights = Weights::stored(weights(EfficientNet::new), Device::Cpu, Kind::Float);
+    let network = EfficientNet::new(&weights);
+    weights.finish().unwrap();
+    let pixels = pixels(7, &[2, 3, 224, 224]).to_kind(Kind::Float);
+    let features = tch::no_grad(|| network.features(&pixels));
+    let golden = golden();
+    for (found, expected) in [features.shallow_clone(), network.logits(&features)].iter().zip([0, 1]) {
+        // f32 through 49 convolutions.
+        assert_near(&some(found), &numbers(&golden["efficientnet-lite0"][expected]), 1e-4, "EfficientNet-Lite0");
+    }
+}
+
+#[test]
 fn resizes_are_those_of_their_packages() {
     for case in golden()["resize"].as_array().unwrap() {
         let size: Vec<i64> = case["size"].as_array().unwrap().iter().map(|n| n.as_i64().unwrap()).collect();
@@ -90,11 +105,45 @@ fn resizes_are_those_of_their_packages() {
         for (name, way) in Resize::ALL {
             let expected = numbers(&case[if name == "adm" { "tf1" } else { name }]);
             // Two roundings of f32 in 255; bilinear sums in another order lose as much.
-            assert_near(&some(&way.pixels(&image)), &expected, 1e-6, name);
+            assert_near(&some(&way.pixels(&image, 299)), &expected, 1e-6, name);
             assert_eq!((Resize::parse(name).unwrap(), way.name()), (way, name));
         }
     }
     assert!(Resize::parse("bilinear").is_err());
+}
+
+/// Bytes that Pillow's fixed point rounds otherwise are one apart, and few.
+#[test]
+fn photographs_become_squares_as_ddim_made_them() {
+    let cases = [("celeba", Recipe::CelebaDdim, 60, [218, 178]), ("lsun", Recipe::LsunDdim, 61, [101, 150])];
+    for (name, recipe, seed, [height, width]) in cases {
+        let image = pixels(seed, &[height, width, 3]).permute([2, 0, 1]);
+        let found = some(&recipe.apply(&image, 64).unwrap());
+        let expected = numbers(&golden()["recipes"][name]);
+        let apart = found[..13].iter().zip(&expected).fold(0.0, |worst: f64, (a, b)| worst.max((a - b).abs()));
+        assert!(apart <= 1.0 && (found[13] - expected[13]).abs() < 0.01, "{name}: {found:?} is not {expected:?}");
+    }
+}
+
+/// TensorFlow's ways on images whose result is known: one colour stays, and a ramp of columns halves.
+#[test]
+fn score_sdes_recipes_take_the_middle() {
+    let ramp = Tensor::arange(200, (Kind::Uint8, Device::Cpu)).view([1, 1, 200]).expand([3, 160, 200], false);
+    let celeba = Recipe::CelebaScoreSde.apply(&ramp, 70).unwrap();
+    // Columns 30 … 169 two by two: the low pass of a straight line is the line, at 30.5 + 2 i.
+    assert_eq!(
+        celeba.narrow(2, 10, 50),
+        (Tensor::arange(50, (Kind::Uint8, Device::Cpu)) * 2 + 50).expand([3, 70, 50], false)
+    );
+    // 160×200 to 128×160, of which columns 16 … 143 stay: i stands at 1.25 (i + 16) + 0.125.
+    let lsun = Recipe::LsunScoreSde.apply(&ramp, 128).unwrap();
+    assert_eq!((lsun.size(), lsun.int64_value(&[0, 64, 64])), (vec![3, 128, 128], 100));
+    let square = Recipe::LsunScoreSde.apply(&ramp, 80).unwrap();
+    // Columns 20 … 179 two by two.
+    assert_eq!(square.int64_value(&[1, 40, 40]), 100);
+    let small = Tensor::zeros([3, 100, 200], (Kind::Uint8, Device::Cpu));
+    assert!(Recipe::CelebaScoreSde.apply(&small, 64).unwrap_err().to_string().contains("at least 140 pixels"));
+    assert!(Recipe::CelebaDdim.apply(&small, 64).unwrap_err().to_string().contains("[3, 218, 178]"));
 }
 
 /// An image of 299×299 is left as it is, and each way has its own scale.
@@ -102,7 +151,7 @@ fn resizes_are_those_of_their_packages() {
 fn resizing_to_the_same_size_changes_nothing() {
     let image = pixels(9, &[1, 3, 299, 299]);
     for (name, way) in Resize::ALL {
-        let apart = (way.pixels(&image) - image.to_kind(Kind::Float)).abs().max();
+        let apart = (way.pixels(&image, 299) - image.to_kind(Kind::Float)).abs().max();
         // x / 255 · 255 is rounded twice.
         assert!(f64::try_from(apart).unwrap() < 1e-4, "{name}");
     }

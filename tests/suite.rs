@@ -5,6 +5,7 @@ mod bounds;
 mod checkpoints;
 mod cli;
 mod common;
+mod evaluate;
 mod exact;
 mod experiments;
 mod features;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tweedie::{
     data::Reader,
     features::{Collected, Probe, Published, Resize, Wanted, collect, save_statistics},
-    metrics::{Statistics, bootstrap, extrapolated, kid, neighbours},
+    metrics::{Moments, Statistics, bootstrap, extrapolated, kid, neighbours},
     npz,
 };
 
@@ -33,14 +33,14 @@ pub struct Evaluate {
     #[arg(long, value_name = "DATA|STATISTICS.npz")]
     reference: Option<String>,
     /// Whose features to compare: inception:FILE (the weights of pytorch-fid or torch-fidelity, or NVIDIA's TorchScript),
-    /// torchscript:FILE (pixels −1 … 1 to features), a card's name, a card (.yaml), a .safetensors file with a card inside
+    /// efficientnet-lite0:FILE, torchscript:FILE (pixels −1 … 1 to features), a card's name, a card (.yaml), a .safetensors file with a card inside
     #[arg(long, default_value = "fashion-classifier", value_name = "NAME|FILE")]
     network: String,
     /// What to measure: frechet (also called fid), kid, is, prdc, sfid, infinity; those after the first two keep features in
     /// memory but for is and sfid
     #[arg(long, value_enum, value_delimiter = ',', default_value = "frechet", value_name = "LIST")]
     metrics: Vec<Metric>,
-    /// How images come to Inception's 299×299: tf1 (also adm), pytorch or clean [default: tf1]
+    /// How images come to the network's size: tf1 (also adm), pytorch or clean [default: tf1; EfficientNet's: clean]
     #[arg(long, value_name = "WAY")]
     resize: Option<String>,
     /// How many of Inception's features: 64, 192, 768 or 2048 [default: 2048]
@@ -108,11 +108,11 @@ impl Evaluate {
         if let Some(expected) = self.expect.filter(|expected| *expected != count) {
             bail!("{} images are there, but --expect {expected} says how many there should be", thousands(count));
         }
-        let images = self.collect(&probe, &mut reader, count, "images")?;
-        let statistics = images.moments.statistics();
         let reference = self.reference.as_ref().map(|text| self.reference(&probe, text)).transpose()?;
+        let images = self.collect(&probe, &mut reader, count, self.wanted()[0])?;
+        let statistics = images.moments.statistics();
         if let Some(path) = &self.save_statistics {
-            let spatial = images.spatial.as_ref().map(|spatial| spatial.statistics()).transpose()?;
+            let spatial = images.spatial.as_ref().map(Moments::statistics).transpose()?;
             save_statistics(path, statistics.as_ref().map_err(told)?, spatial.as_ref())?;
         }
         let warnings = self.warnings(&probe, &images, count, reference.as_ref());
@@ -150,26 +150,26 @@ impl Evaluate {
         self.metrics.contains(&metric)
     }
 
-    fn wanted(&self) -> Wanted {
-        let kernels = [Metric::Kid, Metric::Prdc, Metric::Infinity].iter().any(|metric| self.has(*metric));
-        Wanted {
-            spatial: self.has(Metric::Sfid),
-            score: self.has(Metric::Is).then_some(self.parts),
-            features: self.reference.is_some() && (kernels || (self.has(Metric::Frechet) && self.bootstrap > 1)),
-        }
+    /// What is to be kept of IMAGES, and of the reference.
+    fn wanted(&self) -> [Wanted; 2] {
+        let (both, spatial) = (self.has(Metric::Kid) || self.has(Metric::Prdc), self.has(Metric::Sfid));
+        let spread = self.has(Metric::Infinity) || (self.has(Metric::Frechet) && self.bootstrap > 1);
+        let score = self.has(Metric::Is).then_some(self.parts);
+        let images = Wanted { spatial, score, features: self.reference.is_some() && (both || spread) };
+        [images, Wanted { spatial, score: None, features: both }]
     }
 
-    fn collect(&self, probe: &Probe, reader: &mut Reader, count: usize, what: &str) -> Result<Collected> {
+    fn collect(&self, probe: &Probe, reader: &mut Reader, count: usize, wanted: Wanted) -> Result<Collected> {
         let batch = self.common.batch.unwrap_or(50) as usize;
         if batch == 0 {
             bail!("--batch must be at least 1, but is 0");
         }
-        let bar = self.common.bar(count as u64, what);
+        let bar = self.common.bar(count as u64, "measuring");
         let mut progress = |done: usize| {
             bar.inc(done as u64);
             not_interrupted()
         };
-        let collected = collect(probe, reader, (count, batch), self.wanted(), &mut progress)?;
+        let collected = collect(probe, reader, (count, batch), wanted, &mut progress)?;
         bar.finish_and_clear();
         Ok(collected)
     }
@@ -181,27 +181,35 @@ impl Evaluate {
         let needs_images = self.has(Metric::Kid) || self.has(Metric::Prdc);
         // ADM's files hold statistics of the whole set, and some of its images for precision and recall.
         let has_images = archive && npz::names(path)?.iter().any(|name| name == "arr_0");
-        match published {
-            Some(published) if !(needs_images && has_images && published.features.is_none()) => Ok(Reference {
+        let reference = match published {
+            Some(published) if !(needs_images && has_images && published.features.is_none()) => Reference {
                 statistics: published.statistics,
                 spatial: published.spatial,
                 features: published.features,
                 images: None,
-            }),
-            published => {
-                let mut reader = data(text, probe.channels(), "--reference")?.reader()?;
-                let count = reader.count();
-                let mut images = self.collect(probe, &mut reader, count, "reference")?;
-                let features = images.features.take();
-                let spatial = images.spatial.as_ref().map(|spatial| spatial.statistics()).transpose()?;
-                let own = images.moments.statistics()?;
-                let (statistics, spatial) = match published {
-                    Some(published) => (published.statistics, published.spatial.or(spatial)),
-                    None => (own, spatial),
-                };
-                Ok(Reference { statistics, spatial, features, images: Some(images) })
-            }
+            },
+            published => self.measured(probe, text, published)?,
+        };
+        if needs_images && reference.features.is_none() {
+            bail!("{text}: kid and prdc need the images of the reference: its mean and covariance are not enough");
         }
+        if self.has(Metric::Sfid) && reference.spatial.is_none() {
+            bail!("{text}: sfid needs mu_s and sigma_s, as ADM's files have them, or the images of the reference");
+        }
+        Ok(reference)
+    }
+
+    /// By its images; statistics that were published beside them count for more, since they may be of more images.
+    fn measured(&self, probe: &Probe, text: &str, published: Option<Published>) -> Result<Reference> {
+        let mut reader = data(text, probe.channels(), "--reference")?.reader()?;
+        let count = reader.count();
+        let mut images = self.collect(probe, &mut reader, count, self.wanted()[1])?;
+        let spatial = images.spatial.as_ref().map(Moments::statistics).transpose()?;
+        let (statistics, spatial) = match published {
+            Some(published) => (published.statistics, published.spatial.or(spatial)),
+            None => (images.moments.statistics()?, spatial),
+        };
+        Ok(Reference { statistics, spatial, features: images.features.take(), images: Some(images) })
     }
 
     /// Every figure under its own name, said and recorded.
@@ -209,7 +217,7 @@ impl Evaluate {
         let mut figures = Map::new();
         for metric in &self.metrics {
             let found = match (metric, reference) {
-                (Metric::Is, _) => self.score(images)?,
+                (Metric::Is, _) => self.score(probe, images)?,
                 (_, None) => continue,
                 (Metric::Frechet, Some(reference)) => self.frechet(probe, images, reference)?,
                 (Metric::Sfid, Some(reference)) => self.sfid(images, reference)?,
@@ -249,28 +257,28 @@ impl Evaluate {
 
     fn sfid(&self, images: &Collected, reference: &Reference) -> Result<Value> {
         let (Some(own), Some(others)) = (&images.spatial, &reference.spatial) else {
-            bail!(
-                "sfid needs mu_s and sigma_s in the file of statistics, as ADM's have them, or the reference's images"
-            );
+            bail!("sfid needs spatial features, which only Inception's state dict gives");
         };
         Ok(self.figure("sFID", own.statistics()?.distance(others)?, None))
     }
 
     fn kid(&self, probe: &Probe, images: &Collected, reference: &Reference) -> Result<Value> {
-        let found = kid(kept(images)?, others(reference, "kid")?, self.subsets, self.subset_size, self.common.seed)?;
+        let found = kid(kept(images)?, others(reference)?, self.subsets, self.subset_size, self.common.seed)?;
         let of = format!("{} subsets", self.subsets);
         let name = if probe.is_fid() { "KID".to_owned() } else { format!("kernel distance in {}", probe.name) };
         Ok(self.figure(&name, found.mean, Some((found.deviation, of.as_str()))))
     }
 
-    fn score(&self, images: &Collected) -> Result<Value> {
+    fn score(&self, probe: &Probe, images: &Collected) -> Result<Value> {
         let Some(score) = &images.score else { bail!("is needs logits, which this network has not") };
         let (found, of) = (score.value()?, format!("{} parts in order", self.parts));
-        Ok(self.figure("Inception Score", found.mean, Some((found.deviation, of.as_str()))))
+        let own = || format!("Inception Score's formula by the classes of {} (not IS)", probe.name);
+        let name = if probe.is_inception() { "Inception Score".to_owned() } else { own() };
+        Ok(self.figure(&name, found.mean, Some((found.deviation, of.as_str()))))
     }
 
     fn prdc(&self, images: &Collected, reference: &Reference) -> Result<Value> {
-        let (own, others) = (kept(images)?, others(reference, "prdc")?);
+        let (own, others) = (kept(images)?, others(reference)?);
         let (three, five) = (neighbours(own, others, 3)?, neighbours(own, others, 5)?);
         let (precision, recall, density, coverage) = (three.precision, three.recall, five.density, five.coverage);
         self.common.say(format_args!(
@@ -347,10 +355,8 @@ fn kept(images: &Collected) -> Result<&tch::Tensor> {
     images.features.as_ref().ok_or_else(|| anyhow::anyhow!("the features of the images were not kept"))
 }
 
-fn others<'a>(reference: &'a Reference, metric: &str) -> Result<&'a tch::Tensor> {
-    let needs =
-        || anyhow::anyhow!("{metric} needs the images of the reference: its mean and covariance are not enough");
-    reference.features.as_ref().ok_or_else(needs)
+fn others(reference: &Reference) -> Result<&tch::Tensor> {
+    reference.features.as_ref().ok_or_else(|| anyhow::anyhow!("the features of the reference were not kept"))
 }
 
 fn told(error: &tweedie::Error) -> anyhow::Error {

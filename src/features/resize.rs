@@ -1,9 +1,13 @@
-//! How images become the 299×299 pixels of Inception: figures of different ways cannot be compared.
+//! How images come to the size that a network was trained with: figures of different ways cannot be compared.
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use crate::{Error, networks::INCEPTION_SIDE as SIDE};
+use crate::{
+    Error,
+    networks::INCEPTION_SIDE,
+    resample::{Kernel, resample},
+};
 
 /// A way from bytes of any size to what Inception is told.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -35,20 +39,20 @@ impl Resize {
         found.map(|(_, way)| *way).ok_or_else(|| Error::parameter("--resize", "pytorch, tf1, clean or adm", name))
     }
 
-    /// Bytes `[batch, 3, height, width]` to 299×299, still in 0 … 255.
-    pub fn pixels(self, bytes: &Tensor) -> Tensor {
+    /// Bytes `[batch, 3, height, width]` to `side`×`side`, still in 0 … 255.
+    pub fn pixels(self, bytes: &Tensor, side: i64) -> Tensor {
         let x = bytes.to_kind(Kind::Float);
         match self {
             // In 0 … 1, as its authors' program has them at that point: the same roundings.
-            Self::Pytorch => (x / 255.0).upsample_bilinear2d([SIDE, SIDE], false, None, None) * 255.0,
-            Self::Tf1 | Self::Adm => between_corners(&between_corners(&x, 3), 2),
-            Self::Clean => bicubic(&bicubic(&x, 3), 2).clamp(0.0, 255.0),
+            Self::Pytorch => (x / 255.0).upsample_bilinear2d([side, side], false, None, None) * 255.0,
+            Self::Tf1 | Self::Adm => between_corners(&between_corners(&x, 3, side), 2, side),
+            Self::Clean => resample(&x, [side; 2], Kernel::Bicubic, |x| x.to_kind(Kind::Float)).clamp(0.0, 255.0),
         }
     }
 
-    /// What Inception takes, in −1 … 1.
+    /// What Inception takes, 299×299 in −1 … 1.
     pub fn forward(self, bytes: &Tensor) -> Tensor {
-        let x = self.pixels(bytes);
+        let x = self.pixels(bytes, INCEPTION_SIDE);
         match self {
             Self::Pytorch => x / 127.5 - 1.0,
             _ => (x - 128.0) / 128.0,
@@ -56,11 +60,11 @@ impl Resize {
     }
 }
 
-/// Pixel i lies at i · size / 299, between ⌊·⌋ and the next: TensorFlow's ResizeBilinear before half-pixel centres.
-fn between_corners(x: &Tensor, dimension: i64) -> Tensor {
+/// Pixel i lies at i · size / side, between ⌊·⌋ and the next: TensorFlow's ResizeBilinear before half-pixel centres.
+fn between_corners(x: &Tensor, dimension: i64, side: i64) -> Tensor {
     let size = x.size()[dimension as usize];
-    let scale = size as f32 / SIDE as f32;
-    let places: Vec<f32> = (0..SIDE).map(|i| i as f32 * scale).collect();
+    let scale = size as f32 / side as f32;
+    let places: Vec<f32> = (0..side).map(|i| i as f32 * scale).collect();
     let low: Vec<i64> = places.iter().map(|place| *place as i64).collect();
     let high: Vec<i64> = low.iter().map(|low| (low + 1).min(size - 1)).collect();
     let part: Vec<f32> = places.iter().zip(&low).map(|(place, low)| place - *low as f32).collect();
@@ -69,41 +73,4 @@ fn between_corners(x: &Tensor, dimension: i64) -> Tensor {
     let part = if dimension == 2 { part.unsqueeze(1) } else { part };
     let (low, high) = (at(&low), at(&high));
     &low + (high - &low) * part
-}
-
-/// Pillow's bicubic (a = −½), widened where the image shrinks: weights and sums in f64, each pass rounded to f32.
-fn bicubic(x: &Tensor, dimension: i64) -> Tensor {
-    let size = x.size()[dimension as usize];
-    let matrix = bicubic_matrix(size).to_device(x.device());
-    let x64 = x.to_kind(Kind::Double);
-    let resized = if dimension == 3 { x64.matmul(&matrix.tr()) } else { matrix.matmul(&x64) };
-    resized.to_kind(Kind::Float)
-}
-
-/// `[299, size]`.
-fn bicubic_matrix(size: i64) -> Tensor {
-    let scale = size as f64 / SIDE as f64;
-    let widening = scale.max(1.0);
-    let mut weights = vec![0.0; (SIDE * size) as usize];
-    for (i, row) in weights.chunks_exact_mut(size as usize).enumerate() {
-        let centre = (i as f64 + 0.5) * scale;
-        let first = ((centre - 2.0 * widening + 0.5) as i64).max(0);
-        let last = ((centre + 2.0 * widening + 0.5) as i64).min(size);
-        for j in first..last {
-            row[j as usize] = cubic((j as f64 - centre + 0.5) / widening);
-        }
-        let sum: f64 = row.iter().sum();
-        row.iter_mut().for_each(|weight| *weight /= sum);
-    }
-    Tensor::from_slice(&weights).view([SIDE, size]).to_device(Device::Cpu)
-}
-
-/// Keys' cubic with a = −½.
-fn cubic(x: f64) -> f64 {
-    let x = x.abs();
-    match x {
-        _ if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
-        _ if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
-        _ => 0.0,
-    }
 }

@@ -1,8 +1,9 @@
 //! The Inception of FID: the network of 2015-12-05 that TensorFlow published, by the names that pytorch-fid gives it.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::{
+    folded::Folded,
     layers::channels_last,
     weights::{Init, Path, Weights},
 };
@@ -12,42 +13,24 @@ pub const SIDE: i64 = 299;
 /// Channels of `mixed_6/conv` that count for sFID, as ADM's evaluator has it.
 const SPATIAL: i64 = 7;
 
-/// relu(γ (W ∗ x − μ)/√(v + 10⁻³) + β), with the four numbers of each channel folded into one W and one b.
+/// Of a branch or of the stem: a convolution, its normalisation and max(0, ·).
 #[derive(Debug)]
-struct Unit {
-    weight: Tensor,
-    bias: Tensor,
-    stride: i64,
-    padding: [i64; 2],
-}
+struct Unit(Folded);
 
 impl Unit {
     /// Of `taps` rows and columns, without padding.
     fn new(path: &Path, inputs: i64, outputs: i64, taps: [i64; 2], stride: i64) -> Self {
         let shape = [outputs, inputs, taps[0], taps[1]];
-        let weight = (path / "conv").tensor("weight", &shape, Init::FanIn(inputs * taps[0] * taps[1]));
-        let of =
-            |name: &str, value| (path / "bn").tensor(name, &[outputs], Init::Constant(value)).to_kind(Kind::Double);
-        let gain = of("weight", 1.0) / (of("running_var", 1.0) + 1e-3).sqrt();
-        let bias = of("bias", 0.0) - of("running_mean", 0.0) * &gain;
-        let folded = weight.to_kind(Kind::Double) * gain.view([-1, 1, 1, 1]);
-        let weight = channels_last(&folded.to_kind(weight.kind()));
-        Self { bias: bias.to_kind(weight.kind()), weight, stride, padding: [0, 0] }
+        Self(Folded::new(&(path / "conv"), &(path / "bn"), shape, 1).strided(stride))
     }
 
     /// Padded to keep the image's size.
     fn same(path: &Path, inputs: i64, outputs: i64, taps: [i64; 2]) -> Self {
-        Self { padding: [taps[0] / 2, taps[1] / 2], ..Self::new(path, inputs, outputs, taps, 1) }
-    }
-
-    /// Its first `count` channels alone.
-    fn first(&self, count: i64) -> Self {
-        let [weight, bias] = [&self.weight, &self.bias].map(|tensor| tensor.narrow(0, 0, count));
-        Self { weight, bias, stride: self.stride, padding: self.padding }
+        Self(Self::new(path, inputs, outputs, taps, 1).0.padded())
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        x.conv2d(&self.weight, Some(&self.bias), [self.stride; 2], self.padding, [1, 1], 1).relu_()
+        self.0.forward(x).relu_()
     }
 }
 
@@ -265,7 +248,7 @@ impl Inception {
         let (fc, blocks) = (root / "fc", blocks(root));
         Self {
             stem: [first, second],
-            spatial: blocks[MIXED_6].0[0].chain[0].first(SPATIAL),
+            spatial: Unit(blocks[MIXED_6].0[0].chain[0].0.first(SPATIAL)),
             blocks,
             weight: fc.tensor("weight", &[1008, 2048], Init::FanIn(2048)),
             bias: fc.tensor("bias", &[1008], Init::Constant(0.0)),

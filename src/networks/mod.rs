@@ -2,7 +2,9 @@
 
 mod adm;
 mod classifier;
+mod efficientnet;
 mod ffdnet;
+mod folded;
 mod inception;
 pub mod layers;
 mod ncsnpp;
@@ -15,6 +17,7 @@ use std::fmt;
 
 pub use adm::{Adm, AdmConfig, Heads};
 pub use classifier::{Classifier, ClassifierConfig};
+pub use efficientnet::{EfficientNet, SIDE as EFFICIENTNET_SIDE};
 pub use ffdnet::{Ffdnet, FfdnetConfig, Layout};
 pub use inception::{Activations, Inception, SIDE as INCEPTION_SIDE};
 pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput};

@@ -22,6 +22,7 @@ import pytorch_fid.inception
 import torch_fidelity.feature_extractor_inceptionv3 as fidelity
 from cleanfid.fid import frechet_distance, kernel_distance
 from cleanfid.resize import build_resizer
+from efficientnet_lite_pytorch import EfficientNet
 from prdc import compute_prdc
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 from torch_fidelity.metric_isc import isc_features_to_metric
@@ -29,6 +30,8 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden/features.json"
+
+PACKAGES = ("pytorch-fid", "torch-fidelity", "clean-fid", "prdc", "pillow", "efficientnet-lite-pytorch")
 
 IMAGES = (2, 3, 32, 32)
 SIZES = [(3, 20, 27), (3, 400, 310)]
@@ -54,7 +57,7 @@ def value(name, seed, shape):
     u = uniform(seed, math.prod(shape))
     if len(shape) > 1:
         u = (u - 0.5) * math.sqrt(24 / math.prod(shape[1:]))
-    elif name.endswith(("bn.weight", "running_var")):
+    elif name.endswith(("weight", "running_var")):
         u = 0.75 + 0.5 * u
     else:
         u = 0.2 * (u - 0.5)
@@ -96,6 +99,15 @@ def by_torch_fidelity(images):
     return [*taps, spatial[0][:, :7].permute(0, 2, 3, 1).flatten(1)]
 
 
+def by_efficientnet(images):
+    """Features and logits."""
+    model = EfficientNet.from_name("efficientnet-lite0").eval()
+    model.load_state_dict(fill(model.state_dict()))
+    with torch.no_grad():
+        features = model.extract_features((images.float() - 127) / 128).mean((2, 3))
+        return [features, model._fc(features)]
+
+
 def resized(image):
     """299x299, in 0 ... 255."""
     x = image[None].float()
@@ -111,6 +123,17 @@ def some(x):
     """Thirteen numbers of many, and their mean."""
     flat = x.double().flatten()
     return [flat[(k * 7919 + 13) % flat.numel()].item() for k in range(13)] + [flat.mean().item()]
+
+
+def prepared():
+    """What DDIM's CelebA and LSUN transforms (Pillow) make of bytes; TensorFlow's are not here to ask."""
+    from PIL import Image
+    from torchvision.transforms import CenterCrop, Resize
+
+    image = lambda seed, height, width: Image.fromarray(pixels(seed, (height, width, 3)).numpy())
+    celeba = Resize(64)(image(60, 218, 178).crop((25, 57, 153, 185)))
+    lsun = CenterCrop(64)(Resize(64)(image(61, 101, 150)))
+    return {name: some(torch.from_numpy(numpy.array(x)).permute(2, 0, 1)) for name, x in (("celeba", celeba), ("lsun", lsun))}
 
 
 def sets():
@@ -148,10 +171,12 @@ def distances():
 def made():
     images = pixels(7, IMAGES)
     return {
-        "versions": {name: version(name) for name in ("pytorch-fid", "torch-fidelity", "clean-fid", "prdc", "pillow")},
+        "versions": {name: version(name) for name in PACKAGES},
         "resize": [{"size": list(s), **{k: some(x) for k, x in resized(pixels(8, s)).items()}} for s in SIZES],
+        "recipes": prepared(),
         "pytorch-fid": [some(tap) for tap in by_pytorch_fid(images)],
         "torch-fidelity": [some(tap) for tap in by_torch_fidelity(images)],
+        "efficientnet-lite0": [some(x) for x in by_efficientnet(pixels(7, (2, 3, 224, 224)))],
         "distances": distances(),
     }
 
