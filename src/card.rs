@@ -179,6 +179,13 @@ pub fn sha256(bytes: &[u8]) -> String {
     hexadecimal(Sha256::new_with_prefix(bytes))
 }
 
+/// Of a file.
+pub fn sha256_of(path: &Path) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    Source::open(path)?.hash(&mut hash)?;
+    Ok(hexadecimal(hash))
+}
+
 fn hexadecimal(hash: Sha256) -> String {
     hash.finalize().iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -47,7 +47,8 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-fn is_image(path: &Path) -> bool {
+/// Whether its name ends as images' names do.
+pub fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
     extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
 }
@@ -72,6 +73,13 @@ fn pixels(image: &DynamicImage, channels: i64) -> Result<Tensor, Error> {
 
 /// No image may have more pixels: 2²⁷, more than the largest cameras take.
 const MOST_PIXELS: u64 = 1 << 27;
+
+/// The pixels of a file's contents as [`read`] has them, and whether they are JPEG, whose losses features can see.
+pub fn decode(path: &Path, contents: &[u8], channels: i64) -> Result<(Tensor, bool), Error> {
+    let jpeg = image::guess_format(contents).is_ok_and(|format| format == ImageFormat::Jpeg);
+    let image = decoded(contents).map_err(|cause| Error::file(path, cause))?;
+    Ok((pixels(&image, channels)?, jpeg))
+}
 
 /// The image in a file, whatever its name ends in, the way up that its EXIF says.
 fn open(path: &Path) -> Result<DynamicImage, Error> {

@@ -28,6 +28,7 @@
 //! | experiments: methods beside each other | [`experiment`] | files |
 //! | the paper's released configurations | [`published`] | files |
 //! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
+//! | how sets of images are compared: [`features`], [`metrics`]; how they were prepared: [`recipe`], [`resample`] | [`data`] | files |
 //! | what a person looks at: sheets, pages, moving pictures | [`sheet`], [`page`], [`animation`] | files |
 //!
 //! # Example
@@ -93,7 +94,9 @@ pub mod points;
 pub mod precondition;
 pub mod published;
 pub mod quadrature;
+pub mod recipe;
 mod registry;
+pub mod resample;
 pub mod restoration;
 pub mod samplers;
 pub mod schedule;

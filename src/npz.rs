@@ -1,9 +1,14 @@
-//! Tensors as NumPy's bytes.
+//! Tensors as NumPy's bytes, and back.
 
-use std::io::{Cursor, Write};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Cursor, Read, Write},
+    path::Path,
+};
 
 use tch::{Device, Kind, Tensor};
-use zip::{CompressionMethod, DateTime, ZipWriter, result::ZipResult, write::SimpleFileOptions};
+use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter, result::ZipResult, write::SimpleFileOptions};
 
 use crate::Error;
 
@@ -52,4 +57,86 @@ fn archive(files: &[(&String, Vec<u8>)]) -> ZipResult<Vec<u8>> {
         zip.write_all(contents)?;
     }
     Ok(zip.finish()?.into_inner())
+}
+
+/// The arrays of a .npz file that are `wanted` by name; those that hold no numbers (text, objects) are passed over.
+pub fn read(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Tensor>, Error> {
+    let broken = |cause: &dyn std::fmt::Display| Error::file(path, format!("not a whole .npz file ({cause})"));
+    let file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    let mut archive = ZipArchive::new(file).map_err(|e| broken(&e))?;
+    let mut arrays = BTreeMap::new();
+    for i in 0..archive.len() {
+        let mut entry = archive.by_index(i).map_err(|e| broken(&e))?;
+        let name = entry.name().map_err(|e| broken(&e))?.trim_end_matches(".npy").to_owned();
+        if wanted(&name) {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).map_err(|e| broken(&e))?;
+            if let Some(array) = array(&bytes).map_err(|cause| broken(&format!("{name}: {cause}")))? {
+                arrays.insert(name, array);
+            }
+        }
+    }
+    Ok(arrays)
+}
+
+/// The names of a .npz file's arrays.
+pub fn names(path: &Path) -> Result<Vec<String>, Error> {
+    let file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    let archive = ZipArchive::new(file).map_err(|e| Error::file(path, format!("not a whole .npz file ({e})")))?;
+    Ok(archive.file_names().flatten().map(|name| name.trim_end_matches(".npy").to_owned()).collect())
+}
+
+/// The bytes of a .npy file as a tensor, if they are numbers that a tensor can hold.
+fn array(bytes: &[u8]) -> Result<Option<Tensor>, String> {
+    let (header, data) = parts(bytes).ok_or("it does not begin as an array of NumPy")?;
+    let value = |key: &str| header.split_once(&format!("'{key}':")).map(|(_, rest)| rest.trim_start());
+    let (Some(descr), Some(order), Some(shape)) = (value("descr"), value("fortran_order"), value("shape")) else {
+        return Err("its header is not NumPy's".to_owned());
+    };
+    let Some(kind) = descr.strip_prefix('\'').and_then(|descr| kind(descr.split('\'').next()?)) else {
+        return Ok(None);
+    };
+    let mut size = sides(shape).ok_or("its shape is not one of numbers")?;
+    let count = size.iter().try_fold(1usize, |count, &side| count.checked_mul(usize::try_from(side).ok()?));
+    let length = count.and_then(|count| count.checked_mul(kind.elt_size_in_bytes()));
+    if length != Some(data.len()) {
+        return Err(format!("{} bytes for an array of {size:?}", data.len()));
+    }
+    // Columns first: the same numbers are an array of the reversed shape.
+    let columns_first = order.starts_with("True");
+    if columns_first {
+        size.reverse();
+    }
+    let tensor = Tensor::f_from_data_size(data, &size, kind).map_err(|e| e.to_string())?;
+    let reversed: Vec<i64> = (0..size.len() as i64).rev().collect();
+    Ok(Some(if columns_first { tensor.permute(&reversed).contiguous() } else { tensor }))
+}
+
+/// Header and data.
+fn parts(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let rest = bytes.strip_prefix(b"\x93NUMPY")?;
+    let (start, length): (usize, usize) = match rest.first()? {
+        1 => (4, usize::from(u16::from_le_bytes(rest.get(2..4)?.try_into().ok()?))),
+        _ => (6, u32::from_le_bytes(rest.get(2..6)?.try_into().ok()?) as usize),
+    };
+    let end = start.checked_add(length)?;
+    Some((std::str::from_utf8(rest.get(start..end)?).ok()?, &rest[end..]))
+}
+
+fn kind(descr: &str) -> Option<Kind> {
+    Some(match descr {
+        "<f8" => Kind::Double,
+        "<f4" => Kind::Float,
+        "<f2" => Kind::Half,
+        "|u1" => Kind::Uint8,
+        "<i8" => Kind::Int64,
+        "<i4" => Kind::Int,
+        _ => return None,
+    })
+}
+
+/// Of `(3, 4), …}`.
+fn sides(text: &str) -> Option<Vec<i64>> {
+    let inside = text.strip_prefix('(')?.split(')').next()?;
+    inside.split(',').map(str::trim).filter(|side| !side.is_empty()).map(|side| side.parse().ok()).collect()
 }

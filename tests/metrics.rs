@@ -43,7 +43,7 @@ fn the_min_max_psnr_is_that_of_images_from_0_to_1_whatever_their_contrast() {
 }
 
 /// Numbers in [0, 1) on a grid of 2⁻²⁴, splitmix64 of seed 2³² + i, as `tests/parity/metrics.py` has them.
-fn uniform(seed: u64, count: i64) -> Tensor {
+pub fn uniform(seed: u64, count: i64) -> Tensor {
     let number = |i: i64| {
         let mut z = (i as u64).wrapping_add(seed << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -35,7 +35,7 @@ use serde_json::Value;
 use tch::{Device, Kind};
 use tweedie::{
     card::{Model, sha256},
-    data::{AnyData, Folder},
+    data::AnyData,
     libtorch, yaml,
 };
 
@@ -330,12 +330,12 @@ fn choice<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
     yaml::parse(&yaml, Path::new(what)).with_context(|| format!("{what} {text}"))
 }
 
-/// A set of images: a folder, or YAML in braces.
+/// A set of images: a folder, a .zip, .npz or .bin file, or YAML in braces.
 fn data(text: &str, channels: i64, what: &str) -> Result<AnyData> {
     if text.starts_with('{') {
         return Ok(yaml::parse(text, Path::new(what))?);
     }
-    Ok(AnyData::Folder(Folder { path: text.into(), channels, crop: None }))
+    Ok(AnyData::at(Path::new(text), channels))
 }
 
 /// 1234567 as 1,234,567.

@@ -167,9 +167,8 @@ impl Restore {
         common: &Common,
     ) -> Result<Self> {
         let images = match &of.images {
-            // By their names, where a folder is taken as it is.
-            AnyData::Folder(folder) if folder.crop.is_none() => folder.path.display().to_string(),
-            data => serde_json::to_string(data)?,
+            AnyData::Folder(folder) => folder.path.display().to_string(),
+            other => serde_json::to_string(other)?,
         };
         Ok(Self {
             model: of.model.clone(),

@@ -110,7 +110,7 @@ impl Run {
                 let out = self.out.join(name).join(folder(&method.name)).join(budget.to_string());
                 self.draw(distance, &plan, &out)?;
                 let channels = model.card.image[0];
-                let (value, spread) = apart(&AnyData::Folder(Folder { path: out, channels, crop: None }).load()?)?;
+                let (value, spread) = apart(&AnyData::Folder(Folder { path: out, channels }).load()?)?;
                 self.common.say(format_args!("{}, {budget} evaluations: {value:.4}", method.name));
                 figures.push(Figure { method: method.name.clone(), at: budget, value, spread, evaluations });
             }

@@ -1,10 +1,10 @@
 //! The Fréchet distance between two sets of features [Heusel et al. 2017, Eq. 6].
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::Error;
 
-/// Count, mean and covariance of features that come in batches, summed in f64.
+/// Count, mean and covariance of features that come in batches, summed in f64: memory does not grow with their number.
 #[derive(Debug)]
 pub struct Moments {
     count: f64,
@@ -15,7 +15,7 @@ pub struct Moments {
 impl Moments {
     /// Of nothing yet, for vectors of `dimensions` features.
     pub fn new(dimensions: i64) -> Self {
-        let options = (Kind::Double, tch::Device::Cpu);
+        let options = (Kind::Double, Device::Cpu);
         Self {
             count: 0.0,
             sum: Tensor::zeros([dimensions], options),
@@ -23,12 +23,29 @@ impl Moments {
         }
     }
 
+    /// Of `[batch, dimensions]`.
+    pub fn of(features: &Tensor) -> Self {
+        let features = features.to_kind(Kind::Double).to_device(Device::Cpu);
+        Self {
+            count: features.size()[0] as f64,
+            sum: features.sum_dim_intlist([0i64].as_slice(), false, None),
+            products: features.tr().matmul(&features),
+        }
+    }
+
     /// Adds `[batch, dimensions]`.
     pub fn push(&mut self, features: &Tensor) {
-        let features = features.to_kind(Kind::Double).to_device(tch::Device::Cpu);
-        self.count += features.size()[0] as f64;
-        self.sum += features.sum_dim_intlist([0i64].as_slice(), false, None);
-        self.products += features.tr().matmul(&features);
+        self.merge(&Self::of(features));
+    }
+
+    /// Adds those of another set.
+    ///
+    /// Sums of blocks that are merged in the order of the blocks are the same to the last bit whoever computed them, and a
+    /// batch that is pushed is such a block.
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += &other.sum;
+        self.products += &other.products;
     }
 
     /// How many vectors there were.
@@ -46,27 +63,91 @@ impl Moments {
         let mean = self.mean();
         (&self.products - mean.outer(&mean) * self.count) / (self.count - 1.0)
     }
+
+    /// μ and C; an error of fewer than two vectors.
+    pub fn statistics(&self) -> Result<Statistics, Error> {
+        if self.count < 2.0 {
+            return Err(Error::parameter("the number of images", "at least 2", self.count));
+        }
+        Ok(Statistics { count: Some(self.count as u64), mean: self.mean(), covariance: self.covariance() })
+    }
+}
+
+/// What is known of a set of features: μ and C, in f64.
+#[derive(Debug)]
+pub struct Statistics {
+    /// Of how many vectors, where that is known.
+    pub count: Option<u64>,
+    /// `[dimensions]`.
+    pub mean: Tensor,
+    /// `[dimensions, dimensions]`.
+    pub covariance: Tensor,
+}
+
+impl Statistics {
+    /// How many features there are.
+    pub fn dimensions(&self) -> i64 {
+        self.mean.size()[0]
+    }
+
+    /// ‖μ₁ − μ₂‖² + tr(C₁ + C₂ − 2 (C₁^½ C₂ C₁^½)^½).
+    pub fn distance(&self, other: &Self) -> Result<f64, Error> {
+        let (fewer, more) = if self.rank() <= other.rank() { (self, other) } else { (other, self) };
+        fewer.factored()?.distance(more)
+    }
+
+    /// The most that the rank of C can be.
+    fn rank(&self) -> i64 {
+        let dimensions = self.dimensions();
+        self.count.map_or(dimensions, |count| (count as i64 - 1).min(dimensions))
+    }
+
+    /// Prepared for distances to many others.
+    pub fn factored(&self) -> Result<Factored<'_>, Error> {
+        Ok(Factored { of: self, factor: factor(&self.covariance)? })
+    }
+}
+
+/// μ and C = A Aᵀ.
+#[derive(Debug)]
+pub struct Factored<'a> {
+    of: &'a Statistics,
+    factor: Tensor,
+}
+
+impl Factored<'_> {
+    /// See [`Statistics::distance`]. The eigenvalues of Aᵀ C₂ A are those of C₁ C₂ but for zeros: they are real and not
+    /// negative, so that the distance is never NaN, and right where a covariance is singular.
+    pub fn distance(&self, other: &Statistics) -> Result<f64, Error> {
+        if self.of.dimensions() != other.dimensions() {
+            let want = format!("{} features as in the other set", self.of.dimensions());
+            return Err(Error::Shape { what: "a mean", got: other.mean.size(), want });
+        }
+        let cross = self.factor.tr().matmul(&other.covariance).matmul(&self.factor);
+        let cross = (&cross + cross.tr()) / 2.0;
+        let overlap = cross.f_linalg_eigvalsh("L")?.clamp_min(0.0).sqrt().sum(Kind::Double);
+        let means = (&self.of.mean - &other.mean).square().sum(Kind::Double);
+        let distance = means + self.of.covariance.trace() + other.covariance.trace() - overlap * 2.0;
+        Ok(f64::try_from(distance)?)
+    }
+}
+
+/// A with C = A Aᵀ: Cholesky's, or by eigenvectors, without those of rounding, where C is singular.
+fn factor(covariance: &Tensor) -> Result<Tensor, Error> {
+    let smallest = covariance.size()[0] as f64 * f64::EPSILON;
+    let (lower, failed) = covariance.f_linalg_cholesky_ex(false, false)?;
+    let pivots = lower.diagonal(0, 0, 1).square();
+    let ratio = f64::try_from(pivots.min())? / f64::try_from(covariance.diagonal(0, 0, 1).max())?;
+    if i64::try_from(failed)? == 0 && ratio > 100.0 * smallest {
+        return Ok(lower);
+    }
+    let (values, vectors) = covariance.f_linalg_eigh("L")?;
+    let kept = values.gt_tensor(&(values.max() * smallest)).nonzero().squeeze_dim(1);
+    Ok(vectors.index_select(1, &kept) * values.index_select(0, &kept).sqrt())
 }
 
 /// ‖μ₁ − μ₂‖² + tr(C₁ + C₂ − 2 (C₁^½ C₂ C₁^½)^½), by symmetric eigenvalues: never NaN, and right where a covariance
 /// is singular.
 pub fn frechet(a: &Moments, b: &Moments) -> Result<f64, Error> {
-    for moments in [a, b] {
-        if moments.count < 2.0 {
-            return Err(Error::parameter("the number of images", "at least 2", moments.count));
-        }
-    }
-    let (first, second) = (a.covariance(), b.covariance());
-    let root = square_root(&first)?;
-    let cross = root.matmul(&second).matmul(&root);
-    let cross = (&cross + cross.tr()) / 2.0;
-    let overlap = cross.f_linalg_eigvalsh("L")?.clamp_min(0.0).sqrt().sum(Kind::Double);
-    let means = (a.mean() - b.mean()).square().sum(Kind::Double);
-    Ok(f64::try_from(means + first.trace() + second.trace() - overlap * 2.0)?)
-}
-
-/// The symmetric square root of a covariance.
-fn square_root(covariance: &Tensor) -> Result<Tensor, Error> {
-    let (values, vectors) = covariance.f_linalg_eigh("L")?;
-    Ok((&vectors * values.clamp_min(0.0).sqrt()).matmul(&vectors.tr()))
+    a.statistics()?.distance(&b.statistics()?)
 }

@@ -1,11 +1,19 @@
 //! How close images are to the truth, and sets of images to each other.
 
 mod frechet;
+mod inception_score;
+mod kid;
 mod lpips;
+mod neighbours;
 mod psnr;
+mod spread;
 mod ssim;
 
-pub use frechet::{Moments, frechet};
+pub use frechet::{Factored, Moments, Statistics, frechet};
+pub use inception_score::InceptionScore;
+pub use kid::{kernel_distance, kid};
 pub use lpips::{Backbone, Lpips};
+pub use neighbours::{Neighbours, neighbours};
 pub use psnr::{psnr, psnr_min_max};
+pub use spread::{Spread, bootstrap, extrapolated};
 pub use ssim::{Window, ssim};

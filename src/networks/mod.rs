@@ -2,7 +2,10 @@
 
 mod adm;
 mod classifier;
+mod efficientnet;
 mod ffdnet;
+mod folded;
+mod inception;
 pub mod layers;
 mod ncsnpp;
 mod refinenet;
@@ -14,7 +17,9 @@ use std::fmt;
 
 pub use adm::{Adm, AdmConfig, Heads};
 pub use classifier::{Classifier, ClassifierConfig};
+pub use efficientnet::{EfficientNet, SIDE as EFFICIENTNET_SIDE};
 pub use ffdnet::{Ffdnet, FfdnetConfig, Layout};
+pub use inception::{Activations, Inception, SIDE as INCEPTION_SIDE};
 pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput};
 pub use refinenet::{RefineNet, RefineNetConfig, Stage};
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,17 @@
 //! Networks whose features measure how far apart two sets of images lie.
 
+mod collect;
+mod probe;
+mod resize;
+mod statistics;
+
 use std::{fmt, path::PathBuf};
 
+pub use collect::{Collected, Wanted, collect};
+pub use probe::{Probe, Taken};
+pub use resize::Resize;
 use serde::{Deserialize, Serialize};
+pub use statistics::{Published, save as save_statistics};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
@@ -84,18 +93,28 @@ impl Features {
     /// ‖f/‖f‖ − g/‖g‖‖² of the features f and g of each image and its truth, both `[count, channels, height, width]`: between
     /// 0 and 2, what LPIPS would be of this one layer [Zhang et al. 2018, Eq. 1, w = 1].
     pub fn distance(&self, x: &Tensor, truth: &Tensor) -> Result<Vec<f64>, Error> {
-        self.suits(&x.size()[1..])?;
+        self.check(&x.size()[1..])?;
         let unit = |x: &Tensor| {
-            let features = tch::no_grad(|| self.classifier.features(&x.to_device(self.device).to_kind(Kind::Float)));
+            let (features, _) = self.forward(&x.to_kind(Kind::Float));
             &features / features.square().sum_dim_intlist([1i64].as_slice(), true, None).sqrt().clamp_min(1e-10)
         };
         let apart = (unit(x) - unit(truth)).square().sum_dim_intlist([1i64].as_slice(), false, None);
         Ok(Vec::try_from(apart.to_device(Device::Cpu).to_kind(Kind::Double))?)
     }
 
-    /// An error unless images of `[channels, height, width]` are those of the card.
-    fn suits(&self, size: &[i64]) -> Result<(), Error> {
-        if size == self.card.image {
+    /// Features and logits of images in −1 … 1.
+    fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
+        let x = x.to_device(self.device);
+        tch::no_grad(|| {
+            let features = self.classifier.features(&x);
+            let logits = self.classifier.logits(&features);
+            (features, logits)
+        })
+    }
+
+    /// Whether it takes images of this `[channels, height, width]`.
+    fn check(&self, size: &[i64]) -> Result<(), Error> {
+        if *size == self.card.image {
             return Ok(());
         }
         let want = format!("{:?} for the features of {}", self.card.image, self.card.name);
@@ -105,17 +124,13 @@ impl Features {
     /// Count, mean and covariance of the features of a set of images, and the share of them that is classified as
     /// labelled, where there are labels.
     pub fn measure(&self, images: &Images) -> Result<(Moments, Option<f64>), Error> {
-        self.suits(&images.pixels.size()[1..])?;
+        self.check(&images.pixels.size()[1..])?;
         let mut moments = Moments::new(self.card.network.features);
         let mut right = 0;
         let all: Vec<usize> = (0..images.count()).collect();
         for indices in all.chunks(BATCH) {
-            let x = images.batch(indices).to_device(self.device);
-            let (features, classes) = tch::no_grad(|| {
-                let features = self.classifier.features(&x);
-                let classes = self.classifier.logits(&features).argmax(1, false).to_device(Device::Cpu);
-                (features, classes)
-            });
+            let (features, logits) = self.forward(&images.batch(indices));
+            let classes = logits.argmax(1, false).to_device(Device::Cpu);
             moments.push(&features);
             if let Some(labels) = images.classes(indices) {
                 right += i64::try_from(classes.eq_tensor(&labels).sum(Kind::Int64))?;

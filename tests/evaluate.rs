@@ -1,0 +1,249 @@
+//! `tweedie evaluate`, and the files that it reads and writes.
+
+use std::{collections::BTreeMap, fs, fs::File, io::Write};
+
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+use tweedie::{
+    checkpoint::safetensors,
+    data::{AnyData, Cifar},
+    features::Published,
+    images,
+    metrics::Moments,
+    networks::{EfficientNet, Inception},
+    npz,
+};
+use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+
+use crate::{
+    cli::Place,
+    features::{pixels, weights},
+    metrics::uniform,
+};
+
+/// A .npz file of these arrays, compressed or not.
+fn save(place: &Place, name: &str, arrays: &[(&str, &Tensor)], method: CompressionMethod) {
+    let mut zip = ZipWriter::new(File::create(place.path(name)).unwrap());
+    for (name, x) in arrays {
+        zip.start_file(format!("{name}.npy"), SimpleFileOptions::default().compression_method(method)).unwrap();
+        zip.write_all(&npz::npy(x).unwrap()).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+/// As ADM's evaluator has images: `[count, height, width, channels]`.
+fn last(images: &Tensor) -> Tensor {
+    images.permute([0, 2, 3, 1]).contiguous()
+}
+
+#[test]
+fn arrays_come_back_as_they_were_written() {
+    let place = Place::new();
+    let x = (uniform(1, 24) - 0.5).view([2, 3, 4]);
+    let arrays = [
+        ("x", &x),
+        ("y", &x.to_kind(Kind::Float)),
+        ("i", &Tensor::from_slice(&[1i64, -2])),
+        ("n", &Tensor::from(7i64)),
+        ("b", &pixels(2, &[5])),
+    ];
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        save(&place, "a.npz", &arrays, method);
+        let read = npz::read(&place.path("a.npz"), |name| name != "y").unwrap();
+        assert_eq!(read.keys().collect::<Vec<_>>(), ["b", "i", "n", "x"]);
+        arrays.iter().filter(|(name, _)| *name != "y").for_each(|(name, x)| assert_eq!(read[*name], **x));
+    }
+    // NumPy's own bytes of [[0, 1, 2], [3, 4, 5]] with columns first, and of a text, which is no tensor.
+    let write = |header: &str, data: &[u8]| {
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        let mut zip = ZipWriter::new(File::create(place.path("f.npz")).unwrap());
+        zip.start_file("f.npy", SimpleFileOptions::default().compression_method(CompressionMethod::Stored)).unwrap();
+        zip.write_all(&[&bytes[..], header.as_bytes(), data].concat()).unwrap();
+        zip.finish().unwrap();
+        npz::read(&place.path("f.npz"), |_| true)
+    };
+    let columns = write("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3), }\n", &[0, 3, 1, 4, 2, 5]).unwrap();
+    assert_eq!(columns["f"], Tensor::arange(6, (Kind::Uint8, Device::Cpu)).view([2, 3]));
+    assert!(write("{'descr': '<U3', 'fortran_order': False, 'shape': (), }\n", &[0; 12]).unwrap().is_empty());
+    for (header, data) in [
+        ("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 3), }\n", &[0u8; 5][..]),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (9223372036854775807, 9223372036854775807), }\n", &[]),
+        ("{'descr': '|u1', 'fortran_order': False, 'shape': (-1,), }\n", &[0]),
+        ("{'descr': '|u1'}\n", &[0]),
+    ] {
+        let told = write(header, data).unwrap_err().to_string();
+        assert!(told.contains("f.npz: not a whole .npz file (f: "), "{told}");
+    }
+}
+
+#[test]
+fn archives_arrays_and_cifar_hold_the_same_images() {
+    let place = Place::new();
+    let all = pixels(3, &[4, 3, 32, 32]);
+    let mut zip = ZipWriter::new(File::create(place.path("all.zip")).unwrap());
+    fs::create_dir(place.path("all")).unwrap();
+    for (i, image) in all.split(1, 0).iter().enumerate() {
+        let path = place.path(&format!("all/{i}.png"));
+        images::write_png(&path, &image.squeeze_dim(0)).unwrap();
+        zip.start_file(format!("0000{i}/img.png"), SimpleFileOptions::default()).unwrap();
+        zip.write_all(&fs::read(path).unwrap()).unwrap();
+    }
+    zip.start_file("dataset.json", SimpleFileOptions::default()).unwrap();
+    zip.finish().unwrap();
+    save(
+        &place,
+        "all.npz",
+        &[("arr_0", &last(&all)), ("arr_1", &Tensor::from_slice(&[0i64; 4]))],
+        CompressionMethod::Stored,
+    );
+    let record = |i: i64| [vec![i as u8], images::bytes(&all.get(i)).unwrap()].concat();
+    fs::create_dir(place.path("cifar")).unwrap();
+    for (name, records) in [("data_batch_1.bin", [0, 1]), ("data_batch_2.bin", [2, 3])] {
+        fs::write(place.path("cifar").join(name), records.map(record).concat()).unwrap();
+    }
+    let same = |data: AnyData| {
+        let images = data.load().unwrap();
+        assert_eq!(images.pixels, all, "{data:?}");
+        images.labels
+    };
+    for name in ["all", "all.zip", "all.npz"] {
+        assert!(same(AnyData::at(&place.path(name), 3)).is_none());
+    }
+    let labels = same(AnyData::Cifar(Cifar { path: place.path("cifar") })).unwrap();
+    assert_eq!(labels, Tensor::from_slice(&[0i64, 1, 2, 3]));
+    // CIFAR-100 has two labels, the finer last.
+    let finer = [vec![9, 77], images::bytes(&all.get(0)).unwrap()].concat();
+    fs::write(place.path("train.bin"), finer).unwrap();
+    assert_eq!(AnyData::at(&place.path("train.bin"), 3).load().unwrap().labels.unwrap(), Tensor::from_slice(&[77i64]));
+    fs::write(place.path("train.bin"), [0; 100]).unwrap();
+    let told = AnyData::at(&place.path("train.bin"), 3).load().unwrap_err().to_string();
+    assert!(told.contains("no binary file of CIFAR"), "{told}");
+}
+
+/// Runs `evaluate` with --json; the record, and what was said on standard error.
+fn evaluate(place: &Place, arguments: &[&str]) -> (Value, String) {
+    let output = place.run(&[&["evaluate", "--json"], arguments].concat());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    (serde_json::from_slice(&output.stdout).unwrap(), error)
+}
+
+/// 24 images of 8×8, with another like the first, and 20 others.
+fn sets(place: &Place) {
+    let images = pixels(4, &[24, 3, 8, 8]);
+    let twice = Tensor::cat(&[&images, &images.narrow(0, 0, 1)], 0);
+    save(place, "images.npz", &[("arr_0", &last(&twice))], CompressionMethod::Stored);
+    save(place, "others.npz", &[("arr_0", &last(&pixels(5, &[20, 3, 8, 8])))], CompressionMethod::Deflated);
+}
+
+#[test]
+fn every_figure_has_its_own_name_spread_and_warnings() {
+    let place = Place::new();
+    safetensors::write(&place.path("lite.safetensors"), &weights(EfficientNet::new), &BTreeMap::new()).unwrap();
+    sets(&place);
+    let network = ["--network", "efficientnet-lite0:lite.safetensors"];
+    let all = [&["images.npz", "--reference", "others.npz", "--bootstrap", "2"], &network[..]].concat();
+    let metrics = ["--metrics", "fid,kid,is,prdc,infinity", "--parts", "2"];
+    let (record, error) = evaluate(&place, &[&all[..], &metrics].concat());
+    let figures = &record["figures"];
+    for (name, said) in [
+        ("frechet", "Fréchet distance in the 1280 features of EfficientNet-Lite0 (not FID)"),
+        ("kid", "kernel distance in EfficientNet-Lite0"),
+        ("is", "(not IS)"),
+    ] {
+        assert!(figures[name]["name"].as_str().unwrap().contains(said), "{figures}");
+        assert!(figures[name]["value"].is_f64() && figures[name]["spread"].is_f64(), "{figures}");
+    }
+    assert!(figures["infinity"]["value"].is_f64() && figures["prdc"]["coverage"].is_f64(), "{figures}");
+    assert_eq!(record["frechet_distance"], figures["frechet"]["value"]);
+    assert_eq!((record["images"].as_i64(), record["reference"].as_i64()), (Some(25), Some(20)));
+    assert_eq!((&record["resize"], record["features"].as_i64()), (&Value::from("clean"), Some(1280)));
+    for told in ["1 of 25 images are the same", "25 images for 1280 features"] {
+        assert!(error.contains(told) && record["warnings"].to_string().contains(told), "{error}");
+    }
+    // What is saved of the reference is a reference, and the distance does not depend on how it came.
+    let saved = [&["others.npz", "--save-statistics", "statistics.npz"], &network[..]].concat();
+    evaluate(&place, &saved);
+    let published = Published::read(&place.path("statistics.npz")).unwrap().unwrap();
+    assert_eq!((published.statistics.count, published.statistics.dimensions()), (Some(20), 1280));
+    let from = |reference: &str, more: &[&str]| {
+        evaluate(&place, &[&["images.npz", "--reference", reference, "--bootstrap", "0"], &network[..], more].concat())
+            .0
+    };
+    assert_eq!(from("statistics.npz", &[])["frechet_distance"], record["frechet_distance"]);
+    assert_eq!(from("others.npz", &["--batch", "50"])["frechet_distance"], record["frechet_distance"]);
+    let complaint = place.complaint(
+        &[&["evaluate", "images.npz", "--reference", "statistics.npz", "--metrics", "kid"], &network[..]].concat(),
+    );
+    assert!(complaint.contains("kid and prdc need the images of the reference"), "{complaint}");
+    let complaint = place.complaint(&[&["evaluate", "images.npz", "--expect", "50000"], &network[..]].concat());
+    assert!(complaint.starts_with("25 images are there, but --expect 50000"), "{complaint}");
+    let complaint = place.complaint(&[&["evaluate", "images.npz", "--metrics", "sfid"], &network[..]].concat());
+    assert!(complaint.contains("Inception's state dict"), "{complaint}");
+    let complaint = place.complaint(&["evaluate", "images.npz", "--network", "inception:lite.safetensors"]);
+    assert!(complaint.contains("is not the Inception of FID (Conv2d_1a_3x3.bn.bias"), "{complaint}");
+}
+
+/// JPEG against PNG, and other sizes: each is told.
+#[test]
+fn references_that_cannot_be_compared_are_told() {
+    let place = Place::new();
+    safetensors::write(&place.path("lite.safetensors"), &weights(EfficientNet::new), &BTreeMap::new()).unwrap();
+    sets(&place);
+    fs::create_dir(place.path("photographs")).unwrap();
+    for name in ["a", "b"] {
+        fs::copy("tests/golden/photographs/cmyk.jpg", place.path(&format!("photographs/{name}.jpg"))).unwrap();
+    }
+    let arguments = ["images.npz", "--reference", "photographs", "--network", "efficientnet-lite0:lite.safetensors"];
+    let (_, error) = evaluate(&place, &[&arguments[..], &["--limit", "3", "--bootstrap", "0"]].concat());
+    assert!(error.contains("0 % of the images are JPEG, and 100 % of the reference"), "{error}");
+    assert!(error.contains("warning: images are [3, 8, 8], those of the reference [3, "), "{error}");
+}
+
+/// The layouts of ADM and of score_sde, by Inception itself.
+#[test]
+fn fid_is_inceptions_alone_and_sfid_reads_adms_statistics() {
+    let place = Place::new();
+    safetensors::write(&place.path("inception.safetensors"), &weights(Inception::new), &BTreeMap::new()).unwrap();
+    save(&place, "four.npz", &[("arr_0", &last(&pixels(4, &[4, 3, 8, 8])))], CompressionMethod::Stored);
+    let network = ["--network", "inception:inception.safetensors"];
+    let (record, _) = evaluate(
+        &place,
+        &[&["four.npz", "--metrics", "is,sfid", "--save-statistics", "adm.npz", "--resize", "adm"], &network[..]]
+            .concat(),
+    );
+    assert_eq!(record["figures"]["is"]["name"], "Inception Score");
+    let adm = Published::read(&place.path("adm.npz")).unwrap().unwrap();
+    assert_eq!((adm.statistics.dimensions(), adm.spatial.as_ref().unwrap().dimensions()), (2048, 2023));
+    let (record, error) = evaluate(
+        &place,
+        &[&["four.npz", "--reference", "adm.npz", "--metrics", "fid,sfid", "--bootstrap", "0"], &network[..]].concat(),
+    );
+    assert_eq!(record["figures"]["frechet"]["name"], "FID (tf1)");
+    let itself = |name: &str| record["figures"][name]["value"].as_f64().unwrap().abs();
+    // √ of a rounding of f64, for each of 2048 eigenvalues; distances of these features are of some hundreds.
+    assert!(itself("frechet") < 1e-4 && itself("sfid") < 1e-4, "{record}");
+    assert!(error.contains("published FIDs are of 50,000 images; these are 4"), "{error}");
+}
+
+/// Features themselves, as score_sde publishes them.
+#[test]
+fn published_features_become_statistics() {
+    let place = Place::new();
+    let features = (uniform(6, 600).view([200, 3]) - 0.3).to_kind(Kind::Float);
+    save(&place, "pool.npz", &[("pool_3", &features)], CompressionMethod::Deflated);
+    let published = Published::read(&place.path("pool.npz")).unwrap().unwrap();
+    let expected = Moments::of(&features).statistics().unwrap();
+    assert!(published.statistics.distance(&expected).unwrap().abs() < 1e-12);
+    assert_eq!((published.statistics.count, published.features.unwrap()), (Some(200), features));
+    let (mu, nan) =
+        (Tensor::zeros([3], (Kind::Double, Device::Cpu)), Tensor::full([3, 3], f64::NAN, (Kind::Double, Device::Cpu)));
+    for (sigma, told) in [(&nan, "not finite"), (&mu, "do not go together")] {
+        save(&place, "wrong.npz", &[("mu", &mu), ("sigma", sigma)], CompressionMethod::Stored);
+        let error = Published::read(&place.path("wrong.npz")).unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
+    save(&place, "images.npz", &[("arr_0", &pixels(1, &[1, 2, 2, 3]))], CompressionMethod::Stored);
+    assert!(Published::read(&place.path("images.npz")).unwrap().is_none());
+}
