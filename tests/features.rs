@@ -141,6 +141,9 @@ fn score_sdes_recipes_take_the_middle() {
     let square = Recipe::LsunScoreSde.apply(&ramp, 80).unwrap();
     // Columns 20 … 179 two by two.
     assert_eq!(square.int64_value(&[1, 40, 40]), 100);
+    // The middle as it is: rows 40 … 119, columns 60 … 139.
+    assert_eq!(Recipe::Middle.apply(&ramp, 80).unwrap(), ramp.narrow(1, 40, 80).narrow(2, 60, 80));
+    assert!(Recipe::Middle.apply(&ramp, 161).unwrap_err().to_string().contains("at least 161 pixels"));
     let small = Tensor::zeros([3, 100, 200], (Kind::Uint8, Device::Cpu));
     assert!(Recipe::CelebaScoreSde.apply(&small, 64).unwrap_err().to_string().contains("at least 140 pixels"));
     assert!(Recipe::CelebaDdim.apply(&small, 64).unwrap_err().to_string().contains("[3, 218, 178]"));
