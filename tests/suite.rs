@@ -5,6 +5,7 @@ mod bounds;
 mod checkpoints;
 mod cli;
 mod common;
+mod deepinv;
 mod exact;
 mod experiments;
 mod forward;
