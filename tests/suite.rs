@@ -1,6 +1,7 @@
 //! All proofs, in one program: libtorch is linked and loaded once.
 
 mod animation;
+mod bias;
 mod bounds;
 mod checkpoints;
 mod cli;

@@ -32,6 +32,8 @@ const IMAGES: usize = 16;
 const ROWS: usize = 32;
 /// A standard deviation of s data units is drawn as the grey s · STD_GAIN on a scale from 0 to 2: white is 1.
 const STD_GAIN: f64 = 2.0;
+/// Rows of windows for which SSIM is computed at once.
+const BAND: i64 = 256;
 
 /// What is shown beside PSNR and SSIM.
 #[derive(Args, Debug, Default)]
@@ -272,7 +274,7 @@ impl<'a> Results<'a> {
         let truth = truth.unsqueeze(0).expand_as(x);
         let unit = (images::to_unit(x), images::to_unit(&truth));
         // An image that is smaller than the window has none: that is no reason to have no other figure.
-        let ssim = |window| average(ssim(&unit.0, &unit.1, window).unwrap_or_default());
+        let ssim = |window| average(similarity(&unit.0, &unit.1, window).unwrap_or_default());
         let judged = |judge: &Option<Judge>| -> Result<Option<f64>> {
             Ok(judge.as_ref().map(|judge| judge.distance(x, &truth)).transpose()?.and_then(average))
         };
@@ -408,6 +410,23 @@ fn moments(samples: &Tensor) -> (Tensor, Tensor) {
 fn average(values: Vec<f64>) -> Option<f64> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     mean.is_finite().then_some(mean)
+}
+
+/// SSIM of each image, band by band: each pixel whose window lies within the image is of one band, and a photograph of 30
+/// megapixels takes no more memory than a band of it.
+fn similarity(x: &Tensor, truth: &Tensor, window: Window) -> Result<Vec<f64>, Error> {
+    let lines = x.size()[2] - window.side() + 1;
+    if lines <= BAND {
+        return ssim(x, truth, window);
+    }
+    let mut total = vec![0.0; x.size()[0] as usize];
+    for first in (0..lines).step_by(BAND as usize) {
+        let count = BAND.min(lines - first);
+        let band = |x: &Tensor| x.narrow(2, first, count + window.side() - 1);
+        let share = count as f64 / lines as f64;
+        total.iter_mut().zip(ssim(&band(x), &band(truth), window)?).for_each(|(total, part)| *total += part * share);
+    }
+    Ok(total)
 }
 
 fn row(path: &Path) -> Result<Row> {
