@@ -64,7 +64,7 @@ pub fn sheet(headings: &[String], rows: &[(String, Vec<Tensor>)]) -> Result<Tens
     let size = canvas.size();
     let (height, width) = (size[1], size[2]);
     let mut pixels = images::bytes(&canvas.permute([1, 2, 0]))?;
-    let step = rows.iter().filter_map(|(_, row)| row.first()).map(|image| tile(image, COMFORTABLE).size()[2]).max();
+    let step = rows.iter().flat_map(|(_, row)| row).map(|image| tile(image, COMFORTABLE).size()[2]).max();
     let step = step.unwrap_or(COMFORTABLE) + GAP;
     fonts();
     {

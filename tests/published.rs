@@ -362,7 +362,7 @@ fn restore_runs_a_configuration_as_it_is() {
         let place = Place::new();
         fs::write(place.path("run.yaml"), &text).unwrap();
         fs::create_dir(place.path("images")).unwrap();
-        let truth = (Tensor::arange(3 * side * side, (Kind::Int64, Device::Cpu)) % 251).to_kind(Kind::Uint8);
+        let truth = Tensor::arange(3 * side * side, (Kind::Int64, Device::Cpu)).remainder(251).to_kind(Kind::Uint8);
         let truth = truth.view([3, side, side]);
         images::write_png(&place.path("images/ramp.png"), &truth).unwrap();
         let file = file.to_str().unwrap();

@@ -9,7 +9,7 @@ use tweedie::{
     exact::Gaussian,
     follow::Watched,
     likelihood::GaussianLikelihood,
-    networks::{AnyNetwork, FfdnetConfig, Layout, Weights},
+    networks::{AnyNetwork, FfdnetConfig, Layout, weights::Weights},
     noise::{Noise, Seeded},
     operators::{AnyTask, Operator},
     plan::{Course, Plan},
