@@ -390,10 +390,10 @@ fn convolutions(layers: usize) -> Pretrained {
 }
 
 /// Sums of convolutions in f32 are added up in another order in tiles.
-const ORDER: f64 = 2e-5;
+const ORDER: f64 = 5e-6;
 
 /// A pixel of the answer sees 2 pixels more of the image on every side with each layer, 8 after four. Tiles of 96 have borders
-/// of 9 pixels that do not count, tiles of 64 such of 6, which is too little.
+/// of 9 pixels that do not count; those of 80 and 64 pixels such of 7 and 6, which is too little.
 #[test]
 fn tiles_of_a_convolutional_network_give_what_it_gives_for_the_whole_image() {
     let network = convolutions(4);
@@ -407,7 +407,10 @@ fn tiles_of_a_convolutional_network_give_what_it_gives_for_the_whole_image() {
         let (enough, wide, little) = (error([96, 96]), error([96, 80]), error([64, 64]));
         println!("{size:?}: {enough:.1e}; by tiles with too little overlap {wide:.1e}, {little:.1e}");
         assert!(enough < ORDER, "{size:?}: {enough:e}");
-        assert!(little > 2.0 * ORDER, "{size:?}: a border that counts shows, or this test proves nothing: {little:e}");
+        assert!(
+            little > 100.0 * ORDER,
+            "{size:?}: a border that counts shows, or this test proves nothing: {little:e}"
+        );
     }
 }
 
