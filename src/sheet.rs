@@ -12,6 +12,8 @@ use crate::{Error, images};
 
 /// Images smaller than this many pixels are enlarged by a whole factor, so that a person can see them.
 const COMFORTABLE: i64 = 80;
+/// Larger ones are made smaller by a whole factor: a sheet of photographs is to be looked at, and not larger than all of them.
+const LARGE: i64 = 1024;
 const GAP: i64 = 4;
 const HEADER: i64 = 26;
 const MARGIN: i64 = 12;
@@ -28,11 +30,23 @@ fn fonts() {
     });
 }
 
-/// Bytes `[channels, height, width]` as colour, enlarged to a comfortable size.
+/// Bytes `[channels, height, width]` as colour, enlarged or made smaller to a comfortable size.
 fn tile(image: &Tensor, height: i64) -> Tensor {
+    let image = &smaller(image);
     let scale = (height + image.size()[1] - 1) / image.size()[1];
     let image = if image.size()[0] == 1 { image.repeat([3, 1, 1]) } else { image.shallow_clone() };
     image.repeat_interleave_self_int(scale, 1, None).repeat_interleave_self_int(scale, 2, None)
+}
+
+/// The means of k × k pixels, for the least k that makes an image no larger than [`LARGE`] on either side.
+fn smaller(image: &Tensor) -> Tensor {
+    let factor = (image.size()[1].max(image.size()[2]) + LARGE - 1) / LARGE;
+    if factor == 1 {
+        return image.shallow_clone();
+    }
+    let pixels = image.unsqueeze(0).to_kind(Kind::Float);
+    let means = pixels.avg_pool2d([factor, factor], [factor, factor], [0, 0], false, true, None);
+    means.get(0).round().to_kind(Kind::Uint8)
 }
 
 /// Bytes `[channels, height, width]`, all of one size, in rows of `columns` on white: `[3, height, width]`.
@@ -50,7 +64,7 @@ pub fn sheet(headings: &[String], rows: &[(String, Vec<Tensor>)]) -> Result<Tens
     let size = canvas.size();
     let (height, width) = (size[1], size[2]);
     let mut pixels = images::bytes(&canvas.permute([1, 2, 0]))?;
-    let step = rows.iter().filter_map(|(_, row)| row.first()).map(|image| tile(image, COMFORTABLE).size()[2]).max();
+    let step = rows.iter().flat_map(|(_, row)| row).map(|image| tile(image, COMFORTABLE).size()[2]).max();
     let step = step.unwrap_or(COMFORTABLE) + GAP;
     fonts();
     {

@@ -2,18 +2,21 @@
 
 use std::fmt;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::denoiser::Denoiser;
 
 /// D of a large image, from overlapping tiles of the network's own size.
 ///
 /// ```text
-/// D(x) = Σ w D(tile) / Σ w,   w falling linearly to the tile's border over the overlap
+/// D(x) = Σ w D(tile) / Σ w,   w = 0 near a border between tiles, then rising linearly to 1
 /// ```
 ///
-/// so that no tile's border shows. Tiles are denoised one after the other, and memory beside the image is that of one tile;
-/// what a tile does not see it cannot know.
+/// Tiles overlap by a quarter of their shorter side. Of that the outer three eighths, where a network sees the tile's border,
+/// count for nothing, and one tile fades into the next over the quarter between: 24 and 16 pixels for tiles of 256. A network
+/// whose pixels know no more than 24 pixels around them, as FFDNet's do, so gives what it gives for the whole image; tiles
+/// begin at multiples of 8 pixels for those that halve their images. Others leave no edge, but what a tile does not see it
+/// cannot know. Tiles are denoised one after the other, and memory beside the image is that of one tile.
 pub struct Tiled<D> {
     prior: D,
     tile: [i64; 2],
@@ -27,24 +30,41 @@ impl<D> fmt::Debug for Tiled<D> {
 }
 
 impl<D: Denoiser> Tiled<D> {
-    /// Tiles of `tile` = `[height, width]`, which overlap by a quarter of their shorter side or more.
+    /// Tiles of `tile` = `[height, width]`; they overlap by a quarter of their shorter side, or more where sides do not divide.
     pub fn new(prior: D, tile: [i64; 2]) -> Self {
         Self { prior, tile, overlap: tile[0].min(tile[1]) / 4 }
     }
 
-    /// Where tiles begin along a side of `n` pixels: as few as overlap enough, evenly spread.
+    /// Where tiles begin along a side of `n` pixels: as few as overlap enough, evenly spread, at multiples of [`grain`] but
+    /// for the last.
     fn places(&self, n: i64, tile: i64) -> Vec<i64> {
-        let room = (n - tile).max(0);
-        let steps = (room as f64 / (tile - self.overlap).max(1) as f64).ceil() as i64;
-        (0..=steps).map(|i| if steps == 0 { 0 } else { (room * i + steps / 2) / steps }).collect()
+        let (room, grain) = ((n - tile).max(0), grain(tile));
+        let most = ((tile - self.overlap) / grain * grain).max(1);
+        let steps = ceil(room, most);
+        let pace = ceil(ceil(room, steps.max(1)), grain) * grain;
+        (0..=steps).map(|i| (i * pace).min(room)).collect()
     }
 
-    /// The weights of a tile's pixels along a side, from 1/(overlap + 1) at the border to 1.
-    fn ramp(&self, tile: i64, like: &Tensor) -> Tensor {
+    /// The weights along a side of `n` pixels of the tile that begins at `first`: 1 but near a border that is not the image's.
+    fn ramp(&self, (first, tile, n): (i64, i64, i64), like: &Tensor) -> Tensor {
         let at = Tensor::arange(tile, (like.kind(), like.device()));
-        let to_border = at.minimum(&(-&at + (tile - 1) as f64)) + 1.0;
-        (to_border / (self.overlap + 1) as f64).clamp_max(1.0)
+        let unused = self.overlap * 3 / 8;
+        let fade = (self.overlap - 2 * unused + 1) as f64;
+        let rise = |to_border: &Tensor| ((to_border + (1 - unused) as f64) / fade).clamp(0.0, 1.0);
+        let before = if first == 0 { at.ones_like() } else { rise(&at) };
+        let after = if first + tile == n { at.ones_like() } else { rise(&(-&at + (tile - 1) as f64)) };
+        before.minimum(&after)
     }
+}
+
+/// Networks that halve their images up to three times know where pixels lie within blocks of 8; tiles below 128 pixels, which
+/// would overlap too much by then, begin at multiples of a sixteenth of their side or less.
+fn grain(tile: i64) -> i64 {
+    1 << (tile / 16).clamp(1, 8).ilog2()
+}
+
+fn ceil(n: i64, by: i64) -> i64 {
+    (n + by - 1) / by
 }
 
 impl<D: Denoiser> Denoiser for Tiled<D> {
@@ -57,13 +77,13 @@ impl<D: Denoiser> Denoiser for Tiled<D> {
         if size[2..] == self.tile {
             return self.prior.residual(x, sigma);
         }
-        let weight = self.ramp(height, x).unsqueeze(1) * self.ramp(width, x).unsqueeze(0);
         let mut total = x.zeros_like();
-        let weights = Tensor::zeros(&size[2..], (Kind::Float, x.device()));
+        let weights = Tensor::zeros(&size[2..], (x.kind(), x.device()));
         for top in self.places(size[2], height) {
             for left in self.places(size[3], width) {
                 let of =
                     |image: &Tensor, dims: [i64; 2]| image.narrow(dims[0], top, height).narrow(dims[1], left, width);
+                let weight = self.ramp((top, height, size[2]), x).unsqueeze(1) * self.ramp((left, width, size[3]), x);
                 let part = self.prior.residual(&of(x, [2, 3]).contiguous(), sigma) * &weight;
                 let right = [left, size[3] - left - width, top, size[2] - top - height];
                 if part.requires_grad() {

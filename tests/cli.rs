@@ -910,3 +910,68 @@ fn every_experiment_file_can_be_read() {
         assert!(told.contains("| evaluations |"), "{told}");
     }
 }
+
+/// A denoiser of photographs with random weights, which takes tiles of 64×64.
+const DENOISER: &str = "tests/golden/zoo/ffdnet-kair/model.pth";
+
+impl Place {
+    /// Restores an image of `size` = [height, width] in tiles, one sample, and reads its row.
+    fn photograph(&self, size: [i64; 2], task: &str) -> Value {
+        let count = 3 * size[0] * size[1];
+        let pixels = (Tensor::arange(count, (Kind::Int64, Device::Cpu)) * 7).remainder(253).to_kind(Kind::Uint8);
+        images::write_png(&self.path("photo.png"), &pixels.view([3, size[0], size[1]])).unwrap();
+        let model = fs::canonicalize(DENOISER).unwrap();
+        let restore =
+            ["restore", model.to_str().unwrap(), "--set", "image=[3, 64, 64]", "--image", "photo.png", "--task"];
+        let how = [task, "--method", "dpir", "--steps", "2", "--samples", "1", "--out", "out"];
+        self.succeed(&[&restore[..], &how[..]].concat());
+        serde_json::from_slice(&fs::read(self.path("out/photo.json")).unwrap()).unwrap()
+    }
+}
+
+/// Bytes in the files are rounded; the figures are not.
+const ROUNDED: f64 = 2e-3;
+
+#[test]
+fn a_tall_photograph_has_the_ssim_of_all_its_pixels() {
+    let place = Place::new();
+    let row = place.photograph([700, 64], "inpaint-random");
+    let read = |what: &str| {
+        let bytes = images::read_as_is(&place.path(&format!("out/photo-{what}.png"))).unwrap();
+        images::to_unit(&images::from_bytes(&bytes).unsqueeze(0))
+    };
+    for (window, name) in [(Window::Gaussian, "ssim"), (Window::Uniform, "ssim_uniform")] {
+        let whole = metrics::ssim(&read("mean"), &read("truth"), window).unwrap()[0];
+        let told = row["truth"]["mean"][name].as_f64().unwrap();
+        assert!((told - whole).abs() < ROUNDED, "{name}: {told} of {whole}");
+    }
+}
+
+#[test]
+fn a_measurement_that_is_no_image_is_shown_as_its_pseudo_inverse() {
+    for (task, inverse) in
+        [("mri-cartesian", true), ("tomography", true), ("{kind: super-resolution, factor: 2}", false)]
+    {
+        let place = Place::new();
+        place.photograph([64, 80], task);
+        assert_eq!(place.path("out/photo-pseudo-inverse.png").exists(), inverse, "{task}");
+        let page = fs::read_to_string(place.path("out/index.html")).unwrap();
+        assert_eq!(page.contains("measurement, A⁺ y"), inverse, "{task}");
+        let sheet = images::read_as_is(&place.path("out/sheet.png")).unwrap().size();
+        // Truth, measurement, sample and mean, each twice as wide as it is, with gaps and margins.
+        assert_eq!(sheet[2], 4 * (160 + 4) + 20, "{task}: {sheet:?}");
+        // One sample has no spread to tell of.
+        let table = fs::read_to_string(place.path("out/table.md")).unwrap();
+        assert!(!table.lines().next().unwrap().contains("coverage"), "{table}");
+    }
+}
+
+#[test]
+fn a_sheet_shows_photographs_no_larger_than_a_thousand_pixels() {
+    let pixels = Tensor::full([3, 1100, 2100], 77, (Kind::Uint8, Device::Cpu));
+    let drawn = tweedie::sheet::sheet(&["photo".to_owned()], &[(String::new(), vec![pixels])]).unwrap();
+    // A third of 2100 and of 1100 pixels, beside a gap, a header and margins.
+    assert!(drawn.size()[2] == 700 + 24 && drawn.size()[1] == 366 + 24 + 26, "{:?}", drawn.size());
+    let middle = drawn.narrow(1, 100, 200).narrow(2, 100, 200);
+    assert!(bool::try_from(middle.eq(77).all()).unwrap());
+}

@@ -1,15 +1,21 @@
 //! The configurations released with the paper: what they ask for, and what their walks make of a Gaussian prior.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     card::Model,
+    images,
     likelihood::Likelihood,
+    measure::Detector,
     noise::Seeded,
     operators::{AnyTask, InpaintBox, InpaintRandom, Kernel, SuperResolution},
     plan::AnySampler,
     published::{Perturbation, Problem, Published, Start},
+    restoration::{self, Method, Posed},
     samplers::{Ramp, Simplified},
     schedule::{AnySchedule, Geometric, LinearBeta, Schedule, Sigmoid},
     walk::{Gaussian, Moments},
@@ -332,4 +338,88 @@ fn the_released_files_are_read() {
         assert_eq!((released.plan, released.start), (ours.plan, ours.start), "{name}");
         assert_eq!((released.problem, released.network), (ours.problem, ours.network), "{name}");
     }
+}
+
+/// A small published network of each kind, and a configuration written for it, for a folder of images beside it.
+fn small(run: usize) -> (PathBuf, Vec<&'static str>, String, i64) {
+    let (network, schedule, _, temperature, c, measurement) = RUNS[run];
+    let text = text((network, schedule, 6, temperature, c, measurement));
+    let golden = |name: &str| fs::canonicalize(Path::new("tests/golden/zoo").join(name)).unwrap();
+    if network == VP {
+        let text = text.replace("image_size: 256", "image_size: 32").replace("num_channels: 128", "num_channels: 32");
+        return (golden("guided-diffusion/model.pt"), vec!["--set", "heads={width: 16}"], text, 32);
+    }
+    let text = text.replace("image_size: 256", "image_size: 32").replace("nf: 128", "nf: 8");
+    (golden("scoresde-ncsnpp-ve/checkpoint.pth"), Vec::new(), text, 32)
+}
+
+/// The command restores the images that the library's own parts do: the released start and rows, the exact likelihood with the
+/// released limit, the mask and the noise of the file; and it writes down what it did.
+#[test]
+fn restore_runs_a_configuration_as_it_is() {
+    for run in [3, 4, 5, 6] {
+        let (file, heads, text, side) = small(run);
+        let place = Place::new();
+        fs::write(place.path("run.yaml"), &text).unwrap();
+        fs::create_dir(place.path("images")).unwrap();
+        let truth = Tensor::arange(3 * side * side, (Kind::Int64, Device::Cpu)).remainder(251).to_kind(Kind::Uint8);
+        let truth = truth.view([3, side, side]);
+        images::write_png(&place.path("images/ramp.png"), &truth).unwrap();
+        let file = file.to_str().unwrap();
+        let command =
+            [&["restore", file][..], &heads, &["--config", "run.yaml", "--samples", "1", "--out", "out"]].concat();
+        let said = place.succeed(&command);
+        let published = parse(&text).unwrap();
+        let problem = published.problem.unwrap();
+        assert!(
+            said.contains(&format!("η = {} for pixels 0 … 1", problem.eta / 2.0)) && said.contains("walk"),
+            "{said}"
+        );
+
+        let settings: Vec<String> = heads.iter().skip(1).map(ToString::to_string).collect();
+        let model = Model::open_with(file, None, &settings, Device::Cpu, Kind::Float).unwrap();
+        let operator = problem.task.get().operator([3, side, side], 0, Device::Cpu, Kind::Float).unwrap();
+        let clean = operator.apply(&images::from_bytes(&truth).unsqueeze(0));
+        let y = Detector::Gaussian { eta: problem.eta }.measure(&clean, &[0]).unwrap();
+        let likelihood = problem.likelihood(operator, y, [3, side, side]).unwrap();
+        let method = restoration::Walk { limit: Problem::LIMIT };
+        let course = published.plan.course(model.range(), method.step_limit(&likelihood)).unwrap();
+        let noise = Seeded(vec![0]);
+        let x = published.start.states(&Tensor::zeros([1, 3, side, side], (Kind::Float, Device::Cpu)), &noise);
+        let posed = Posed { prior: &model.denoiser, likelihood: &likelihood, course: &course, noise: &noise };
+        let expected = restoration::restore(&method, &posed, x, &mut |_| Ok(())).unwrap().get(0);
+        let found = images::read_as_is(&place.path("out/ramp-sample-000.png")).unwrap();
+        assert!(found.equal(&images::to_bytes(&expected)), "run {run}");
+
+        for name in ["ramp.json", "table.md", "sheet.png", "index.html", "measurement.npz"] {
+            assert!(place.path("out").join(name).exists(), "{name}");
+        }
+        let record = fs::read_to_string(place.path("out/record.json")).unwrap();
+        assert!(record.contains("\"simplified\"") && record.contains("\"steps\": 6"), "{record}");
+    }
+}
+
+/// One sentence each, before anything is computed.
+#[test]
+fn restore_refuses_what_a_configuration_is_not_for() {
+    let (file, heads, right, _) = small(3);
+    let place = Place::new();
+    let file = file.to_str().unwrap();
+    let command = [&["restore", file][..], &heads, &["--config", "run.yaml"]].concat();
+    let complaint = |text: &str, more: &[&str]| {
+        fs::write(place.path("run.yaml"), text).unwrap();
+        place.complaint(&[&command[..], more].concat())
+    };
+    assert!(complaint(&right, &[]).contains("images"), "the folder that it names is not there");
+    let (operator, network) = (right.find("  operator:").unwrap(), right.find("machinesetup").unwrap());
+    let free = format!("{}{}\n{}", right[..operator].trim_end(), format_args!(" {FREE}"), &right[network..]);
+    assert_eq!(complaint(&free, &[]), "run.yaml: draws images freely: it is for `tweedie sample`");
+    let other = complaint(&text(RUNS[3]), &[]);
+    assert!(other.ends_with("an ADM of width 128 for images of 256×256"), "{other}");
+    let ve = complaint(&small(5).2, &[]);
+    assert!(ve.ends_with("an NCSN++ of width 8 for images of 32×32"), "{ve}");
+    let both = complaint(&right, &["--noise", "0.1"]);
+    assert!(both.contains("--config") && both.contains("--noise"), "{both}");
+    fs::remove_file(place.path("run.yaml")).unwrap();
+    assert!(place.complaint(&command).contains("run.yaml: cannot be read"));
 }

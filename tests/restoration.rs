@@ -5,13 +5,15 @@ use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     Error,
-    denoiser::Denoiser,
+    denoiser::{Denoiser, Pretrained},
     exact::Gaussian,
     follow::Watched,
     likelihood::GaussianLikelihood,
+    networks::{AnyNetwork, FfdnetConfig, Layout, weights::Weights},
     noise::{Noise, Seeded},
     operators::{AnyTask, Operator},
     plan::{Course, Plan},
+    precondition::AnyPrecondition,
     restoration::{self, AnyMethod, Effort, Method, Posed},
     tiled::Tiled,
 };
@@ -376,4 +378,52 @@ fn tiles_leave_no_seam() {
         let expected = (&x * 0.3 + 0.1 * 0.49) / (0.3 + 0.49);
         assert!(largest(&(tiled.denoise(&x, 0.7) - expected)) < 1e-6, "{size:?}");
     }
+}
+
+/// FFDNet with random weights, of few channels.
+fn convolutions(layers: usize) -> Pretrained {
+    let weights = Weights::fresh(1, Device::Cpu, Kind::Float);
+    let config = FfdnetConfig { in_channels: 1, width: 8, layers, layout: Layout::Kair };
+    let network = AnyNetwork::Ffdnet(config).build(&weights).unwrap();
+    let precondition: AnyPrecondition = yaml("{kind: plain, predicts: denoised, range: [0.01, 0.6]}");
+    Pretrained { network, precondition: precondition.build().unwrap() }
+}
+
+/// Sums of convolutions in f32 are added up in another order in tiles.
+const ORDER: f64 = 5e-6;
+
+/// A pixel of the answer sees 2 pixels more of the image on every side with each layer, 8 after four. Tiles of 96 have borders
+/// of 9 pixels that do not count; those of 80 and 64 pixels such of 7 and 6, which is too little.
+#[test]
+fn tiles_of_a_convolutional_network_give_what_it_gives_for_the_whole_image() {
+    let network = convolutions(4);
+    for size in [[96, 96], [96, 98], [250, 170], [332, 200]] {
+        let x = Seeded(vec![1, 2]).like(&Tensor::zeros([2, 1, size[0], size[1]], (Kind::Float, Device::Cpu)), 0, 0);
+        let error = |tile: [i64; 2]| {
+            let (whole, tiles) =
+                tch::no_grad(|| (network.denoise(&x, 0.3), Tiled::new(&network, tile).denoise(&x, 0.3)));
+            largest(&(&whole - tiles)) / largest(&whole)
+        };
+        let (enough, wide, little) = (error([96, 96]), error([96, 80]), error([64, 64]));
+        println!("{size:?}: {enough:.1e}; by tiles with too little overlap {wide:.1e}, {little:.1e}");
+        assert!(enough < ORDER, "{size:?}: {enough:e}");
+        assert!(
+            little > 100.0 * ORDER,
+            "{size:?}: a border that counts shows, or this test proves nothing: {little:e}"
+        );
+    }
+}
+
+/// Gradients see the same image.
+#[test]
+fn the_gradient_through_tiles_is_that_of_the_whole_image() {
+    let network = convolutions(4);
+    let x = Seeded(vec![3]).like(&Tensor::zeros([1, 1, 250, 170], (Kind::Float, Device::Cpu)), 0, 0);
+    let gradient = |denoiser: &dyn Denoiser| {
+        let leaf = x.detach().set_requires_grad(true);
+        let loss = denoiser.denoise(&leaf, 0.3).square().sum(Kind::Float);
+        Tensor::run_backward(&[loss], &[&leaf], false, false).remove(0)
+    };
+    let (whole, tiles) = (gradient(&network), gradient(&Tiled::new(&network, [96, 96])));
+    assert!(largest(&(&whole - tiles)) < ORDER * largest(&whole));
 }

@@ -1,11 +1,13 @@
 //! All proofs, in one program: libtorch is linked and loaded once.
 
 mod animation;
+mod bias;
 mod bounds;
 mod checkpoints;
 mod cli;
 mod common;
 mod evaluate;
+mod deepinv;
 mod exact;
 mod experiments;
 mod features;

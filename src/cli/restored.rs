@@ -32,6 +32,10 @@ const IMAGES: usize = 16;
 const ROWS: usize = 32;
 /// A standard deviation of s data units is drawn as the grey s · STD_GAIN on a scale from 0 to 2: white is 1.
 const STD_GAIN: f64 = 2.0;
+/// What the file with A⁺ y is called.
+const INVERSE: &str = "pseudo-inverse";
+/// Rows of windows for which SSIM is computed at once.
+const BAND: i64 = 256;
 
 /// What is shown beside PSNR and SSIM.
 #[derive(Args, Debug, Default)]
@@ -222,6 +226,9 @@ impl<'a> Results<'a> {
         write("mean", &mean)?;
         write("std", &(&spread * STD_GAIN - 1.0))?;
         write("measurement", &y.get(0).to_device(Device::Cpu))?;
+        if let Some(linear) = self.problem.operator.linear().filter(|_| !is_picture(&y, self.problem.shape)) {
+            write(INVERSE, &linear.pseudo_inverse(&y).get(0).to_device(Device::Cpu))?;
+        }
         for (what, x) in [("truth", &truth), ("baseline", &baseline)] {
             x.as_ref().map_or(Ok(()), |x| write(what, x))?;
         }
@@ -259,10 +266,10 @@ impl<'a> Results<'a> {
 
     /// A measurement as an image: itself, or by repeated pixels, or what A⁺ makes of one that is none.
     fn seen(&self, y: &Tensor, truth: &Tensor) -> Tensor {
-        let (size, of) = (truth.size(), y.size());
+        let size = truth.size();
         match self.problem.operator.linear() {
-            _ if of[1..] == size => y.shallow_clone(),
-            Some(linear) if of.len() != 4 || of[1] != size[0] => linear.pseudo_inverse(y),
+            _ if y.size()[1..] == size => y.shallow_clone(),
+            Some(linear) if !is_picture(y, self.problem.shape) || y.size()[1] != size[0] => linear.pseudo_inverse(y),
             _ => y.upsample_nearest2d([size[1], size[2]], None, None),
         }
     }
@@ -272,7 +279,7 @@ impl<'a> Results<'a> {
         let truth = truth.unsqueeze(0).expand_as(x);
         let unit = (images::to_unit(x), images::to_unit(&truth));
         // An image that is smaller than the window has none: that is no reason to have no other figure.
-        let ssim = |window| average(ssim(&unit.0, &unit.1, window).unwrap_or_default());
+        let ssim = |window| average(similarity(&unit.0, &unit.1, window).unwrap_or_default());
         let judged = |judge: &Option<Judge>| -> Result<Option<f64>> {
             Ok(judge.as_ref().map(|judge| judge.distance(x, &truth)).transpose()?.and_then(average))
         };
@@ -290,7 +297,7 @@ impl<'a> Results<'a> {
     pub fn report(&self, samples: usize, settings: &[(String, String)]) -> Result<Vec<Row>> {
         let names = &self.problem.names;
         let rows: Vec<Row> = names.iter().map(|name| row(&self.row_file(name))).collect::<Result<_>>()?;
-        let table = table(&rows);
+        let table = table(&rows, samples);
         let text = markdown(&table, gain(&rows));
         images::write_whole(&self.out.join("table.md"), text.as_bytes())?;
         let columns = self.columns(samples.min(SHOWN));
@@ -311,11 +318,21 @@ impl<'a> Results<'a> {
         let pair = |what: &str| (what.to_owned(), what.to_owned());
         let mut columns = Vec::new();
         columns.extend(self.problem.truth.as_ref().map(|_| pair("truth")));
-        columns.push(pair("measurement"));
+        columns.push(self.measured());
         columns.extend(self.baseline.as_ref().map(|_| pair("baseline")));
         columns.extend((0..samples).map(|s| (format!("sample {}", s + 1), format!("sample-{s:03}"))));
-        columns.extend([pair("mean"), ("2 × std".to_owned(), "std".to_owned())]);
+        columns.push(pair("mean"));
+        if samples > 1 {
+            columns.push(("2 × std".to_owned(), "std".to_owned()));
+        }
         columns
+    }
+
+    /// The measurement where it is to be looked at, or A⁺ of it.
+    fn measured(&self) -> (String, String) {
+        let inverse = self.problem.names.first().is_some_and(|name| self.file(name, INVERSE).exists());
+        let (label, what) = if inverse { ("measurement, A⁺ y", INVERSE) } else { ("measurement", "measurement") };
+        (label.to_owned(), what.to_owned())
     }
 
     fn sheet(&self, columns: &[(String, String)]) -> Result<PathBuf> {
@@ -366,7 +383,7 @@ impl<'a> Results<'a> {
             name: row.name.clone(),
             about: row.about(),
             pictures: columns.iter().map(picture).collect(),
-            compared: ["measurement", "truth"].into_iter().filter_map(beside_mean).collect(),
+            compared: ["measurement", INVERSE, "truth"].into_iter().filter_map(beside_mean).collect(),
         }
     }
 }
@@ -404,10 +421,35 @@ fn moments(samples: &Tensor) -> (Tensor, Tensor) {
     (mean, (squares / (count - 1).max(1) as f64).sqrt())
 }
 
+/// Whether a measurement `[1, …]` of images of `shape` is to be looked at: grey or with their channels, and of their size or a
+/// whole part of it.
+fn is_picture(y: &Tensor, [channels, height, width]: [i64; 3]) -> bool {
+    let size = y.size();
+    let &[_, c, h, w] = size.as_slice() else { return false };
+    (c == 1 || c == channels) && height % h == 0 && width % w == 0 && height / h == width / w
+}
+
 /// None of nothing, and none that is not finite: JSON knows no infinity.
 fn average(values: Vec<f64>) -> Option<f64> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     mean.is_finite().then_some(mean)
+}
+
+/// SSIM of each image, band by band: each pixel whose window lies within the image is of one band, and a photograph of 30
+/// megapixels takes no more memory than a band of it.
+fn similarity(x: &Tensor, truth: &Tensor, window: Window) -> Result<Vec<f64>, Error> {
+    let lines = x.size()[2] - window.side() + 1;
+    if lines <= BAND {
+        return ssim(x, truth, window);
+    }
+    let mut total = vec![0.0; x.size()[0] as usize];
+    for first in (0..lines).step_by(BAND as usize) {
+        let count = BAND.min(lines - first);
+        let band = |x: &Tensor| x.narrow(2, first, count + window.side() - 1);
+        let share = count as f64 / lines as f64;
+        total.iter_mut().zip(ssim(&band(x), &band(truth), window)?).for_each(|(total, part)| *total += part * share);
+    }
+    Ok(total)
 }
 
 fn row(path: &Path) -> Result<Row> {
@@ -446,9 +488,12 @@ const NOTE: &str = "Measurement, sample, mean and baseline: PSNR in dB for pixel
                     coverage: pixels within ±2 standard deviations of the mean; residual: ‖y − A x‖ of the samples over \
                     what η predicts.";
 
-/// The figures of every image and the median of each column; columns without a figure are left out.
-fn table(rows: &[Row]) -> Table {
-    let columns: Vec<_> = COLUMNS.iter().filter(|(.., pick)| rows.iter().any(|row| pick(row).is_some())).collect();
+/// The figures of every image and the median of each column; columns without a figure are left out, and so is the coverage of
+/// one sample, which has no spread.
+fn table(rows: &[Row], samples: usize) -> Table {
+    let told = |heading: &str| samples > 1 || heading != "coverage";
+    let known = |pick: Pick| rows.iter().any(|row| pick(row).is_some());
+    let columns: Vec<_> = COLUMNS.iter().filter(|(heading, _, pick)| told(heading) && known(*pick)).collect();
     let line = |name: &str, figure: &dyn Fn(Pick) -> Option<f64>| -> Vec<String> {
         let figures = columns.iter().map(|(_, digits, pick)| number(figure(*pick), *digits));
         std::iter::once(name.to_owned()).chain(figures).collect()
