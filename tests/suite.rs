@@ -13,6 +13,7 @@ mod guidance;
 mod hostile;
 mod identities;
 mod information;
+mod kernels;
 mod loops;
 mod measurements;
 mod metrics;

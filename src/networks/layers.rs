@@ -4,12 +4,31 @@
 //! parameters are f32 and images bf16, as in training, it rounds its parameters on the way. f32 on the CPU goes to the
 //! [`kernels`] where they can take it.
 
-use std::{cell::RefCell, f64::consts::TAU, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    f64::consts::TAU,
+    sync::Arc,
+};
 
 use tch::{Device, Kind, Tensor};
 
 use super::weights::{FREQUENCIES, Init, Path};
 use crate::kernels::{self, Method, Packed, Taps};
+
+thread_local! {
+    static FLOPS: Cell<f64> = const { Cell::new(0.0) };
+}
+
+/// Floating-point operations that layers of this thread were asked for so far, a product and its sum being two:
+/// convolutions, linear layers and attention, counted as if none were saved.
+pub fn flops() -> f64 {
+    FLOPS.get()
+}
+
+/// Counts `outputs` sums of `products` products each.
+fn count(outputs: usize, products: i64) {
+    FLOPS.set(FLOPS.get() + 2.0 * outputs as f64 * products as f64);
+}
 
 /// The same tensor with its channels side by side in memory, as convolutions like it.
 pub fn channels_last(x: &Tensor) -> Tensor {
@@ -94,7 +113,9 @@ impl Conv {
 
     /// The same with what is around it.
     pub fn within(&self, x: &Tensor, around: &Around) -> Tensor {
-        if self.is_fast(x, around) { self.by_kernels(x, around) } else { self.by_libtorch(x, around) }
+        let y = if self.is_fast(x, around) { self.by_kernels(x, around) } else { self.by_libtorch(x, around) };
+        count(y.numel(), self.weight.size()[1..].iter().product());
+        y
     }
 
     fn is_fast(&self, x: &Tensor, around: &Around) -> bool {
@@ -172,7 +193,9 @@ impl Linear {
 
     /// `[…, inputs]` to `[…, outputs]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight.flatten(1, -1).to_kind(x.kind()), Some(&self.bias.to_kind(x.kind())))
+        let y = x.linear(&self.weight.flatten(1, -1).to_kind(x.kind()), Some(&self.bias.to_kind(x.kind())));
+        count(y.numel(), self.weight.size()[1]);
+        y
     }
 }
 
@@ -262,6 +285,7 @@ impl BatchNorm {
 pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
     let [query, key, value] = [query, key, value].map(|x| x.transpose(1, 2));
     let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, false, None, false);
+    count(mixed.numel(), 2 * key.size()[2]);
     mixed.transpose(1, 2).flatten(2, 3)
 }
 
