@@ -1,4 +1,4 @@
-//! Links against the libtorch that torch-sys found, and packs `models/` into the program.
+//! Links against the libtorch that torch-sys found, compiles the CPU's kernels, and packs `models/` into the program.
 
 use std::{env, fs, path::Path};
 
@@ -6,6 +6,7 @@ fn main() {
     println!("cargo:rerun-if-changed=src/build.rs");
     println!("cargo:rerun-if-changed=models");
     link();
+    kernels();
     for (name, folder) in [("models.rs", "models"), ("features.rs", "models/features")] {
         let list = Path::new(&variable("OUT_DIR")).join(name);
         if let Err(e) = fs::write(&list, shipped(folder)) {
@@ -22,6 +23,29 @@ fn link() {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../../.libtorch/torch/lib");
     println!("cargo:rustc-env=TWEEDIE_LIBTORCH={lib}");
+}
+
+/// `src/kernels/kernels.cpp`, once for each instruction set; elsewhere, layers compute by libtorch alone.
+fn kernels() {
+    let source = "src/kernels/kernels.cpp";
+    println!("cargo:rerun-if-changed={source}");
+    println!("cargo:rustc-check-cfg=cfg(kernels)");
+    if variable("CARGO_CFG_TARGET_ARCH") != "x86_64" || variable("CARGO_CFG_TARGET_OS") != "linux" {
+        return;
+    }
+    let avx512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"];
+    for (name, lanes, flags) in [("avx512", "16", &avx512[..]), ("avx2", "8", &["-mavx2", "-mfma"])] {
+        let mut build = cc::Build::new();
+        build.cpp(true).std("c++17").opt_level(3).file(source).flag("-fopenmp").flag("-fno-exceptions");
+        build.define("LANES", lanes).define("KERNELS", &*format!("tweedie_{name}"));
+        for flag in flags {
+            build.flag(flag);
+        }
+        build.compile(&format!("tweedie_{name}"));
+    }
+    // libtorch brings the one that its threads are of.
+    println!("cargo:rustc-link-lib=gomp");
+    println!("cargo:rustc-cfg=kernels");
 }
 
 /// `SHIPPED`: name, card and weights of every card in `folder` that has weights beside it.

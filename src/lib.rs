@@ -79,6 +79,7 @@ pub mod follow;
 pub mod guidance;
 pub mod images;
 pub mod information;
+pub mod kernels;
 pub mod libtorch;
 pub mod likelihood;
 pub mod measure;

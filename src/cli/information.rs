@@ -272,7 +272,7 @@ impl Information {
             probes: self.flow.then_some(task.probes),
             seed: self.common.seed,
             device: if task.device.is_cuda() { "cuda" } else { "cpu" },
-            precision: format!("{:?}", self.common.precision).to_lowercase(),
+            precision: self.common.arithmetic(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! One file for each subcommand; here is what they share.
 
+mod bench;
 mod classes;
 mod convert;
 mod denoise;
@@ -36,7 +37,7 @@ use tch::{Device, Kind};
 use tweedie::{
     card::{Model, sha256},
     data::AnyData,
-    libtorch, yaml,
+    kernels, libtorch, yaml,
 };
 
 /// Sample from and restore images with any pretrained score network.
@@ -65,6 +66,7 @@ enum Command {
     Run(run::Run),
     Information(information::Information),
     Inspect(inspect::Inspect),
+    Bench(bench::Bench),
     Convert(convert::Convert),
     Models(lists::Models),
     Samplers(lists::Samplers),
@@ -91,6 +93,9 @@ pub struct Common {
     /// How the network computes; the state of the walk is f32 always
     #[arg(long, value_enum, default_value = "f32", help_heading = "Everywhere")]
     precision: Precision,
+    /// Without the CPU's fast kernels, by libtorch alone: no Winograd convolutions, whose rounding is larger
+    #[arg(long, help_heading = "Everywhere")]
+    exact: bool,
     /// Images computed together [default: 16, on CUDA 64]
     #[arg(long, value_name = "N", help_heading = "Everywhere")]
     batch: Option<u64>,
@@ -159,6 +164,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Run(command) => command.run(),
         Command::Information(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Convert(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Samplers(command) => command.run(),
@@ -195,7 +201,14 @@ impl Common {
             bail!("--threads must be at least 1, but is {threads}");
         }
         tch::set_num_threads(threads);
+        kernels::set_exact(self.exact);
         Ok(libtorch::device(&self.device)?)
+    }
+
+    /// How the network computes, in words.
+    fn arithmetic(&self) -> String {
+        let precision = format!("{:?}", self.precision).to_lowercase();
+        if self.exact { format!("{precision}, exact") } else { precision }
     }
 
     /// The kind of the network's numbers.

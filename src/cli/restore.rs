@@ -248,7 +248,7 @@ impl Restore {
             plan: &plan,
             batch: (!self.common.deterministic).then_some(batch),
             device: if device.is_cuda() { "cuda" } else { "cpu" },
-            precision: format!("{:?}", self.common.precision).to_lowercase(),
+            precision: self.common.arithmetic(),
             given: self.given(&problem, &asked)?,
         };
         let mut results = Results::new(&self.show, &self.common, &self.out, &problem)?;

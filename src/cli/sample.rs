@@ -207,7 +207,7 @@ impl Sample {
             plan: &plan,
             batch: (!self.common.deterministic).then_some(batch),
             device: if device.is_cuda() { "cuda" } else { "cpu" },
-            precision: format!("{:?}", self.common.precision).to_lowercase(),
+            precision: self.common.arithmetic(),
             given: self.init.as_deref().or(self.config.as_deref()).map(digest).transpose()?.unwrap_or_default(),
         };
         claim(&self.out, &identity)?;

@@ -5,7 +5,10 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Conv, GroupNorm, Linear, Resize, Sinusoidal, attend, class_rows, doubled, image_of, pixels},
+    layers::{
+        Around, Conv, GroupNorm, Linear, Resize, Sinusoidal, attend, channels_last, class_rows, doubled, image_of,
+        pixels,
+    },
     weights::{Init, Path, Weights},
 };
 use crate::Error;
@@ -146,20 +149,19 @@ impl ResBlock {
 
     /// `embedding` has passed its SiLU already, once for all blocks.
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
-        let h = self.conv1.forward(&self.resize.apply(&self.norm1.forward(x).silu()));
-        let told = self.time.forward(embedding).unsqueeze(-1).unsqueeze(-1);
-        let h = if self.scale_shift {
-            let parts = told.chunk(2, 1);
-            self.norm2.forward(&h) * (&parts[0] + 1.0) + &parts[1]
-        } else {
-            self.norm2.forward(&(h + told))
+        let told = self.time.forward(embedding);
+        let (before, after) = if self.scale_shift { (Some(&told), None) } else { (None, Some(&told)) };
+        let h = match self.resize {
+            Resize::Keep => self.conv1.within(x, &Around { norm: Some(&self.norm1), told: after, ..Around::default() }),
+            resize => {
+                let h = resize.apply(&self.norm1.silu(x, None));
+                self.conv1.within(&h, &Around { told: after, ..Around::default() })
+            }
         };
-        let h = self.conv2.forward(&h.silu());
         let x = self.resize.apply(x);
-        match &self.shortcut {
-            Some(shortcut) => shortcut.forward(&x) + h,
-            None => x + h,
-        }
+        let short = self.shortcut.as_ref().map_or_else(|| x.shallow_clone(), |shortcut| shortcut.forward(&x));
+        let norm = Some(&self.norm2);
+        self.conv2.within(&h, &Around { norm, modulation: before, residual: Some(&short), ..Around::default() })
     }
 }
 
@@ -337,7 +339,7 @@ impl Network for Adm {
         }
         let embedding = embedding.silu();
         let through = |h: Tensor, parts: &[Part]| parts.iter().fold(h, |h, part| part.forward(&h, &embedding));
-        let mut h = self.conv_in.forward(&x.to_kind(self.kind));
+        let mut h = self.conv_in.forward(&channels_last(&x.to_kind(self.kind)));
         let mut skips = vec![h.shallow_clone()];
         for block in &self.down {
             h = through(h, block);
@@ -348,7 +350,7 @@ impl Network for Adm {
             let skip = skips.pop().unwrap_or_else(|| h.zeros_like());
             h = through(Tensor::cat(&[h, skip], 1), block);
         }
-        let out = self.conv_out.forward(&self.norm_out.forward(&h).silu());
+        let out = self.conv_out.within(&h, &Around { norm: Some(&self.norm_out), ..Around::default() });
         out.narrow(1, 0, self.config.in_channels).to_kind(x.kind()).contiguous()
     }
 

@@ -1,17 +1,60 @@
 //! The layers of which score networks are made.
 //!
 //! Images are `[batch, channels, height, width]`, channels-last in memory. A layer computes in the kind of its input: where
-//! parameters are f32 and images bf16, as in training, it rounds its parameters on the way.
+//! parameters are f32 and images bf16, as in training, it rounds its parameters on the way. f32 on the CPU goes to the
+//! [`kernels`] where they can take it.
 
-use std::f64::consts::TAU;
+use std::{
+    cell::{Cell, RefCell},
+    f64::consts::TAU,
+    sync::Arc,
+};
 
 use tch::{Device, Kind, Tensor};
 
 use super::weights::{FREQUENCIES, Init, Path};
+use crate::kernels::{self, Method, Packed, Taps};
+
+thread_local! {
+    static FLOPS: Cell<f64> = const { Cell::new(0.0) };
+}
+
+/// Floating-point operations that layers of this thread were asked for so far, a product and its sum being two:
+/// convolutions, linear layers and attention, counted as if none were saved.
+pub fn flops() -> f64 {
+    FLOPS.get()
+}
+
+/// Counts `outputs` sums of `products` products each.
+fn count(outputs: usize, products: i64) {
+    FLOPS.set(FLOPS.get() + 2.0 * outputs as f64 * products as f64);
+}
 
 /// The same tensor with its channels side by side in memory, as convolutions like it.
 pub fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
+/// What is done before a convolution and after it: y = factor · (W ∗ a(x) + b + told + residual).
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    /// a(x) = SiLU of x, normalised by this; x itself if left out.
+    pub norm: Option<&'a GroupNorm>,
+    /// `[batch, 2 · inputs]`: after it is normalised, x is scaled by 1 + the first half and shifted by the second.
+    pub modulation: Option<&'a Tensor>,
+    /// `[batch, outputs]`.
+    pub told: Option<&'a Tensor>,
+    /// `[batch, outputs, …]`.
+    pub residual: Option<&'a Tensor>,
+    /// Multiplies the whole.
+    pub factor: f64,
+}
+
+/// Nothing.
+impl Default for Around<'_> {
+    fn default() -> Self {
+        Self { norm: None, modulation: None, told: None, residual: None, factor: 1.0 }
+    }
 }
 
 /// y = W ∗ x + b.
@@ -19,9 +62,9 @@ pub fn channels_last(x: &Tensor) -> Tensor {
 pub struct Conv {
     weight: Tensor,
     bias: Option<Tensor>,
-    stride: i64,
-    padding: i64,
-    dilation: i64,
+    taps: Taps,
+    /// The weight as kernels read it, for each method that a batch has asked for.
+    packed: RefCell<Vec<Arc<Packed>>>,
 }
 
 impl Conv {
@@ -46,29 +89,86 @@ impl Conv {
         Self {
             weight: path.tensor("weight", &shape, weight),
             bias: bias.map(|init| path.tensor("bias", &shape[..1], init)),
-            stride: 1,
-            padding: shape[3] / 2,
-            dilation: 1,
+            taps: Taps { size: shape[3], stride: 1, padding: shape[3] / 2, dilation: 1 },
+            packed: RefCell::default(),
         }
     }
 
     /// The same taps at another stride and padding.
     #[must_use]
     pub fn strided(self, stride: i64, padding: i64) -> Self {
-        Self { stride, padding, ..self }
+        Self { taps: Taps { stride, padding, ..self.taps }, ..self }
     }
 
     /// The same taps so far apart, padded to keep the image's size.
     #[must_use]
     pub fn dilated(self, dilation: i64) -> Self {
-        Self { padding: dilation * self.padding, dilation, ..self }
+        Self { taps: Taps { padding: dilation * self.taps.padding, dilation, ..self.taps }, ..self }
     }
 
     /// `[batch, inputs, …]` to `[batch, outputs, …]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let (stride, padding, dilation) = ([self.stride; 2], [self.padding; 2], [self.dilation; 2]);
+        self.within(x, &Around::default())
+    }
+
+    /// The same with what is around it.
+    pub fn within(&self, x: &Tensor, around: &Around) -> Tensor {
+        let y = if self.is_fast(x, around) { self.by_kernels(x, around) } else { self.by_libtorch(x, around) };
+        count(y.numel(), self.weight.size()[1..].iter().product());
+        y
+    }
+
+    fn is_fast(&self, x: &Tensor, around: &Around) -> bool {
+        let own = [Some(&self.weight), self.bias.as_ref(), around.modulation, around.told, around.residual];
+        let norm = around.norm.map_or([None; 2], |norm| [Some(&norm.weight), Some(&norm.bias)]);
+        let parameters: Vec<&Tensor> = own.into_iter().chain(norm).flatten().collect();
+        kernels::take(x, &parameters)
+    }
+
+    fn by_kernels(&self, x: &Tensor, around: &Around) -> Tensor {
+        let method = Method::cheapest(self.taps, &x.size());
+        let normalised = around.norm.map(|norm| norm.moments(x, around.modulation));
+        let mut around = kernels::Around {
+            normalised: normalised.as_ref(),
+            bias: self.bias.as_ref(),
+            told: around.told,
+            residual: around.residual,
+            factor: around.factor,
+        };
+        // Directly, each pixel is read once for every tap, and would be normalised as often.
+        let input =
+            normalised.as_ref().filter(|_| method == Method::Direct).map(|parts| kernels::apply(x, parts, true));
+        if input.is_some() {
+            around.normalised = None;
+        }
+        self.packed(method).convolve(input.as_ref().unwrap_or(x), &around)
+    }
+
+    fn packed(&self, method: Method) -> Arc<Packed> {
+        let mut all = self.packed.borrow_mut();
+        if let Some(packed) = all.iter().find(|packed| packed.is_of(&self.weight, method)) {
+            return packed.clone();
+        }
+        let packed = Packed::shared(&self.weight, self.taps, method);
+        all.retain(|old| !old.is_for(method));
+        all.push(packed.clone());
+        packed
+    }
+
+    fn by_libtorch(&self, x: &Tensor, around: &Around) -> Tensor {
+        let activated = around.norm.map(|norm| norm.silu(x, around.modulation));
+        let x = activated.as_ref().unwrap_or(x);
+        let Taps { stride, padding, dilation, .. } = self.taps;
         let bias = self.bias.as_ref().map(|bias| bias.to_kind(x.kind()));
-        x.conv2d(&self.weight.to_kind(x.kind()), bias, stride, padding, dilation, 1)
+        let weight = self.weight.to_kind(x.kind());
+        let mut y = x.conv2d(&weight, bias, [stride; 2], [padding; 2], [dilation; 2], 1);
+        if let Some(told) = around.told {
+            y = y + told.unsqueeze(-1).unsqueeze(-1);
+        }
+        if let Some(residual) = around.residual {
+            y = residual + y;
+        }
+        if around.factor == 1.0 { y } else { y * around.factor }
     }
 }
 
@@ -94,7 +194,9 @@ impl Linear {
 
     /// `[…, inputs]` to `[…, outputs]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight.flatten(1, -1).to_kind(x.kind()), Some(&self.bias.to_kind(x.kind())))
+        let y = x.linear(&self.weight.flatten(1, -1).to_kind(x.kind()), Some(&self.bias.to_kind(x.kind())));
+        count(y.numel(), self.weight.size()[1]);
+        y
     }
 }
 
@@ -126,8 +228,28 @@ impl GroupNorm {
 
     /// `[batch, channels, …]` to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        if kernels::take(x, &[&self.weight, &self.bias]) {
+            return kernels::apply(x, &self.moments(x, None), false);
+        }
         let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.to_kind(x.kind()));
         x.group_norm(self.groups, Some(&weight), Some(&bias), self.epsilon, true)
+    }
+
+    /// SiLU of the same; where `modulation` is given, `[batch, 2 · channels]`, scaled and shifted by it before.
+    pub fn silu(&self, x: &Tensor, modulation: Option<&Tensor>) -> Tensor {
+        let parameters: Vec<&Tensor> = [&self.weight, &self.bias].into_iter().chain(modulation).collect();
+        if kernels::take(x, &parameters) {
+            return kernels::apply(x, &self.moments(x, modulation), true);
+        }
+        let y = self.forward(x);
+        let Some(modulation) = modulation else { return y.silu() };
+        let parts = modulation.unsqueeze(-1).unsqueeze(-1).chunk(2, 1);
+        (y * (&parts[0] + 1.0) + &parts[1]).silu()
+    }
+
+    /// The normalisation, and what follows it, as a scale and a shift of each channel.
+    fn moments(&self, x: &Tensor, modulation: Option<&Tensor>) -> [Tensor; 2] {
+        kernels::moments(x, [&self.weight, &self.bias], modulation, self.groups, self.epsilon)
     }
 }
 
@@ -164,6 +286,7 @@ impl BatchNorm {
 pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
     let [query, key, value] = [query, key, value].map(|x| x.transpose(1, 2));
     let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, false, None, false);
+    count(mixed.numel(), 2 * key.size()[2]);
     mixed.transpose(1, 2).flatten(2, 3)
 }
 

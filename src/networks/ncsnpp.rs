@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Attention, Conv, Fourier, GroupNorm, Linear, Resize, Sinusoidal, channels_last},
+    layers::{Around, Attention, Conv, Fourier, GroupNorm, Linear, Resize, Sinusoidal, channels_last},
     weights::{Path, Weights},
 };
 use crate::Error;
@@ -200,14 +200,17 @@ impl ResBlock {
 
     /// `embedding` has passed its SiLU already, once for all blocks.
     fn forward(&self, x: &Tensor, embedding: &Tensor, resample: &Resample) -> Tensor {
-        let h = self.conv1.forward(&resample.apply(&self.norm1.forward(x).silu(), self.resize));
-        let h = h + self.time.forward(embedding).unsqueeze(-1).unsqueeze(-1);
-        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
+        let (time, norm1, norm2) = (self.time.forward(embedding), Some(&self.norm1), Some(&self.norm2));
+        let h = if self.resize == Resize::Keep {
+            self.conv1.within(x, &Around { norm: norm1, told: Some(&time), ..Around::default() })
+        } else {
+            let h = resample.apply(&self.norm1.silu(x, None), self.resize);
+            self.conv1.within(&h, &Around { told: Some(&time), ..Around::default() })
+        };
         let x = resample.apply(x, self.resize);
-        match &self.shortcut {
-            Some(shortcut) => (shortcut.forward(&x) + h) * self.scale,
-            None => (x + h) * self.scale,
-        }
+        let short = self.shortcut.as_ref().map_or_else(|| x.shallow_clone(), |shortcut| shortcut.forward(&x));
+        let (residual, factor) = (Some(&short), self.scale);
+        self.conv2.within(&h, &Around { norm: norm2, residual, factor, ..Around::default() })
     }
 }
 
@@ -425,7 +428,7 @@ impl Network for Ncsnpp {
                 h = attention.forward(&h) * scale;
             }
             if let Some((norm, conv)) = &level.answer {
-                let part = conv.forward(&norm.forward(&h).silu());
+                let part = conv.within(&h, &Around { norm: Some(norm), ..Around::default() });
                 answer = Some(match answer {
                     Some(below) => self.resample.apply(&below, Resize::Double) + part,
                     None => part,

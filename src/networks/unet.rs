@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Attention, Conv, GroupNorm, Linear, Sinusoidal, channels_last, class_rows, doubled},
+    layers::{Around, Attention, Conv, GroupNorm, Linear, Sinusoidal, channels_last, class_rows, doubled},
     weights::{Init, Path, Weights},
 };
 use crate::Error;
@@ -161,13 +161,11 @@ impl ResBlock {
 
     /// `embedding` has passed its SiLU already, once for all blocks.
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
-        let time = self.time.forward(embedding).unsqueeze(-1).unsqueeze(-1);
-        let h = self.conv1.forward(&self.norm1.forward(x).silu()) + time;
-        let h = self.conv2.forward(&self.norm2.forward(&h).silu());
-        match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x) + h,
-            None => x + h,
-        }
+        let (time, norm1, norm2) = (self.time.forward(embedding), Some(&self.norm1), Some(&self.norm2));
+        let h = self.conv1.within(x, &Around { norm: norm1, told: Some(&time), ..Around::default() });
+        let short = self.shortcut.as_ref().map(|shortcut| shortcut.forward(x));
+        let residual = Some(short.as_ref().unwrap_or(x));
+        self.conv2.within(&h, &Around { norm: norm2, residual, ..Around::default() })
     }
 }
 
@@ -330,7 +328,7 @@ impl Network for UNet {
                 h = double.forward(&doubled(&h));
             }
         }
-        let out = self.conv_out.forward(&self.norm_out.forward(&h).silu());
+        let out = self.conv_out.within(&h, &Around { norm: Some(&self.norm_out), ..Around::default() });
         out.narrow(1, 0, self.config.in_channels).to_kind(x.kind()).contiguous()
     }
 

@@ -1,0 +1,351 @@
+//! `tweedie bench`: how fast a network is here, and where the time goes.
+
+use std::{
+    cell::Cell,
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tch::{Cuda, Device, Kind, Tensor};
+use tweedie::{
+    card::Model,
+    checkpoint::safetensors::{self, Metadata},
+    denoiser::{Denoiser, Pretrained},
+    follow::follow,
+    kernels,
+    networks::{AnyNetwork, UNetConfig, layers},
+    noise::{Noise, Seeded},
+    plan::Course,
+};
+
+use super::{Common, not_interrupted};
+
+const PEER: &str = include_str!("../../tests/parity/bench.py");
+
+/// Measure a network's speed: images and evaluations per second, the loop's share, FLOP/s, memory
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tweedie bench fashion-mnist
+  tweedie bench google/ddpm-cifar10-32/ --batches 1,4,16 --compare --python .venv/bin/python")]
+pub struct Bench {
+    #[arg(help = super::MODEL)]
+    model: String,
+    /// Sizes of the batch, one after another
+    #[arg(long, value_delimiter = ',', default_value = "1,4,16,64", value_name = "N,…")]
+    batches: Vec<i64>,
+    /// Steps of the model's own walk for each of them; of these, the first is not counted
+    #[arg(long, default_value_t = 6, value_name = "K")]
+    steps: usize,
+    /// Beside PyTorch's UNet2DModel of diffusers with the same weights: turn by turn, median of the ratios
+    #[arg(long)]
+    compare: bool,
+    /// Compare with its torch.compile, frozen; minutes for each size of batch
+    #[arg(long, requires = "compare")]
+    compiled: bool,
+    /// Turns of the comparison
+    #[arg(long, default_value_t = 15, value_name = "N")]
+    rounds: usize,
+    /// A Python that has torch and diffusers
+    #[arg(long, default_value = "python3", value_name = "PATH")]
+    python: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// One size of batch. Seconds are medians over steps.
+#[derive(Debug, Serialize)]
+struct Row {
+    batch: i64,
+    network_ms: f64,
+    rest_ms: f64,
+    evaluations_per_second: f64,
+    images_per_second: f64,
+    teraflops: f64,
+    /// Of the largest matrix product measured in this run.
+    share_of_peak: f64,
+    /// Of the process so far.
+    peak_memory_mb: Option<f64>,
+    /// The peer's seconds by ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_ms: Option<f64>,
+}
+
+impl Bench {
+    pub fn run(&self) -> Result<()> {
+        let (model, device) = self.common.open(&self.model)?;
+        let peak = peak(device, self.common.kind(device)?);
+        let mut peer = self.compare.then(|| self.peer(&model, device)).transpose()?;
+        self.common.say(format_args!(
+            "{} {}, kernels: {}; matrix peak {:.3} TFLOP/s\n{:>6} {:>12} {:>9} {:>7} {:>9} {:>9} {:>9} {:>7} {:>8}  peer / ours",
+            self.common.arithmetic(),
+            if device.is_cuda() { "on CUDA" } else { "on the CPU" },
+            kernels::instructions().unwrap_or("libtorch's"),
+            peak / 1e12,
+            "batch", "network ms", "rest ms", "rest %", "evals/s", "images/s", "TFLOP/s", "% peak", "memory MB"
+        ));
+        let mut rows = Vec::new();
+        for &batch in &self.batches {
+            not_interrupted()?;
+            let mut row = self.row(&model, batch, peak, device)?;
+            if let Some(peer) = &mut peer {
+                let (ratio, seconds) = self.against(peer, &model, batch)?;
+                (row.ratio, row.peer_ms) = (Some(ratio), Some(seconds * 1e3));
+            }
+            self.common.say(line(&row));
+            rows.push(row);
+        }
+        let best = rows.iter().max_by(|a, b| a.images_per_second.total_cmp(&b.images_per_second));
+        let best = best.map(|row| row.batch);
+        self.common.say(format_args!("best batch: {}", best.unwrap_or_default()));
+        let threads = tch::get_num_threads();
+        self.common
+            .record(&json!({"model": model.card.name, "arithmetic": self.common.arithmetic(), "threads": threads,
+            "kernels": kernels::instructions(), "peak_teraflops": peak / 1e12, "rows": rows, "best_batch": best}))
+    }
+
+    /// Some steps of the model's own walk.
+    fn row(&self, model: &Model, batch: i64, peak: f64, device: Device) -> Result<Row> {
+        let plan = &model.card.sample;
+        let Course { sigmas, scheme, .. } = plan.course(model.range(), f64::INFINITY)?;
+        let [channels, height, width] = model.card.image;
+        let noise = Seeded((0..batch as u64).collect());
+        let like = Tensor::zeros([batch, channels, height, width], (Kind::Float, device));
+        let x = noise.like(&like, 0, 0) * sigmas.max();
+        let prior = Timed { prior: &model.denoiser, device, network: Cell::default(), evaluations: Cell::default() };
+        let evaluations = scheme.asked().count() as f64;
+        let (mut whole, mut inside, mut work, mut asked) = (Vec::new(), Vec::new(), 0.0, 0);
+        let mut start = (Instant::now(), layers::flops());
+        for (step, _) in follow(&scheme, x, &prior, &noise).take(self.steps.max(2)).enumerate() {
+            synchronize(device);
+            let (seconds, network, count) =
+                (start.0.elapsed().as_secs_f64(), prior.network.take(), prior.evaluations.take());
+            if step > 0 {
+                whole.push((seconds - network).max(0.0));
+                inside.push(network / f64::from(count.max(1)));
+                asked += count;
+                work = layers::flops() - start.1;
+            }
+            start = (Instant::now(), layers::flops());
+        }
+        let steps = whole.len() as f64;
+        let (rest, network) = (median(&mut whole), median(&mut inside));
+        let flops = work / (f64::from(asked) / steps);
+        let rest = rest / (f64::from(asked) / steps);
+        Ok(Row {
+            batch,
+            network_ms: network * 1e3,
+            rest_ms: rest * 1e3,
+            evaluations_per_second: batch as f64 / (network + rest),
+            images_per_second: batch as f64 / ((network + rest) * evaluations),
+            teraflops: flops / network / 1e12,
+            share_of_peak: flops / network / peak,
+            peak_memory_mb: memory(),
+            ratio: None,
+            peer_ms: None,
+        })
+    }
+
+    /// The peer, with the same weights: in the model's own folder of diffusers, or in one made of them.
+    fn peer(&self, model: &Model, device: Device) -> Result<Peer> {
+        if device.is_cuda() {
+            bail!("--compare is for the CPU: add --device cpu");
+        }
+        let beside = model.source.parent().filter(|folder| folder.join("config.json").exists());
+        match (beside, &model.card.network) {
+            (Some(folder), _) => Peer::start(&self.python, folder, self.compiled, None),
+            (None, AnyNetwork::Unet(config)) => {
+                let made = tempfile::tempdir()?;
+                write(config, model, made.path())?;
+                let folder = made.path().to_owned();
+                Peer::start(&self.python, &folder, self.compiled, Some(made))
+            }
+            (None, _) => bail!("{}: --compare knows UNet2DModel of diffusers alone", self.model),
+        }
+    }
+
+    /// Turn by turn: the median of the peer's seconds by ours, and of the peer's seconds.
+    fn against(&self, peer: &mut Peer, model: &Model, batch: i64) -> Result<(f64, f64)> {
+        let [channels, height, width] = model.card.image;
+        let x = Tensor::randn([batch, channels, height, width], (Kind::Float, Device::Cpu));
+        let label = Tensor::full([batch], 500.0, (Kind::Float, Device::Cpu));
+        let (mut ratios, mut seconds) = (Vec::new(), Vec::new());
+        for round in 0..=self.rounds {
+            not_interrupted()?;
+            let start = Instant::now();
+            let _guard = tch::no_grad_guard();
+            let _ = model.denoiser.network.forward(&x, &label, None);
+            let ours = start.elapsed().as_secs_f64();
+            let theirs = peer.forward(batch, channels, height)?;
+            if round > 0 {
+                ratios.push(theirs / ours);
+                seconds.push(theirs);
+            }
+        }
+        Ok((median(&mut ratios), median(&mut seconds)))
+    }
+}
+
+/// A denoiser that notes how long its network takes.
+struct Timed<'a> {
+    prior: &'a Pretrained,
+    device: Device,
+    network: Cell<f64>,
+    evaluations: Cell<u32>,
+}
+
+impl Timed<'_> {
+    fn timed(&self, evaluate: impl Fn() -> Tensor) -> Tensor {
+        synchronize(self.device);
+        let start = Instant::now();
+        let y = evaluate();
+        synchronize(self.device);
+        self.network.set(self.network.get() + start.elapsed().as_secs_f64());
+        self.evaluations.set(self.evaluations.get() + 1);
+        y
+    }
+}
+
+impl Denoiser for Timed<'_> {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.timed(|| self.prior.denoise(x, sigma))
+    }
+
+    fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.timed(|| self.prior.residual(x, sigma))
+    }
+}
+
+/// A process of Python that computes a forward when it is asked for one.
+struct Peer {
+    process: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Peer {
+    fn start(python: &Path, folder: &Path, compiled: bool, made: Option<tempfile::TempDir>) -> Result<Self> {
+        let mode = if compiled { "compile" } else { "eager" };
+        let mut command = Command::new(python);
+        command.args(["-c", PEER]).arg(folder).args([&tch::get_num_threads().to_string(), mode]);
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut process = started.with_context(|| format!("{}: cannot be started", python.display()))?;
+        let (Some(questions), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
+            bail!("{}: has no standard input and output", python.display());
+        };
+        let mut peer = Self { process, questions, answers: BufReader::new(answers), _folder: made };
+        if !peer.answer()?.starts_with("ready") {
+            bail!("{}: needs torch and diffusers", python.display());
+        }
+        Ok(peer)
+    }
+
+    fn answer(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        Ok(line.trim().to_owned())
+    }
+
+    /// Its seconds for one forward.
+    fn forward(&mut self, batch: i64, channels: i64, side: i64) -> Result<f64> {
+        writeln!(self.questions, "{batch} {channels} {side}")?;
+        self.answer()?.parse().context("the peer has failed: its own words are above")
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A folder of diffusers with the network.
+fn write(config: &UNetConfig, model: &Model, folder: &Path) -> Result<()> {
+    let tensors = model.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+    safetensors::write(&folder.join("diffusion_pytorch_model.safetensors"), &tensors, &Metadata::new())?;
+    Ok(fs::write(folder.join("config.json"), described(config, model.card.image[1])?.to_string())?)
+}
+
+/// The network in the words of diffusers.
+fn described(config: &UNetConfig, side: i64) -> Result<Value> {
+    if config.attends_once_up || config.null_class.is_some() || !config.middle_attention {
+        bail!("--compare does not know this network's arrangement of attention or classes");
+    }
+    let levels = 0..config.block_out_channels.len();
+    let block = |direction: &str, level: usize| {
+        let attention = if config.attention_levels.contains(&level) { "Attn" } else { "" };
+        format!("{attention}{direction}Block2D")
+    };
+    let down: Vec<String> = levels.clone().map(|level| block("Down", level)).collect();
+    let up: Vec<String> = levels.rev().map(|level| block("Up", level)).collect();
+    Ok(json!({
+        "_class_name": "UNet2DModel", "sample_size": side, "in_channels": config.in_channels,
+        "out_channels": config.out_channels.unwrap_or(config.in_channels), "down_block_types": down, "up_block_types": up,
+        "block_out_channels": config.block_out_channels, "layers_per_block": config.layers_per_block,
+        "attention_head_dim": config.attention_head_dim, "norm_num_groups": config.norm_num_groups,
+        "norm_eps": config.norm_eps, "flip_sin_to_cos": config.flip_sin_to_cos, "freq_shift": config.freq_shift,
+        "downsample_padding": config.downsample_padding, "num_class_embeds": config.num_class_embeds, "act_fn": "silu",
+    }))
+}
+
+fn line(row: &Row) -> String {
+    let memory = row.peak_memory_mb.map_or("-".to_owned(), |mb| format!("{mb:.0}"));
+    let ratio = row.ratio.zip(row.peer_ms).map_or(String::new(), |(ratio, ms)| format!("  {ratio:.2} ({ms:.1} ms)"));
+    format!(
+        "{:>6} {:>12.2} {:>9.2} {:>7.1} {:>9.1} {:>9.3} {:>9.3} {:>7.0} {memory:>9}{ratio}",
+        row.batch,
+        row.network_ms,
+        row.rest_ms,
+        100.0 * row.rest_ms / (row.network_ms + row.rest_ms),
+        row.evaluations_per_second,
+        row.images_per_second,
+        row.teraflops,
+        100.0 * row.share_of_peak,
+    )
+}
+
+/// FLOP/s of the largest matrix product that is reasonable to wait for.
+fn peak(device: Device, kind: Kind) -> f64 {
+    let side = if device.is_cuda() { 8192 } else { 1536 };
+    let _guard = tch::no_grad_guard();
+    let [a, b] = [0, 1].map(|_| Tensor::randn([side, side], (Kind::Float, device)).to_kind(kind));
+    let mut rates: Vec<f64> = (0..8)
+        .map(|_| {
+            synchronize(device);
+            let start = Instant::now();
+            let _ = a.matmul(&b);
+            synchronize(device);
+            2.0 * (side as f64).powi(3) / start.elapsed().as_secs_f64()
+        })
+        .collect();
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() - 1]
+}
+
+/// The most memory that the process has held so far, in MB, where the system tells.
+fn memory() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? / 1024.0)
+}
+
+fn synchronize(device: Device) {
+    if let Device::Cuda(index) = device {
+        Cuda::synchronize(index as i64);
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

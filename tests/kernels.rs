@@ -1,0 +1,227 @@
+//! The CPU's kernels against libtorch in f64, and the layers that use them against layers that do not.
+
+use std::process::Command;
+
+use tch::{Kind, Tensor, no_grad};
+use tweedie::{
+    kernels::{self, Around, Method, Packed, Taps},
+    networks::{
+        AnyNetwork, UNetConfig,
+        layers::{self, Conv, GroupNorm},
+        weights::Weights,
+    },
+};
+
+/// f32 sums of some hundred products of numbers of order 1, relative to the largest of the results.
+const F32: f64 = 2e-6;
+/// F(4×4, 3×3) goes through numbers some ten times larger than its results.
+const WINOGRAD4: f64 = 2e-5;
+
+fn random(shape: &[i64], seed: i64) -> Tensor {
+    let count: i64 = shape.iter().product();
+    // Uniform on −1 … 1 in the digits of multiples of √2, which no rounding of libtorch changes.
+    let digits = (Tensor::arange_start(seed * 10_007, seed * 10_007 + count, (Kind::Double, tch::Device::Cpu))
+        * std::f64::consts::SQRT_2)
+        .frac();
+    (digits * 2.0 - 1.0).to_kind(Kind::Float).reshape(shape)
+}
+
+/// max |a − b| / max |b|.
+fn apart(a: &Tensor, b: &Tensor) -> f64 {
+    let (a, b) = (a.to_kind(Kind::Double), b.to_kind(Kind::Double));
+    f64::try_from((a - &b).abs().max()).unwrap() / f64::try_from(b.abs().max()).unwrap()
+}
+
+fn spread(x: &Tensor) -> Tensor {
+    x.to_kind(Kind::Double).unsqueeze(-1).unsqueeze(-1)
+}
+
+/// A kernel's convolution with everything around it, and the same by libtorch in f64.
+fn both(method: Method, taps: Taps, shape: [i64; 4], outputs: i64, all: bool) -> [Tensor; 2] {
+    let [batch, inputs, ..] = shape;
+    let x = random(&shape, 1);
+    let weight = random(&[outputs, inputs, taps.size, taps.size], 2) / ((inputs * taps.size * taps.size) as f64).sqrt();
+    let (bias, told) = (random(&[outputs], 3), random(&[batch, outputs], 4));
+    let normalised = [random(&[batch, inputs], 5), random(&[batch, inputs], 6)];
+    let entered = if all {
+        (x.to_kind(Kind::Double) * spread(&normalised[0]) + spread(&normalised[1])).silu()
+    } else {
+        x.to_kind(Kind::Double)
+    };
+    let Taps { stride, padding, dilation, .. } = taps;
+    let double = |t: &Tensor| t.to_kind(Kind::Double);
+    let sides = ([stride; 2], [padding; 2], [dilation; 2]);
+    let want = entered.conv2d(&double(&weight), Some(double(&bias)), sides.0, sides.1, sides.2, 1);
+    let residual = random(&want.size(), 7);
+    let around = Around {
+        normalised: all.then_some(&normalised),
+        bias: Some(&bias),
+        told: all.then_some(&told),
+        residual: all.then_some(&residual),
+        factor: if all { 0.5f64.sqrt() } else { 1.0 },
+    };
+    let want = if all { (want + spread(&told) + double(&residual)) * around.factor } else { want };
+    [Packed::new(&weight, taps, method).convolve(&x, &around), want]
+}
+
+#[test]
+fn every_convolution_is_that_of_f64_whatever_its_shape() {
+    if kernels::instructions().is_none() {
+        return;
+    }
+    for (i, side) in [1, 2, 3, 4, 5, 6, 7, 8, 9, 31].into_iter().enumerate() {
+        for (inputs, outputs) in [(1, 3), (3, 33), (16, 32), (20, 70)] {
+            let shape = [[1, 3][i % 2], inputs, side, [side, 2 * side + 1][i % 2]];
+            for all in [false, true] {
+                for (method, allowed) in
+                    [(Method::Direct, F32), (Method::Winograd2, F32), (Method::Winograd4, WINOGRAD4)]
+                {
+                    let [got, want] = both(method, Taps::default(), shape, outputs, all);
+                    let error = apart(&got, &want);
+                    assert!(error < allowed, "{method:?} of {shape:?} to {outputs}: {error:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn direct_convolutions_have_any_taps() {
+    if kernels::instructions().is_none() {
+        return;
+    }
+    for (size, stride, padding, dilation) in
+        [(1, 1, 0, 1), (1, 2, 0, 1), (3, 2, 0, 1), (3, 2, 1, 1), (3, 1, 2, 2), (3, 1, 4, 4), (5, 1, 2, 1), (3, 1, 0, 1)]
+    {
+        let taps = Taps { size, stride, padding, dilation };
+        for all in [false, true] {
+            let [got, want] = both(Method::Direct, taps, [2, 17, 9, 31], 35, all);
+            assert!(apart(&got, &want) < F32, "{taps:?}");
+        }
+    }
+}
+
+/// Also where the mean is a hundred deviations away: there f32 itself gives x up to 10⁻⁵ deviations.
+#[test]
+fn group_normalisation_is_that_of_f64() {
+    if kernels::instructions().is_none() {
+        return;
+    }
+    for (side, channels, groups, mean, allowed) in [
+        (1, 32, 4, 0.0, F32),
+        (5, 24, 8, 3.0, F32),
+        (9, 96, 32, 0.0, F32),
+        (31, 20, 1, 0.0, F32),
+        (20, 12, 12, 100.0, 5e-5),
+    ] {
+        let x = random(&[3, channels, side, side + 1], 1) + mean;
+        let (weight, bias) = (random(&[channels], 2), random(&[channels], 3));
+        let told = random(&[3, 2 * channels], 4);
+        let double = |t: &Tensor| t.to_kind(Kind::Double);
+        let normed = double(&x).group_norm(groups, Some(&double(&weight)), Some(&double(&bias)), 1e-5, true);
+        let parts = kernels::moments(&x, [&weight, &bias], None, groups, 1e-5);
+        assert!(apart(&kernels::apply(&x, &parts, false), &normed) < allowed, "{side} {channels} {groups}");
+        let halves = spread(&told).chunk(2, 1);
+        let want = (normed * (&halves[0] + 1.0) + &halves[1]).silu();
+        let parts = kernels::moments(&x, [&weight, &bias], Some(&told), groups, 1e-5);
+        assert!(apart(&kernels::apply(&x, &parts, true), &want) < allowed, "{side} {channels} {groups}, modulated");
+    }
+}
+
+#[test]
+fn no_bit_depends_on_the_rest_of_the_batch_or_on_the_threads() {
+    if kernels::instructions().is_none() {
+        return;
+    }
+    let (x, weight) = (random(&[5, 24, 18, 10], 1), random(&[40, 24, 3, 3], 2));
+    let (gain, bias) = (random(&[24], 3), random(&[24], 4));
+    let before = tch::get_num_threads();
+    for method in [Method::Direct, Method::Winograd2, Method::Winograd4] {
+        let packed = Packed::new(&weight, Taps::default(), method);
+        let convolved = |x: &Tensor| {
+            let parts = kernels::moments(x, [&gain, &bias], None, 8, 1e-5);
+            packed
+                .convolve(x, &Around { normalised: Some(&parts), bias: None, told: None, residual: None, factor: 1.0 })
+        };
+        let all = convolved(&x);
+        for i in 0..5 {
+            assert_eq!(convolved(&x.narrow(0, i, 1)), all.narrow(0, i, 1), "{method:?}, image {i}");
+        }
+        tch::set_num_threads(3);
+        let by_three = convolved(&x);
+        tch::set_num_threads(before);
+        assert_eq!(by_three, all, "{method:?} with three threads");
+    }
+}
+
+/// Gradients are recorded by libtorch alone, so a layer that is asked for one computes without kernels.
+#[test]
+fn layers_with_kernels_compute_what_layers_without_do() {
+    let weights = Weights::fresh(3, tch::Device::Cpu, Kind::Float);
+    let root = weights.root();
+    let (norm, conv) = (GroupNorm::new(&(&root / "norm"), 8, 32, 1e-6), Conv::new(&(&root / "conv"), 32, 48, 3));
+    let (modulation, told) = (random(&[2, 64], 1), random(&[2, 48], 2));
+    for side in [4, 9, 16] {
+        let (x, residual) = (random(&[2, 32, side, side], 3), random(&[2, 48, side, side], 4));
+        let around = layers::Around {
+            norm: Some(&norm),
+            modulation: Some(&modulation),
+            told: Some(&told),
+            residual: Some(&residual),
+            factor: 0.7,
+        };
+        let fast = conv.within(&x, &around);
+        let plain = conv.within(&x.copy().set_requires_grad(true), &around);
+        assert!(plain.requires_grad(), "the plain path records gradients");
+        assert!(apart(&fast, &plain.detach()) < WINOGRAD4, "{side}");
+    }
+}
+
+#[test]
+fn weights_that_change_are_packed_again() {
+    let weights = Weights::fresh(4, tch::Device::Cpu, Kind::Float);
+    let conv = Conv::new(&weights.root(), 16, 16, 3);
+    let x = random(&[1, 16, 12, 12], 1);
+    let before = conv.forward(&x);
+    let parameters = weights.finish().unwrap();
+    no_grad(|| parameters.iter().for_each(|(_, tensor)| drop(tensor.shallow_clone().g_mul_scalar_(2.0))));
+    assert!(apart(&conv.forward(&x), &(before * 2.0)) < WINOGRAD4);
+}
+
+/// Whole networks: the error of F(4×4, 3×3) does not pile up beyond what the zoo's tests allow.
+#[test]
+fn a_network_with_kernels_is_2e_5_from_one_without() {
+    let config = AnyNetwork::Unet(UNetConfig {
+        block_out_channels: vec![32, 64],
+        attention_levels: vec![1],
+        norm_num_groups: 8,
+        ..UNetConfig::default()
+    });
+    let weights = Weights::fresh(5, tch::Device::Cpu, Kind::Float);
+    let network = config.build(&weights).unwrap();
+    let (x, label) = (random(&[2, 3, 32, 32], 1), Tensor::from_slice(&[10f32, 700.0]));
+    // Fresh networks end in zero maps: every parameter is moved away from them.
+    for (i, (_, tensor)) in weights.finish().unwrap().iter().enumerate() {
+        no_grad(|| drop(tensor.shallow_clone().g_add_(&(random(&tensor.size(), 20 + i as i64) * 0.05))));
+    }
+    let fast = network.forward(&x, &label, None);
+    let plain = network.forward(&x.copy().set_requires_grad(true), &label, None).detach();
+    assert!(apart(&fast, &plain) < 2e-5, "{:e}", apart(&fast, &plain));
+}
+
+/// The choice is made once in a process, so other processes are asked: the kernels' and the zoo's tests pass with the
+/// narrower instructions, and the zoo's with none.
+#[test]
+fn the_same_holds_for_avx2_and_for_libtorch_alone() {
+    if kernels::instructions() != Some("avx512") {
+        return;
+    }
+    for (instructions, tests) in
+        [("avx2", "kernels::"), ("avx2", "networks::"), ("none", "networks::"), ("none", "zoo::")]
+    {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        let output = again.arg(tests).env("TWEEDIE_KERNELS", instructions).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("test result: ok"), "{instructions} {tests}:\n{text}");
+    }
+}
