@@ -51,7 +51,9 @@ fn arrays_come_back_as_they_were_written() {
         save(&place, "a.npz", &arrays, method);
         let read = npz::read(&place.path("a.npz"), |name| name != "y").unwrap();
         assert_eq!(read.keys().collect::<Vec<_>>(), ["b", "i", "n", "x"]);
-        arrays.iter().filter(|(name, _)| *name != "y").for_each(|(name, x)| assert_eq!(read[*name], **x));
+        for (name, x) in arrays.iter().filter(|(name, _)| *name != "y") {
+            assert_eq!(read[*name], **x);
+        }
     }
     // NumPy's own bytes of [[0, 1, 2], [3, 4, 5]] with columns first, and of a text, which is no tensor.
     let write = |header: &str, data: &[u8]| {

@@ -287,12 +287,16 @@ fn partial_sums_merge_to_the_same_bits_whoever_made_them() {
     let x = sets().0;
     let blocks: Vec<Moments> = x.split(16, 0).iter().map(Moments::of).collect();
     let mut alone = Moments::new(16);
-    x.split(16, 0).iter().for_each(|block| alone.push(block));
+    for block in x.split(16, 0) {
+        alone.push(&block);
+    }
     let mut merged = Moments::new(16);
     let rank = |rank: usize| blocks.iter().enumerate().filter(move |(k, _)| k % 3 == rank);
     let mut of_ranks: Vec<(usize, &Moments)> = (0..3).flat_map(rank).collect();
     of_ranks.sort_by_key(|(k, _)| *k);
-    of_ranks.iter().for_each(|(_, block)| merged.merge(block));
+    for (_, block) in of_ranks {
+        merged.merge(block);
+    }
     assert_eq!(merged.mean(), alone.mean());
     assert_eq!(merged.covariance(), alone.covariance());
     assert_eq!(frechet(&merged, &Moments::of(&sets().1)).unwrap(), frechet(&alone, &Moments::of(&sets().1)).unwrap());
@@ -356,7 +360,9 @@ fn statistics_of_2048_features_take_seconds() {
         let features = Tensor::rand([count, 2048], (Kind::Float, Device::Cpu));
         let start = Instant::now();
         let mut moments = Moments::new(2048);
-        features.split(250, 0).iter().for_each(|batch| moments.push(batch));
+        for batch in features.split(250, 0) {
+            moments.push(&batch);
+        }
         let statistics = moments.statistics().unwrap();
         let summed = start.elapsed().as_secs_f64();
         let distance = statistics.distance(&reference).unwrap();

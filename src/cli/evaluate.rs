@@ -118,7 +118,9 @@ impl Evaluate {
             save_statistics(path, statistics.as_ref().map_err(told)?, spatial.as_ref())?;
         }
         let warnings = self.warnings(&probe, &images, count, reference.as_ref());
-        warnings.iter().for_each(|warning| self.warn(warning));
+        for warning in &warnings {
+            eprintln!("warning: {warning}");
+        }
         let accuracy = images.right.map(|right| right as f64 / count as f64);
         let name = &probe.name;
         if let Some(accuracy) = accuracy {
@@ -297,10 +299,6 @@ impl Evaluate {
             "precision: {precision:.4}, recall: {recall:.4} (k = 3); density: {density:.4}, coverage: {coverage:.4} (k = 5)"
         ));
         Ok(json!({ "precision": precision, "recall": recall, "density": density, "coverage": coverage }))
-    }
-
-    fn warn(&self, warning: &str) {
-        eprintln!("warning: {warning}");
     }
 
     /// What makes figures wrong or incomparable, and what every such figure depends on.
