@@ -43,7 +43,9 @@ impl Kernel {
                 row[j as usize] = self.at((j as f64 - centre + 0.5) / wide);
             }
             let sum: f64 = row.iter().sum();
-            row.iter_mut().for_each(|weight| *weight /= sum);
+            for weight in row {
+                *weight /= sum;
+            }
         }
         Tensor::from_slice(&weights).view([side, size])
     }

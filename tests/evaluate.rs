@@ -51,7 +51,9 @@ fn arrays_come_back_as_they_were_written() {
         save(&place, "a.npz", &arrays, method);
         let read = npz::read(&place.path("a.npz"), |name| name != "y").unwrap();
         assert_eq!(read.keys().collect::<Vec<_>>(), ["b", "i", "n", "x"]);
-        arrays.iter().filter(|(name, _)| *name != "y").for_each(|(name, x)| assert_eq!(read[*name], **x));
+        for (name, x) in arrays.iter().filter(|(name, _)| *name != "y") {
+            assert_eq!(read[*name], **x);
+        }
     }
     // NumPy's own bytes of [[0, 1, 2], [3, 4, 5]] with columns first, and of a text, which is no tensor.
     let write = |header: &str, data: &[u8]| {
@@ -144,7 +146,7 @@ fn every_figure_has_its_own_name_spread_and_warnings() {
     sets(&place);
     let network = ["--network", "efficientnet-lite0:lite.safetensors"];
     let all = [&["images.npz", "--reference", "others.npz", "--bootstrap", "2"], &network[..]].concat();
-    let metrics = ["--metrics", "fid,kid,is,prdc,infinity", "--parts", "2"];
+    let metrics = ["--metrics", "fid,kid,is,prdc,infinity,cmmd", "--parts", "2"];
     let (record, error) = evaluate(&place, &[&all[..], &metrics].concat());
     let figures = &record["figures"];
     for (name, said) in [
@@ -176,13 +178,13 @@ fn every_figure_has_its_own_name_spread_and_warnings() {
     let complaint = place.complaint(
         &[&["evaluate", "images.npz", "--reference", "statistics.npz", "--metrics", "kid"], &network[..]].concat(),
     );
-    assert!(complaint.contains("kid and prdc need the images of the reference"), "{complaint}");
+    assert!(complaint.contains("kid, prdc and cmmd need the images of the reference"), "{complaint}");
     let complaint = place.complaint(&[&["evaluate", "images.npz", "--expect", "50000"], &network[..]].concat());
     assert!(complaint.starts_with("25 images are there, but --expect 50000"), "{complaint}");
     let complaint = place.complaint(&[&["evaluate", "images.npz", "--metrics", "sfid"], &network[..]].concat());
     assert!(complaint.contains("Inception's state dict"), "{complaint}");
     let complaint = place.complaint(&["evaluate", "images.npz", "--network", "inception:lite.safetensors"]);
-    assert!(complaint.contains("is not the Inception of FID (Conv2d_1a_3x3.bn.bias"), "{complaint}");
+    assert!(complaint.contains("is not the Inception of FID (Conv2d_1a_3x3.conv.weight"), "{complaint}");
 }
 
 /// JPEG against PNG, and other sizes: each is told.

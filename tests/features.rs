@@ -6,9 +6,10 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     checkpoint::safetensors::Tensors,
-    features::Resize,
+    features::{Probe, Resize},
     metrics::{
-        InceptionScore, Moments, Spread, Statistics, bootstrap, extrapolated, frechet, kernel_distance, kid, neighbours,
+        InceptionScore, Moments, Spread, Statistics, bootstrap, cmmd, extrapolated, frechet, kernel_distance, kid,
+        neighbours,
     },
     networks::{EfficientNet, Inception, weights::Weights},
     recipe::Recipe,
@@ -81,6 +82,28 @@ fn inception_is_that_of_pytorch_fid_and_torch_fidelity() {
             assert_near(&some(found), &numbers(expected), 1e-4, name);
         }
     }
+}
+
+/// A mean over pixels in its place: what it is given is 299×299 in 0 … 255, whichever way they came there.
+#[test]
+fn nvidias_program_is_given_resized_pixels_and_asked_for_features() {
+    let images = pixels(7, &[2, 3, 32, 32]);
+    for (name, way) in Resize::ALL {
+        let network = "inception:tests/golden/inception-program.pt";
+        let probe = Probe::open(network, Some(way), None, Device::Cpu).unwrap();
+        assert!(probe.is_fid() && probe.resize == Some(way));
+        let found = probe.take(&images).unwrap().features;
+        let mut expected = way.pixels(&images, 299);
+        if way == Resize::Pytorch {
+            // x / 127.5 − 1, told in the scale of (y − 128) / 128.
+            expected *= 128.0 / 127.5;
+        }
+        let apart = (found - expected.mean_dim([2i64, 3].as_slice(), false, None)).abs().max();
+        // Sums of 89,401 numbers of f32 up to 255, in another order.
+        assert!(f64::try_from(apart).unwrap() < 1e-2, "{name}");
+    }
+    let told = Probe::open("inception:tests/golden/inception-program.pt", None, Some(64), Device::Cpu).unwrap_err();
+    assert!(told.to_string().contains("2048 for a TorchScript program"), "{told}");
 }
 
 #[test]
@@ -244,18 +267,39 @@ fn singular_covariances_have_the_distance_of_what_they_span() {
     assert!((black.distance(&a).unwrap() - 14.0).abs() < 1e-12 && black.distance(&black).unwrap() == 0.0);
 }
 
+/// Fewer vectors than features: the count says so, and the answer is that of the general way.
+#[test]
+fn few_images_have_the_same_distance_by_a_shorter_way() {
+    let (x, y) = (uniform(31, 10 * 40).view([10, 40]), uniform(32, 300 * 40).view([300, 40]));
+    let known = |features: &Tensor| statistics(features);
+    let unknown = |features: &Tensor| Statistics { count: None, ..statistics(features) };
+    // Two of them the same: of rank 8, not 9.
+    let twice = Tensor::cat(&[&x.narrow(0, 0, 9), &x.narrow(0, 0, 1)], 0);
+    for few in [&x, &twice] {
+        let (short, long) = (known(few).distance(&known(&y)).unwrap(), unknown(few).distance(&unknown(&y)).unwrap());
+        // By factors of `few` in both, once found in 9 dimensions, once in 40.
+        assert!((short / long - 1.0).abs() < 1e-9, "{short} is not {long}");
+        let itself = known(few).distance(&known(few)).unwrap();
+        assert!(itself.abs() < 1e-10, "{itself}");
+    }
+}
+
 /// Blocks of 16 by one process, and by three that take every third block.
 #[test]
 fn partial_sums_merge_to_the_same_bits_whoever_made_them() {
     let x = sets().0;
     let blocks: Vec<Moments> = x.split(16, 0).iter().map(Moments::of).collect();
     let mut alone = Moments::new(16);
-    x.split(16, 0).iter().for_each(|block| alone.push(block));
+    for block in x.split(16, 0) {
+        alone.push(&block);
+    }
     let mut merged = Moments::new(16);
     let rank = |rank: usize| blocks.iter().enumerate().filter(move |(k, _)| k % 3 == rank);
     let mut of_ranks: Vec<(usize, &Moments)> = (0..3).flat_map(rank).collect();
     of_ranks.sort_by_key(|(k, _)| *k);
-    of_ranks.iter().for_each(|(_, block)| merged.merge(block));
+    for (_, block) in of_ranks {
+        merged.merge(block);
+    }
     assert_eq!(merged.mean(), alone.mean());
     assert_eq!(merged.covariance(), alone.covariance());
     assert_eq!(frechet(&merged, &Moments::of(&sets().1)).unwrap(), frechet(&alone, &Moments::of(&sets().1)).unwrap());
@@ -274,6 +318,15 @@ fn the_extrapolated_distance_of_equal_distributions_is_nearer_to_nought() {
     assert!(spread.deviation > 0.0 && spread.deviation < whole && spread.mean > whole, "{spread:?}, {whole}");
     assert_eq!(bootstrap(&x, &reference, 20, 0).unwrap(), spread);
     assert_eq!(Spread::of(&[1.0, 3.0]), Spread { mean: 2.0, deviation: 1.0 });
+}
+
+/// Sets of one direction each, at right angles: 1000 (1 + 1 − 2 exp(−2/(2 · 10²))).
+#[test]
+fn cmmd_of_two_directions_is_the_closed_form() {
+    let axis = |i: i64, length: f64| Tensor::eye(3, F64).narrow(0, i, 1) * length;
+    let (x, y) = (Tensor::cat(&[axis(0, 1.0), axis(0, 7.0)], 0), axis(1, 0.1));
+    let expected = 2000.0 * (1.0 - (-0.01f64).exp());
+    assert!((cmmd(&x, &y).unwrap() - expected).abs() < 1e-10 && cmmd(&x, &x).unwrap().abs() < 1e-10);
 }
 
 /// The unbiased kernel distance of a set of features from another of the same distribution is nought in the mean.
@@ -310,7 +363,9 @@ fn statistics_of_2048_features_take_seconds() {
         let features = Tensor::rand([count, 2048], (Kind::Float, Device::Cpu));
         let start = Instant::now();
         let mut moments = Moments::new(2048);
-        features.split(250, 0).iter().for_each(|batch| moments.push(batch));
+        for batch in features.split(250, 0) {
+            moments.push(&batch);
+        }
         let statistics = moments.statistics().unwrap();
         let summed = start.elapsed().as_secs_f64();
         let distance = statistics.distance(&reference).unwrap();

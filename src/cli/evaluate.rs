@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tweedie::{
     data::Reader,
     features::{Collected, Probe, Published, Resize, Wanted, collect, save_statistics},
-    metrics::{Moments, Statistics, bootstrap, extrapolated, kid, neighbours},
+    metrics::{Moments, Statistics, bootstrap, cmmd, extrapolated, kid, neighbours},
     npz,
 };
 
@@ -36,8 +36,8 @@ pub struct Evaluate {
     /// efficientnet-lite0:FILE, torchscript:FILE (pixels −1 … 1 to features), a card's name, a card (.yaml), a .safetensors file with a card inside
     #[arg(long, default_value = "fashion-classifier", value_name = "NAME|FILE")]
     network: String,
-    /// What to measure: frechet (also called fid), kid, is, prdc, sfid, infinity; those after the first two keep features in
-    /// memory but for is and sfid
+    /// What to measure: frechet (also called fid), kid, is, prdc, sfid, infinity, cmmd; all but is and
+    /// sfid keep features in memory (of frechet, --bootstrap does)
     #[arg(long, value_enum, value_delimiter = ',', default_value = "frechet", value_name = "LIST")]
     metrics: Vec<Metric>,
     /// How images come to the network's size: tf1 (also adm), pytorch or clean [default: tf1; EfficientNet's: clean]
@@ -87,6 +87,8 @@ enum Metric {
     Sfid,
     /// The Fréchet distance of infinitely many images, extrapolated
     Infinity,
+    /// The mean discrepancy of features of length one, such as CLIP's
+    Cmmd,
 }
 
 /// What is known of the reference.
@@ -116,7 +118,9 @@ impl Evaluate {
             save_statistics(path, statistics.as_ref().map_err(told)?, spatial.as_ref())?;
         }
         let warnings = self.warnings(&probe, &images, count, reference.as_ref());
-        warnings.iter().for_each(|warning| self.warn(warning));
+        for warning in &warnings {
+            eprintln!("warning: {warning}");
+        }
         let accuracy = images.right.map(|right| right as f64 / count as f64);
         let name = &probe.name;
         if let Some(accuracy) = accuracy {
@@ -150,9 +154,14 @@ impl Evaluate {
         self.metrics.contains(&metric)
     }
 
+    /// Whether mean and covariance of the reference are not enough.
+    fn needs_images(&self) -> bool {
+        [Metric::Kid, Metric::Prdc, Metric::Cmmd].iter().any(|metric| self.has(*metric))
+    }
+
     /// What is to be kept of IMAGES, and of the reference.
     fn wanted(&self) -> [Wanted; 2] {
-        let (both, spatial) = (self.has(Metric::Kid) || self.has(Metric::Prdc), self.has(Metric::Sfid));
+        let (both, spatial) = (self.needs_images(), self.has(Metric::Sfid));
         let spread = self.has(Metric::Infinity) || (self.has(Metric::Frechet) && self.bootstrap > 1);
         let score = self.has(Metric::Is).then_some(self.parts);
         let images = Wanted { spatial, score, features: self.reference.is_some() && (both || spread) };
@@ -178,11 +187,10 @@ impl Evaluate {
         let path = Path::new(text);
         let archive = path.extension().is_some_and(|extension| extension == "npz");
         let published = if archive { Published::read(path)? } else { None };
-        let needs_images = self.has(Metric::Kid) || self.has(Metric::Prdc);
         // ADM's files hold statistics of the whole set, and some of its images for precision and recall.
         let has_images = archive && npz::names(path)?.iter().any(|name| name == "arr_0");
         let reference = match published {
-            Some(published) if !(needs_images && has_images && published.features.is_none()) => Reference {
+            Some(published) if !(self.needs_images() && has_images && published.features.is_none()) => Reference {
                 statistics: published.statistics,
                 spatial: published.spatial,
                 features: published.features,
@@ -190,8 +198,10 @@ impl Evaluate {
             },
             published => self.measured(probe, text, published)?,
         };
-        if needs_images && reference.features.is_none() {
-            bail!("{text}: kid and prdc need the images of the reference: its mean and covariance are not enough");
+        if self.needs_images() && reference.features.is_none() {
+            bail!(
+                "{text}: kid, prdc and cmmd need the images of the reference: its mean and covariance are not enough"
+            );
         }
         if self.has(Metric::Sfid) && reference.spatial.is_none() {
             bail!("{text}: sfid needs mu_s and sigma_s, as ADM's files have them, or the images of the reference");
@@ -223,6 +233,10 @@ impl Evaluate {
                 (Metric::Sfid, Some(reference)) => self.sfid(images, reference)?,
                 (Metric::Kid, Some(reference)) => self.kid(probe, images, reference)?,
                 (Metric::Prdc, Some(reference)) => self.prdc(images, reference)?,
+                (Metric::Cmmd, Some(reference)) => {
+                    let name = format!("CMMD's formula in {}", probe.name);
+                    self.figure(&name, cmmd(kept(images)?, others(reference)?)?, None)
+                }
                 (Metric::Infinity, Some(reference)) => self.infinity(probe, images, reference)?,
             };
             let key = metric.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
@@ -285,10 +299,6 @@ impl Evaluate {
             "precision: {precision:.4}, recall: {recall:.4} (k = 3); density: {density:.4}, coverage: {coverage:.4} (k = 5)"
         ));
         Ok(json!({ "precision": precision, "recall": recall, "density": density, "coverage": coverage }))
-    }
-
-    fn warn(&self, warning: &str) {
-        eprintln!("warning: {warning}");
     }
 
     /// What makes figures wrong or incomparable, and what every such figure depends on.

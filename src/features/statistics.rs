@@ -64,7 +64,9 @@ fn whole(
 
 fn of_all(features: &Tensor) -> Result<Statistics, Error> {
     let mut moments = Moments::new(features.size()[1]);
-    features.split(4096, 0).iter().for_each(|piece| moments.push(piece));
+    for piece in features.split(4096, 0) {
+        moments.push(&piece);
+    }
     moments.statistics()
 }
 

@@ -1,5 +1,9 @@
 //! The Fréchet distance between two sets of features [Heusel et al. 2017, Eq. 6].
 
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{RngCore, SeedableRng},
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::Error;
@@ -104,7 +108,12 @@ impl Statistics {
 
     /// Prepared for distances to many others.
     pub fn factored(&self) -> Result<Factored<'_>, Error> {
-        Ok(Factored { of: self, factor: factor(&self.covariance)? })
+        let rank = self.rank();
+        if rank == self.dimensions() {
+            return Ok(Factored { of: self, factor: factor(&self.covariance)? });
+        }
+        let (basis, within) = confined(&self.covariance, rank)?;
+        Ok(Factored { of: self, factor: basis.matmul(&factor(&within)?) })
     }
 }
 
@@ -130,6 +139,18 @@ impl Factored<'_> {
         let distance = means + self.of.covariance.trace() + other.covariance.trace() - overlap * 2.0;
         Ok(f64::try_from(distance)?)
     }
+}
+
+/// Q and B with C = Q B Qᵀ, of a C of at most this rank, which is much less work for fewer images than features: Q is
+/// orthonormal in the range of C Ω, with random signs Ω [Halko et al. 2011, §5.1].
+fn confined(covariance: &Tensor, rank: i64) -> Result<(Tensor, Tensor), Error> {
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    let signs: Vec<f64> =
+        (0..covariance.size()[0] * rank).map(|_| if random.next_u32() & 1 == 0 { 1.0 } else { -1.0 }).collect();
+    let range = covariance.matmul(&Tensor::from_slice(&signs).view([-1, rank]));
+    let (basis, _) = Tensor::f_linalg_qr(&range, "reduced")?;
+    let within = basis.tr().matmul(covariance).matmul(&basis);
+    Ok((basis, (&within + within.tr()) / 2.0))
 }
 
 /// A with C = A Aᵀ: Cholesky's, or by eigenvectors, without those of rounding, where C is singular.

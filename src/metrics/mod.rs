@@ -1,5 +1,6 @@
 //! How close images are to the truth, and sets of images to each other.
 
+mod cmmd;
 mod frechet;
 mod inception_score;
 mod kid;
@@ -9,6 +10,7 @@ mod psnr;
 mod spread;
 mod ssim;
 
+pub use cmmd::cmmd;
 pub use frechet::{Factored, Moments, Statistics, frechet};
 pub use inception_score::InceptionScore;
 pub use kid::{kernel_distance, kid};

@@ -123,7 +123,7 @@ impl Builder<'_> {
     }
 
     /// The maximum alone.
-    fn halve(&self) -> Branch {
+    fn halve() -> Branch {
         Branch { pool: Pool::Halve, chain: Vec::new(), fork: Vec::new() }
     }
 
@@ -148,7 +148,7 @@ impl Builder<'_> {
                 &[("branch3x3dbl_1", 64, [1, 1]), ("branch3x3dbl_2", 96, [3, 3])],
                 ("branch3x3dbl_3", 96, [3, 3]),
             ),
-            self.halve(),
+            Self::halve(),
         ])
     }
 
@@ -182,7 +182,7 @@ impl Builder<'_> {
                 &[("branch7x7x3_1", 192, [1, 1]), ("branch7x7x3_2", 192, [1, 7]), ("branch7x7x3_3", 192, [7, 1])],
                 ("branch7x7x3_4", 192, [3, 3]),
             ),
-            self.halve(),
+            Self::halve(),
         ])
     }
 
