@@ -64,10 +64,12 @@
 //! EDM, Karras et al. 2022; DPS, Chung et al. 2023.
 
 pub mod animation;
+pub mod archive;
 pub mod blocks;
 pub mod bounds;
 pub mod card;
 pub mod checkpoint;
+pub mod claims;
 pub mod data;
 pub mod denoiser;
 pub mod error;
@@ -75,6 +77,7 @@ pub mod exact;
 pub mod experiment;
 pub mod features;
 pub mod follow;
+pub mod generation;
 pub mod guidance;
 pub mod images;
 pub mod information;
@@ -93,8 +96,10 @@ pub mod points;
 pub mod precondition;
 pub mod published;
 pub mod quadrature;
+pub mod records;
 mod registry;
 pub mod restoration;
+pub mod rounding;
 pub mod samplers;
 pub mod schedule;
 pub mod scheme;

@@ -5,6 +5,7 @@ mod convert;
 mod denoise;
 mod doctor;
 mod evaluate;
+mod generate;
 mod guidance;
 mod images;
 mod information;
@@ -15,6 +16,7 @@ mod restore;
 mod restored;
 mod run;
 mod sample;
+mod table;
 mod train;
 mod walk;
 

@@ -1,6 +1,9 @@
 //! `tweedie run`: an experiment, as a table and a plot.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -9,12 +12,15 @@ use tweedie::{
     data::{AnyData, Folder, Images},
     experiment::{self, AnyExperiment, Caption, Distance, Figure, Measure, Points, Posteriors},
     features::Features,
+    generation::Generation,
     metrics::frechet,
     plan::Plan,
 };
 
 use super::{
-    Common, not_interrupted,
+    Common,
+    generate::{self, Wish},
+    not_interrupted,
     restorations::{self, Place},
     sample::Sample,
 };
@@ -39,6 +45,18 @@ pub struct Run {
     /// Restorations: what they cost, without the network
     #[arg(long = "dry-run")]
     dry: bool,
+    /// Tables of generated images: where checkpoints are that are not where the file names them
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// Tables of generated images: only rows whose names contain this
+    #[arg(long, value_name = "NAME")]
+    row: Option<String>,
+    /// Tables of generated images: only so many in place of the file's number, for a first look
+    #[arg(long, value_name = "N")]
+    images: Option<u64>,
+    /// Tables of generated images: after how many seconds of silence another process takes over the work of one
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    patience: u64,
     #[command(flatten)]
     common: Common,
 }
@@ -55,6 +73,7 @@ impl Run {
             AnyExperiment::Distance(distance) => {
                 (self.distances(distance, &name)?, of_distances(distance), settings(distance, &self.common))
             }
+            AnyExperiment::Generation(generation) => return self.generation(generation, &name, command),
             AnyExperiment::Points(points) => (self.points(points)?, of_points(points), exact(points.count)),
             AnyExperiment::Posteriors(posteriors) => {
                 (self.posteriors(posteriors)?, of_posteriors(posteriors), exact(posteriors.count))
@@ -73,6 +92,16 @@ impl Run {
         self.common.say(experiment::table(&figures, &caption));
         self.common.say(format_args!("table and plot in {}", self.results.join(format!("{name}.md")).display()));
         self.common.record(&serde_json::json!({"experiment": name, "figures": figures, "floor": floor}))
+    }
+
+    fn generation(&self, of: &Generation, name: &str, command: String) -> Result<()> {
+        let path = &self.experiment;
+        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let of = Generation { images: self.images.unwrap_or(of.images), ..of.clone() };
+        let place = Place { name, results: &self.results, out: &self.out, command };
+        let patience = Duration::from_secs(self.patience);
+        let wish = Wish { models: self.models.as_deref(), rows: self.row.as_deref(), patience, text: &text };
+        generate::run(&of, &place, &wish, &self.common)
     }
 
     fn points(&self, points: &Points) -> Result<(Vec<Figure>, Option<f64>)> {

@@ -31,6 +31,23 @@ impl Moments {
         self.products += features.tr().matmul(&features);
     }
 
+    /// Σ 1, Σ f and Σ f fᵀ over the vectors: what [`Self::of_sums`] takes.
+    pub fn sums(&self) -> (f64, &Tensor, &Tensor) {
+        (self.count, &self.sum, &self.products)
+    }
+
+    /// Of vectors with these sums, in f64.
+    pub fn of_sums(count: f64, sum: Tensor, products: Tensor) -> Self {
+        Self { count, sum, products }
+    }
+
+    /// Adds what others have summed up.
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += &other.sum;
+        self.products += &other.products;
+    }
+
     /// How many vectors there were.
     pub fn count(&self) -> f64 {
         self.count
