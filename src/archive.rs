@@ -45,7 +45,12 @@ fn options(bytes: u64) -> SimpleFileOptions {
 
 impl Archive {
     /// An archive of `count` images of this `[channels, height, width]`, at `path`.
-    pub fn create(path: &Path, layout: Layout, count: u64, [channels, height, width]: [i64; 3]) -> Result<Self, String> {
+    pub fn create(
+        path: &Path,
+        layout: Layout,
+        count: u64,
+        [channels, height, width]: [i64; 3],
+    ) -> Result<Self, String> {
         let file = File::create(path).map_err(|e| e.to_string())?;
         let mut zip = ZipWriter::new(BufWriter::new(file));
         if layout == Layout::Npz {

@@ -243,6 +243,12 @@ impl Generation {
         Ok(scheme.evaluations())
     }
 
+    /// What the vertical axis of a plot is called.
+    pub fn label(&self) -> String {
+        let network = self.network.as_deref().unwrap_or("no network");
+        format!("Fréchet distance, {network}")
+    }
+
     /// The figure of a row, of those of its sets: value and spread.
     pub fn taken(&self, values: &[f64]) -> Option<(f64, Option<f64>)> {
         let (mean, spread) = (!values.is_empty()).then(|| mean_and_spread(values))?;
@@ -257,13 +263,12 @@ impl Golden {
     /// Refuses a scheme that asks for other levels, or for more or fewer.
     pub fn check(&self, scheme: &Scheme) -> Result<(), Error> {
         let asked: Vec<f64> = scheme.asked().collect();
-        let wrong = |what, want: String, got: String| {
-            Err(Error::Walk { what, want, got })
-        };
+        let wrong = |what, want: String, got: String| Err(Error::Walk { what, want, got });
         if asked.len() != self.evaluations && !scheme.is_adaptive() {
             return wrong("the number of evaluations", self.evaluations.to_string(), asked.len().to_string());
         }
-        let close = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= DIGITS * b);
+        let close =
+            |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= DIGITS * b);
         let first = &asked[..self.first.len().min(asked.len())];
         if !close(first, &self.first) {
             return wrong("the first σ", format!("{:?}", self.first), format!("{first:?}"));

@@ -26,6 +26,7 @@
 //! | what a file may name as a task; measurements with noise, as files | [`tasks`], [`measure`], [`npz`] | files |
 //! | sets of points with exact scores | [`points`] | tensors |
 //! | experiments: methods beside each other | [`experiment`] | files |
+//! | tables of many images, by many processes; records | [`generation`], [`claims`], [`records`], [`rounding`], [`archive`] | files |
 //! | the paper's released configurations | [`published`] | files |
 //! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
 //! | what a person looks at: sheets, pages, moving pictures | [`sheet`], [`page`], [`animation`] | files |

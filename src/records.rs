@@ -41,7 +41,7 @@ pub struct Record {
     pub seeds: String,
     /// Evaluations of the network for an image, on average where the state decides.
     pub evaluations: f64,
-    /// Of computing, for an image, by one process.
+    /// Of computing: for an image by one process, or of the whole where an experiment is no table of images.
     pub seconds: f64,
     /// The most memory that a process took, in bytes, without the GPU's.
     pub memory: u64,
@@ -61,9 +61,25 @@ pub struct Record {
     pub warnings: Vec<String>,
 }
 
-/// Adds a record to the file at `path`, unless it is there: a run that was killed after this line and goes on has done it.
+impl Record {
+    /// Whether the same was run, and with the same outcome.
+    fn is_same(&self, other: &Self) -> bool {
+        let close = |(a, b): (&f64, &f64)| (a - b).abs() <= PRINTED * b.abs();
+        let values = |record: &Self| record.figures.values().map(|(value, _)| *value).collect::<Vec<_>>();
+        let (ours, theirs) = (values(self), values(other));
+        (&self.id, &self.row) == (&other.id, &other.row)
+            && ours.len() == theirs.len()
+            && ours.iter().zip(&theirs).all(close)
+    }
+}
+
+/// A number that was printed and read again may differ in its last digit; relative.
+const PRINTED: f64 = 1e-13;
+
+/// Adds a record to the file at `path`, unless the same figures of the same run are there: a run that was killed after this line
+/// and goes on has written it.
 pub fn append(path: &Path, record: &Record) -> Result<(), Error> {
-    if path.exists() && read(path)?.iter().any(|known| known.id == record.id && known.row == record.row) {
+    if path.exists() && read(path)?.iter().any(|known| known.is_same(record)) {
         return Ok(());
     }
     let failed = |e: io::Error| Error::file(path, format!("cannot be written: {e}"));

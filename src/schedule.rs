@@ -456,11 +456,12 @@ impl Schedule for InTime {
     }
 }
 
-/// Whole times of a chain, as the code released with DDIM picks them [DDIM, Appendix D.2]; time 0 is always among them.
+/// Whole times of a chain, as released programs pick them [DDIM, Appendix D.2; improved-diffusion]; 0 is always among them.
 ///
 /// ```text
 /// uniform:    t = 0, ⌊N/K⌋, 2 ⌊N/K⌋, … below N, which are more than K where K does not divide N
 /// quadratic:  t = ⌊u²⌋, u = 0 … √(0.8 N) in K equal steps
+/// respaced:   t = the nearest of 0 … N − 1 in K equal steps
 /// ```
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -484,6 +485,8 @@ pub enum Spacing {
     Uniform,
     /// Equal steps of √t: DDIM's for CIFAR-10.
     Quadratic,
+    /// Equal steps of t that reach the last time: ADM's.
+    Respaced,
 }
 
 impl Schedule for Subsequence {
@@ -500,6 +503,7 @@ impl Schedule for Subsequence {
                 let last = (0.8 * all.len() as f64).sqrt();
                 grid(levels).map(|u| (u * last).powi(2) as usize).collect()
             }
+            Spacing::Respaced => grid(levels).map(|u| (u * chain.last()).round_ties_even() as usize).collect(),
         };
         times.dedup();
         Sigmas::new(times.iter().rev().map(|&t| all[t]).collect())

@@ -1,6 +1,7 @@
 //! `tweedie run` of many images for a table: any number of processes, killed and started again at will.
 
 use std::{
+    cell::OnceCell,
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
@@ -17,6 +18,7 @@ use tweedie::{
     archive::Archive,
     blocks::{self, Block},
     claims::{self, Claims, Owner, Rank},
+    data::{AnyData, Images},
     denoiser::Denoiser,
     features::Features,
     follow::follow,
@@ -56,6 +58,8 @@ pub struct Wish<'a> {
     pub rows: Option<&'a str>,
     /// How long a silent process keeps its work.
     pub patience: Duration,
+    /// The N of the file, whatever the command line says.
+    pub images: u64,
     /// The experiment, word for word.
     pub text: &'a str,
 }
@@ -78,7 +82,7 @@ pub fn run(of: &Generation, place: &Place, wish: &Wish, common: &Common) -> Resu
     for (row, why) in &missing {
         common.say(format_args!("note: {}: {why}", row.name));
     }
-    let work = Work { of, place, wish, rank, common };
+    let work = Work { of, place, wish, rank, common, reference: OnceCell::new() };
     let (mut finished, mut open) = (BTreeSet::new(), None);
     while finished.len() < rows.len() {
         let before = finished.len();
@@ -133,6 +137,8 @@ struct Work<'a> {
     wish: &'a Wish<'a>,
     rank: Rank,
     common: &'a Common,
+    /// Measured when the first row is done.
+    reference: OnceCell<Moments>,
 }
 
 impl<'a> Work<'a> {
@@ -150,7 +156,8 @@ impl<'a> Work<'a> {
         let is_open = open.as_ref().is_some_and(|(of, _)| *of == index);
         if !is_open {
             let (claims, chunks) = (self.claims(row)?, self.of.chunks());
-            let others = || chunks.iter().all(|chunk| claims.is_finished(&chunk.name()) || !claims.is_free(&chunk.name()));
+            let others =
+                || chunks.iter().all(|chunk| claims.is_finished(&chunk.name()) || !claims.is_free(&chunk.name()));
             let all = || chunks.iter().all(|chunk| claims.is_finished(&chunk.name()));
             // A row is looked into once by everybody, to see that it is the same experiment.
             if self.folder(row).join("record.json").exists() && !self.result(row).exists() && others() && !all() {
@@ -167,6 +174,13 @@ impl<'a> Work<'a> {
 
     fn result(&self, row: &Row) -> PathBuf {
         self.folder(row).join("result.json")
+    }
+
+    fn reference(&self, features: &Features, data: &AnyData) -> Result<&Moments> {
+        if self.reference.get().is_none() {
+            let _ = self.reference.set(features.measure(&data.load()?)?.0);
+        }
+        self.reference.get().context("the reference is lost")
     }
 
     /// The table of what is there.
@@ -242,7 +256,10 @@ impl<'a> Session<'a> {
             "reference": of.reference,
         });
         let (threads, start) = (tch::get_num_threads(), model.denoiser.precondition.start(sigmas.max()));
-        let warnings = warnings(of, row, (sigmas.min(), sigmas.max()), model.range(), features.as_ref());
+        let mut warnings = warnings(of, row, (sigmas.min(), sigmas.max()), model.range(), features.as_ref());
+        if of.images != work.wish.images {
+            warnings.push(format!("N is {}, and {} in the experiment: figures of another N are others", of.images, work.wish.images));
+        }
         for warning in &warnings {
             common.say(format_args!("note: {}: {warning}", row.name));
         }
@@ -280,7 +297,7 @@ impl<'a> Session<'a> {
         let differences = generation::differences(&self.identity, &theirs);
         if !differences.is_empty() {
             bail!(
-                "{}: holds another run, whose {}: choose another --out, or remove it",
+                "{}: holds the images of another run ({}): choose another --out, or remove it",
                 self.folder.display(),
                 differences.join("; ")
             );
@@ -324,8 +341,7 @@ impl<'a> Session<'a> {
     /// Draws a chunk and sums up its features: the contents of its file.
     fn chunk(&mut self, chunk: &Chunk, common: &Common) -> Result<Vec<u8>> {
         let start = Instant::now();
-        let ((pixels, evaluations), batch) =
-            generation::within_memory(self.batch, |batch| self.draw(chunk, batch))?;
+        let ((pixels, evaluations), batch) = generation::within_memory(self.batch, |batch| self.draw(chunk, batch))?;
         if batch < self.batch {
             common.say(format_args!("note: memory does not suffice for {} images together: {batch}", self.batch));
             self.batch = batch;
@@ -334,7 +350,7 @@ impl<'a> Session<'a> {
         let mut keep = |name: &str, x: Tensor| arrays.push((name.to_owned(), x));
         if let Some(features) = &self.features {
             tch::set_num_threads(self.threads);
-            let moments = features.measure(&tweedie::data::Images { pixels: pixels.shallow_clone(), labels: None })?.0;
+            let moments = features.measure(&Images { pixels: pixels.shallow_clone(), labels: None })?.0;
             tch::set_num_threads((self.threads / self.workers as i32).max(1));
             let (count, sum, products) = moments.sums();
             keep("count", Tensor::from(count));
@@ -373,7 +389,8 @@ impl<'a> Session<'a> {
                 let prior = prior.of(classes.rows(seeds.iter().copied()).as_deref());
                 if *clip { Box::new(Clipped(prior)) } else { prior }
             };
-            let x = drawing.images(&block.seeds, None, &of, &|_, prior, x, noise, seen| walk(scheme, prior, x, noise, seen))?;
+            let x = drawing
+                .images(&block.seeds, None, &of, &|_, prior, x, noise, seen| walk(scheme, prior, x, noise, seen))?;
             let bytes = rounding.bytes(&x);
             Ok(block.wanted.iter().map(|&i| (block.seeds[i], bytes.get(i as i64))).collect::<Vec<_>>())
         };
@@ -430,13 +447,13 @@ impl<'a> Session<'a> {
         let mut each = Vec::new();
         let mut total = Total::default();
         let reference = match (&self.features, &self.of.reference) {
-            (Some(features), Some(data)) => Some(features.measure(&data.load()?)?.0),
+            (Some(features), Some(data)) => Some(work.reference(features, data)?),
             _ => None,
         };
         for repeat in 0..self.of.repeats {
             let chunks: Vec<&Chunk> = self.chunks.iter().filter(|chunk| chunk.repeat == repeat).collect();
             let Some(moments) = self.merged(repeat, &chunks, &mut total)? else { return Ok(None) };
-            if let (Some(moments), Some(reference)) = (&moments, &reference) {
+            if let (Some(moments), Some(reference)) = (&moments, reference) {
                 each.push(frechet(moments, reference)?);
             }
         }
@@ -455,7 +472,7 @@ impl<'a> Session<'a> {
             experiment: work.place.name.to_owned(),
             text: work.wish.text.to_owned(),
             row: self.row.name.clone(),
-            command: work.place.command.clone(),
+            command: super::command(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             libtorch: libtorch::VERSION.to_owned(),
             device: if self.device.is_cuda() { "cuda" } else { "cpu" }.to_owned(),
@@ -522,7 +539,8 @@ impl<'a> Session<'a> {
         let array = |name: &str| arrays.iter().find(|(known, _)| known == name).map(|(_, x)| x.shallow_clone());
         let lacks = |name| format!("{} lacks {name}", chunk.name());
         if let Some(moments) = moments {
-            let [count, sum, products] = ["count", "sum", "products"].map(|name| array(name).ok_or_else(|| lacks(name)));
+            let [count, sum, products] =
+                ["count", "sum", "products"].map(|name| array(name).ok_or_else(|| lacks(name)));
             moments.merge(&Moments::of_sums(count?.double_value(&[]), sum?, products?));
         }
         if let Some(archive) = archive {
@@ -605,7 +623,8 @@ fn warnings(
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     if high > max * 1.001 || low < min * 0.999 {
-        warnings.push(format!("σ goes from {high:.4} to {low:.4}, but the network was trained from {max:.4} to {min:.4}"));
+        warnings
+            .push(format!("σ goes from {high:.4} to {low:.4}, but the network was trained from {max:.4} to {min:.4}"));
     }
     let dimensions = features.map(|features| features.card.network.features);
     if let Some(dimensions) = dimensions.filter(|dimensions| of.images <= *dimensions as u64) {

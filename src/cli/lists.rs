@@ -68,7 +68,7 @@ const SCHEDULES: [Row; 12] = [
     ("scaled-linear", "chain linear in √β", "Rombach et al. 2022"),
     ("sigmoid", "a piece of the logistic curve", "Random Walks"),
     ("sigmoid-beta", "chain whose β follows the logistic curve", "diffusers"),
-    ("subsequence", "whole times; spacing: uniform or quadratic", "DDIM, App. D.2"),
+    ("subsequence", "whole times: uniform, quadratic, respaced", "DDIM, App. D.2"),
 ];
 
 const SDES: [Row; 11] = [

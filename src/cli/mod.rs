@@ -1,5 +1,6 @@
 //! One file for each subcommand; here is what they share.
 
+mod check;
 mod classes;
 mod convert;
 mod denoise;
@@ -65,6 +66,8 @@ enum Command {
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
     Run(run::Run),
+    Table(table::Table),
+    Check(check::Check),
     Information(information::Information),
     Inspect(inspect::Inspect),
     Convert(convert::Convert),
@@ -129,7 +132,7 @@ pub fn not_interrupted() -> Result<(), tweedie::Error> {
     if INTERRUPTED.load(Ordering::Relaxed) { Err(tweedie::Error::Interrupted) } else { Ok(()) }
 }
 
-/// Runs the command line; the exit code is 0, or 2 after an error told in one sentence.
+/// Runs the command line; the exit code is 0, 1 where an expectation was missed, or 2 after an error told in one sentence.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     panic::set_hook(Box::new(|_| {}));
@@ -145,7 +148,7 @@ pub fn main() -> ExitCode {
         Err(e) if broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
             let _ = writeln!(io::stderr(), "error: {e:#}");
-            ExitCode::from(2)
+            ExitCode::from(if e.is::<check::Missed>() { 1 } else { 2 })
         }
     }
 }
@@ -159,6 +162,8 @@ fn run(command: &Command) -> Result<()> {
         Command::Train(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Run(command) => command.run(),
+        Command::Table(command) => command.run(),
+        Command::Check(command) => command.run(),
         Command::Information(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Convert(command) => command.run(),

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -12,9 +12,11 @@ use tweedie::{
     data::{AnyData, Folder, Images},
     experiment::{self, AnyExperiment, Caption, Distance, Figure, Measure, Points, Posteriors},
     features::Features,
-    generation::Generation,
+    generation::{self, Generation},
+    libtorch,
     metrics::frechet,
     plan::Plan,
+    records::{self, Record},
 };
 
 use super::{
@@ -63,6 +65,7 @@ pub struct Run {
 
 impl Run {
     pub fn run(&self) -> Result<()> {
+        let begun = Instant::now();
         let experiment = AnyExperiment::read(&self.experiment)?;
         let name = self.experiment.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let command = format!("tweedie run {}", self.experiment.display());
@@ -87,6 +90,7 @@ impl Run {
             }
         };
         let caption = Caption { floor, ..caption };
+        self.log(&name, &figures, begun.elapsed().as_secs_f64())?;
         let heading = format!("# {}\n\n`{command}`{settings}", experiment.about());
         experiment::write(&self.results, &name, &heading, &figures, &caption)?;
         self.common.say(experiment::table(&figures, &caption));
@@ -94,13 +98,43 @@ impl Run {
         self.common.record(&serde_json::json!({"experiment": name, "figures": figures, "floor": floor}))
     }
 
+    /// A line in the record of all runs, for experiments that write a table of their own.
+    fn log(&self, name: &str, figures: &[Figure], seconds: f64) -> Result<()> {
+        let path = &self.experiment;
+        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let identity = serde_json::json!({
+            "text": text, "version": env!("CARGO_PKG_VERSION"), "libtorch": libtorch::VERSION, "set": self.common.set,
+            "precision": format!("{:?}", self.common.precision).to_lowercase(),
+        });
+        let figure = |figure: &Figure| (format!("{}, {}", figure.method, figure.at), (figure.value, figure.spread));
+        let record = Record {
+            id: generation::id(&identity),
+            experiment: name.to_owned(),
+            command: super::command(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            libtorch: libtorch::VERSION.to_owned(),
+            device: self.common.device.clone(),
+            identity,
+            text,
+            seconds,
+            figures: figures.iter().map(figure).collect(),
+            ..Record::default()
+        };
+        Ok(records::append(&self.results.join(records::FILE), &record)?)
+    }
+
     fn generation(&self, of: &Generation, name: &str, command: String) -> Result<()> {
         let path = &self.experiment;
         let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let wish = Wish {
+            models: self.models.as_deref(),
+            rows: self.row.as_deref(),
+            patience: Duration::from_secs(self.patience),
+            images: of.images,
+            text: &text,
+        };
         let of = Generation { images: self.images.unwrap_or(of.images), ..of.clone() };
         let place = Place { name, results: &self.results, out: &self.out, command };
-        let patience = Duration::from_secs(self.patience);
-        let wish = Wish { models: self.models.as_deref(), rows: self.row.as_deref(), patience, text: &text };
         generate::run(&of, &place, &wish, &self.common)
     }
 
