@@ -139,7 +139,8 @@ impl Report {
         for chapter in &self.chapters {
             let (title, command) = (escaped(&chapter.title), escaped(&chapter.command));
             let about = paragraph(&chapter.about);
-            let _ = write!(main, "<section>\n<h2>{title}</h2>\n{about}<pre><code>{command}</code></pre>\n");
+            let _ =
+                write!(main, "<section class=chapter>\n<h2>{title}</h2>\n{about}<pre><code>{command}</code></pre>\n");
             main += &chapter.table.body();
             for case in &chapter.cases {
                 main += &case.html(number, &mut room)?;

@@ -17,8 +17,7 @@ use tweedie::{
     data::{AnyData, Folder, Images},
     experiment::AnyExperiment,
     features::FeatureCard,
-    generation::{self, Generation},
-    images,
+    generation, images,
     metrics::{Moments, frechet},
     networks::{Classifier, ClassifierConfig, weights::Weights},
     noise::stream,
@@ -386,10 +385,10 @@ fn a_full_disk_is_told_and_what_was_done_is_kept() {
     place.succeed(&RUN);
     let undisturbed = outcome(&place);
     start_again(&place);
-    // The archive of all images is the first file of more than 2 KiB; the signal would end the program without a word.
+    // Every chunk fits into 2,560 bytes, and the archive of all images does not; the signal would end the program without a word.
     let program = place.command(&RUN);
-    let mut limited = Command::new("bash");
-    let line = "trap '' XFSZ; ulimit -f 2; exec \"$0\" \"$@\"";
+    let mut limited = Command::new("sh");
+    let line = "trap '' XFSZ; ulimit -f 5; exec \"$0\" \"$@\"";
     limited.args(["-c", line]).arg(program.get_program()).args(program.get_args());
     limited.current_dir(program.get_current_dir().unwrap()).env("OMP_NUM_THREADS", "1");
     let output = limited.output().unwrap();
@@ -417,6 +416,55 @@ fn a_walk_that_is_not_the_papers_is_refused() {
     fs::write(place.path("tiny.yaml"), text.replace("tiny.safetensors", "away.pkl")).unwrap();
     let missing = "none of its checkpoints is here: put away.pkl into a folder and name it with --models DIR";
     assert_eq!(place.complaint(&RUN), missing);
+}
+
+/// Published and measured beside each other, with plots, sheets and the command that makes them again.
+#[test]
+fn results_become_one_table_and_one_page() {
+    let place = tiny("nothing", 2);
+    let text = fs::read_to_string(place.path("tiny.yaml")).unwrap();
+    let row = text.split_once("rows:\n").unwrap().1;
+    let fewer = row.replace("steps: 4", "steps: 3").replace("name: Heun", "name: Heun, 3 levels");
+    let fewer: String = fewer.lines().filter(|line| !line.contains("golden")).map(|line| format!("{line}\n")).collect();
+    fs::create_dir_all(place.path("experiments/more")).unwrap();
+    fs::write(place.path("experiments/more/tiny.yaml"), format!("{text}{fewer}")).unwrap();
+    fs::write(place.path("experiments/train.yaml"), "objective: {kind: denoise}\n").unwrap();
+    let table = ["table", "experiments", "--results", "results"];
+    assert!(place.complaint(&table).starts_with("results: holds no results of experiments yet"));
+    let file = "experiments/more/tiny.yaml";
+    place.succeed(&["run", file, "--out", "out", "--results", "results", "--batch", "2"]);
+    place.succeed(&table);
+    let text = fs::read_to_string(place.path("results/tables.md")).unwrap();
+    assert!(text.contains("## A tiny table") && text.contains("`tweedie run experiments/more/tiny.yaml`"), "{text}");
+    let [record, _] = &records::read(&place.path("results/records.jsonl")).unwrap()[..] else { panic!("two rows") };
+    let (value, spread) = record.figures.values().next().unwrap();
+    let line = format!("| Heun | 1.50 | {value:.3} ± {:.2} | {:.2} | 2 × 20 | 7 |", spread.unwrap(), value - 1.5);
+    assert!(text.contains(&line), "{text}, not {line}");
+    let page = fs::read_to_string(place.path("results/tables.html")).unwrap();
+    // Two plots and two sheets.
+    assert_eq!(page.matches("base64,").count(), 4);
+    assert!(
+        page.contains("<figcaption>Quality against evaluations</figcaption>")
+            && page.contains("<th scope=row>Heun, 3 levels</th>")
+    );
+}
+
+#[test]
+fn check_tells_what_experiments_cost_and_what_does_not_hold() {
+    let place = tiny("nothing", 1);
+    let said = place.succeed(&["check", "tiny.yaml", "--rate", "0.1"]);
+    // 7 × 40 / 0.1 s.
+    assert!(said.contains("Heun: 7 evaluations × 40 images, 0.78 h"), "{said}");
+    let text = fs::read_to_string(place.path("tiny.yaml")).unwrap();
+    fs::write(place.path("tiny.yaml"), text.replace("steps: 4", "steps: 5")).unwrap();
+    let output = place.run(&["check", "tiny.yaml"]);
+    assert_eq!(output.status.code(), Some(1), "an expectation was missed");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("wrong: Heun: the number of evaluations must be 7, but is 9"), "{said}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("1 of what the experiments say does not hold"));
+    fs::write(place.path("tiny.yaml"), "kind: generation\nabout: x\nimagse: 3\n").unwrap();
+    let said = String::from_utf8(place.run(&["check", "tiny.yaml"]).stdout).unwrap();
+    assert!(said.contains("did you mean `images`?"), "{said}");
 }
 
 #[test]
@@ -461,8 +509,7 @@ fn published_tables_walk_as_they_say() {
         let AnyExperiment::Generation(table) = AnyExperiment::read(&entry.path()).unwrap() else { continue };
         table.check().unwrap();
         for row in &table.rows {
-            let of = |table: &Generation| table.evaluations(row);
-            of(&table).unwrap_or_else(|e| panic!("{}: {}: {e}", entry.path().display(), row.name));
+            table.evaluations(row).unwrap_or_else(|e| panic!("{}: {}: {e}", entry.path().display(), row.name));
             assert!(row.golden.is_some() && row.published.is_some(), "{}: {}", entry.path().display(), row.name);
             rows += 1;
         }

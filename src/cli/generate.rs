@@ -32,6 +32,7 @@ use tweedie::{
     restoration::Seen,
     scheme::Scheme,
     sheet,
+    sigma::Sigmas,
 };
 
 use super::{
@@ -221,69 +222,91 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn open(work: &Work<'a>, row: &'a Row) -> Result<Self> {
-        let (of, common) = (work.of, work.common);
-        let set = [row.set.clone(), common.set.clone()].concat();
-        let common = &Common { set, ..common.clone() };
+        let of = work.of;
+        let set = [row.set.clone(), work.common.set.clone()].concat();
+        let common = &Common { set, ..work.common.clone() };
         let (model, device) = common.open(&generation::located(&row.model, work.wish.models))?;
-        let sha256 = model.sha256()?;
-        if let Some(known) = row.sha256.as_ref().filter(|known| !sha256.eq_ignore_ascii_case(known)) {
-            bail!("{}: has the SHA-256 {sha256}, but the experiment means {known}", row.model);
-        }
+        of.proven(row, model.range())?;
         let prior = Prior::from(model);
         let (model, classes) = (&prior.model, ClassArgs::from(row.classes.clone()).of(&prior)?);
-        of.proven(row, model.range())?;
         let Course { sigmas, scheme, .. } = row.plan.course(model.range(), f64::INFINITY)?;
-        let features = of.network.as_deref().map(|name| Features::open(name, device)).transpose()?;
         let batch = common.batch(device, of.chunk.min(of.images) as usize)?;
-        let identity = json!({
-            "of": Identity {
-                version: env!("CARGO_PKG_VERSION"),
-                model: &model.card.name,
-                sha256,
-                card: common.card_hash()?,
-                set: &common.set,
-                classes: classes.list(),
-                guidance: None,
-                plan: &row.plan,
-                batch: (!common.deterministic).then_some(batch),
-                device: if device.is_cuda() { "cuda" } else { "cpu" },
-                precision: format!("{:?}", common.precision).to_lowercase(),
-                given: String::new(),
-            },
-            "images": of.images, "repeats": of.repeats, "chunk": of.chunk, "rounding": of.rounding, "store": of.store,
-            "clip": row.clip, "libtorch": libtorch::VERSION,
-            "features": features.as_ref().map(|features| json!([features.card.name, features.sha256])),
-            "reference": of.reference,
-        });
-        let (threads, start) = (tch::get_num_threads(), model.denoiser.precondition.start(sigmas.max()));
-        let mut warnings = warnings(of, row, (sigmas.min(), sigmas.max()), model.range(), features.as_ref());
-        if of.images != work.wish.images {
-            warnings.push(format!("N is {}, and {} in the experiment: figures of another N are others", of.images, work.wish.images));
-        }
-        for warning in &warnings {
-            common.say(format_args!("note: {}: {warning}", row.name));
-        }
-        let session = Self {
+        let threads = tch::get_num_threads();
+        let mut session = Self {
             folder: work.folder(row),
             claims: work.claims(row)?,
             chunks: of.chunks(),
             workers: workers(device, of.chunk.min(of.images).div_ceil(batch) as usize),
             alone: common.deterministic || scheme.is_adaptive(),
+            start: model.denoiser.precondition.start(sigmas.max()),
+            features: of.network.as_deref().map(|name| Features::open(name, device)).transpose()?,
+            identity: Value::Null,
+            warnings: Vec::new(),
             of,
             row,
             prior,
             classes,
             scheme,
-            features,
             device,
             batch,
-            start,
             threads,
-            identity,
-            warnings,
         };
+        session.identity = session.identified(common)?;
+        session.warnings = session.caveats(work, &sigmas);
+        for warning in &session.warnings {
+            common.say(format_args!("note: {}: {warning}", row.name));
+        }
         session.same()?;
         Ok(session)
+    }
+
+    /// All that images and figures depend on.
+    fn identified(&self, common: &Common) -> Result<Value> {
+        let (of, model, sha256) = (self.of, &self.prior.model, self.prior.model.sha256()?);
+        if let Some(known) = self.row.sha256.as_ref().filter(|known| !sha256.eq_ignore_ascii_case(known)) {
+            bail!("{}: has the SHA-256 {sha256}, but the experiment means {known}", self.row.model);
+        }
+        let images = Identity {
+            version: env!("CARGO_PKG_VERSION"),
+            model: &model.card.name,
+            sha256,
+            card: common.card_hash()?,
+            set: &common.set,
+            classes: self.classes.list(),
+            guidance: None,
+            plan: &self.row.plan,
+            batch: (!common.deterministic).then_some(self.batch),
+            device: self.kind(),
+            precision: format!("{:?}", common.precision).to_lowercase(),
+            given: String::new(),
+        };
+        let features = self.features.as_ref().map(|features| json!([features.card.name, features.sha256]));
+        Ok(json!({
+            "of": images, "images": of.images, "repeats": of.repeats, "chunk": of.chunk, "rounding": of.rounding,
+            "store": of.store, "clip": self.row.clip, "libtorch": libtorch::VERSION, "features": features,
+            "reference": of.reference,
+        }))
+    }
+
+    fn kind(&self) -> &'static str {
+        if self.device.is_cuda() { "cuda" } else { "cpu" }
+    }
+
+    /// What a reader of the figures has to know.
+    fn caveats(&self, work: &Work, sigmas: &Sigmas) -> Vec<String> {
+        let ((min, max), images, asked) = (self.prior.model.range(), self.of.images, work.wish.images);
+        let (low, high) = (sigmas.min(), sigmas.max());
+        let range = (high > max * 1.001 || low < min * 0.999).then(|| {
+            format!("σ goes from {high:.4} to {low:.4}, but the network was trained from {max:.4} to {min:.4}")
+        });
+        let fewer = (images != asked)
+            .then(|| format!("N is {images}, and {asked} in the experiment: figures of another N are others"));
+        let dimensions = self.features.as_ref().map(|features| features.card.network.features);
+        let singular = dimensions
+            .filter(|dimensions| images <= *dimensions as u64)
+            .map(|dimensions| format!("{images} images for {dimensions} features: the covariance is singular"));
+        let note = Some(self.row.note.clone()).filter(|note| !note.is_empty());
+        [range, fewer, singular, note].into_iter().flatten().collect()
     }
 
     /// Says whose images are in the folder, or refuses to mix them with those of another run.
@@ -343,20 +366,11 @@ impl<'a> Session<'a> {
         let start = Instant::now();
         let ((pixels, evaluations), batch) = generation::within_memory(self.batch, |batch| self.draw(chunk, batch))?;
         if batch < self.batch {
-            common.say(format_args!("note: memory does not suffice for {} images together: {batch}", self.batch));
+            common.say(format_args!("note: memory suffices for {batch} images together, and not for {}", self.batch));
             self.batch = batch;
         }
-        let mut arrays: Vec<(String, Tensor)> = Vec::new();
+        let mut arrays = self.sums(&pixels)?;
         let mut keep = |name: &str, x: Tensor| arrays.push((name.to_owned(), x));
-        if let Some(features) = &self.features {
-            tch::set_num_threads(self.threads);
-            let moments = features.measure(&Images { pixels: pixels.shallow_clone(), labels: None })?.0;
-            tch::set_num_threads((self.threads / self.workers as i32).max(1));
-            let (count, sum, products) = moments.sums();
-            keep("count", Tensor::from(count));
-            keep("sum", sum.shallow_clone());
-            keep("products", products.shallow_clone());
-        }
         if chunk.first == 0 {
             keep("shown", pixels.narrow(0, 0, pixels.size()[0].min(SHOWN)));
         }
@@ -368,6 +382,19 @@ impl<'a> Session<'a> {
         let cost = [evaluations, start.elapsed().as_secs_f64(), memory() as f64, batch as f64];
         keep("cost", Tensor::from_slice(&cost));
         Ok(npz::npz(&arrays)?)
+    }
+
+    /// Of the features of these images, by all threads of this process.
+    fn sums(&self, pixels: &Tensor) -> Result<Vec<(String, Tensor)>> {
+        let Some(features) = &self.features else { return Ok(Vec::new()) };
+        tch::set_num_threads(self.threads);
+        let moments = features.measure(&Images { pixels: pixels.shallow_clone(), labels: None });
+        tch::set_num_threads((self.threads / self.workers as i32).max(1));
+        let moments = moments?.0;
+        let (count, sum, products) = moments.sums();
+        let named =
+            [("count", Tensor::from(count)), ("sum", sum.shallow_clone()), ("products", products.shallow_clone())];
+        Ok(named.into_iter().map(|(name, x)| (name.to_owned(), x)).collect())
     }
 
     /// The chunk's images as bytes, `[count, channels, height, width]`, and the evaluations of one on average.
@@ -424,7 +451,8 @@ impl<'a> Session<'a> {
             }
             let last = Claims::new(&self.folder, Owner::here(work.rank.rank), work.wish.patience)?;
             let Some(claim) = last.claim("result.json")? else { return Ok(State::Busy) };
-            let Some(record) = self.record(work)? else { return Ok(State::Busy) };
+            let Some((each, total)) = self.figures(work)? else { return Ok(State::Busy) };
+            let record = self.record(work, each, &total);
             records::append(&lines, &record)?;
             claim.finish(&serde_json::to_vec_pretty(&record)?)?;
         }
@@ -442,10 +470,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What all chunks come to; none if one of them was damaged and has to be drawn again.
-    fn record(&self, work: &Work) -> Result<Option<Record>> {
-        let mut each = Vec::new();
-        let mut total = Total::default();
+    /// The figure of each set, and what all chunks have cost; none if one of them was damaged and has to be drawn again.
+    fn figures(&self, work: &Work) -> Result<Option<(Vec<f64>, Total)>> {
+        let (mut each, mut total) = (Vec::new(), Total::default());
         let reference = match (&self.features, &self.of.reference) {
             (Some(features), Some(data)) => Some(work.reference(features, data)?),
             _ => None,
@@ -457,17 +484,17 @@ impl<'a> Session<'a> {
                 each.push(frechet(moments, reference)?);
             }
         }
+        Ok(Some((each, total)))
+    }
+
+    fn record(&self, work: &Work, each: Vec<f64>, total: &Total) -> Record {
         let name = self.features.as_ref().map(|features| format!("Fréchet distance, {}", features.card.name));
-        let figures = name.into_iter().filter_map(|name| Some((name, self.of.taken(&each)?))).collect();
-        let count = self.chunks.len() as f64;
-        let mut warnings = self.warnings.clone();
-        if total.batch < self.batch as f64 {
-            warnings.push(format!(
-                "memory sufficed for {} images together at times, and not for {}: images are equal up to rounding",
-                total.batch, self.batch
-            ));
-        }
-        Ok(Some(Record {
+        let images = self.of.images * self.of.repeats;
+        let asked = self.identity["of"]["batch"].as_u64();
+        let batch = asked.is_some_and(|asked| total.batch < asked as f64).then(|| {
+            format!("memory sufficed for {} images together at times: images are equal up to rounding", total.batch)
+        });
+        Record {
             id: generation::id(&self.identity),
             experiment: work.place.name.to_owned(),
             text: work.wish.text.to_owned(),
@@ -475,18 +502,18 @@ impl<'a> Session<'a> {
             command: super::command(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             libtorch: libtorch::VERSION.to_owned(),
-            device: if self.device.is_cuda() { "cuda" } else { "cpu" }.to_owned(),
+            device: self.kind().to_owned(),
             identity: self.identity.clone(),
-            seeds: format!("0-{}", self.of.images * self.of.repeats - 1),
-            evaluations: total.evaluations / count,
-            seconds: total.seconds / (self.of.images * self.of.repeats) as f64,
+            seeds: format!("0-{}", images - 1),
+            evaluations: total.evaluations / self.chunks.len() as f64,
+            seconds: total.seconds / images as f64,
             memory: total.memory as u64,
-            figures,
+            figures: name.into_iter().filter_map(|name| Some((name, self.of.taken(&each)?))).collect(),
             each,
             published: self.row.published,
             out: self.folder.display().to_string(),
-            warnings,
-        }))
+            warnings: self.warnings.iter().cloned().chain(batch).collect(),
+        }
     }
 
     /// The moments of a set, chunk after chunk, and its archive; none if a chunk was damaged.
@@ -611,27 +638,4 @@ fn memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     peak.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
-}
-
-/// What a reader of the figures has to know.
-fn warnings(
-    of: &Generation,
-    row: &Row,
-    (low, high): (f64, f64),
-    (min, max): (f64, f64),
-    features: Option<&Features>,
-) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if high > max * 1.001 || low < min * 0.999 {
-        warnings
-            .push(format!("σ goes from {high:.4} to {low:.4}, but the network was trained from {max:.4} to {min:.4}"));
-    }
-    let dimensions = features.map(|features| features.card.network.features);
-    if let Some(dimensions) = dimensions.filter(|dimensions| of.images <= *dimensions as u64) {
-        warnings.push(format!("{} images for {dimensions} features: the covariance is singular", of.images));
-    }
-    if !row.note.is_empty() {
-        warnings.push(row.note.clone());
-    }
-    warnings
 }

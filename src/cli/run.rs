@@ -33,7 +33,9 @@ use super::{
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tweedie run experiments/discretisation.yaml
-  tweedie run experiments/sampler-menu.yaml --precision bf16")]
+  tweedie run experiments/sampler-menu.yaml --precision bf16
+  tweedie run experiments/published/edm-cifar10.yaml --models DIR --row 'F, unconditional, VP'
+  srun --ntasks-per-node 8 tweedie run experiments/quick-table.yaml    # or torchrun --no-python, or mpirun")]
 pub struct Run {
     /// The experiment
     #[arg(value_name = "FILE.yaml")]

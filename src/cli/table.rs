@@ -50,7 +50,7 @@ impl Table {
                 AnyExperiment::Generation(of) => {
                     let latest = latest(&of, &name, &records);
                     if !latest.is_empty() {
-                        chapters.push((self.generated(&of, &name, &path, &latest)?, markdown(&of, &latest)));
+                        chapters.push(self.generated(&of, &name, &path, &latest)?);
                     }
                 }
                 other => chapters.extend(self.plotted(&other, &name, &path)?),
@@ -91,57 +91,69 @@ impl Table {
     }
 
     /// A table of generated images, with plots of quality against cost and a sheet of each row.
-    fn generated(&self, of: &Generation, name: &str, path: &Path, records: &[Record]) -> Result<Chapter> {
-        let mut cases = Vec::new();
-        for (against, cost) in
-            [("evaluations", (|r: &Record| r.evaluations) as fn(&Record) -> f64), ("seconds an image", |r| r.seconds)]
-        {
-            let lines = series(of, records, cost);
+    fn generated(&self, of: &Generation, name: &str, path: &Path, records: &[Record]) -> Result<(Chapter, String)> {
+        let mut plots = Vec::new();
+        let costs: [(&str, fn(&Record) -> f64); 2] = [("evaluations", |r| r.evaluations), ("seconds", |r| r.seconds)];
+        for (cost, of_record) in costs {
+            let lines = series(of, records, of_record);
             if lines.iter().any(|line| line.points.len() > 1) {
-                let file = self.results.join(format!("{name}-{}.png", &against[..7]));
-                let plot = sheet::lines(&of.about, (against, &of.label()), &lines, None)?;
+                let file = self.results.join(format!("{name}-{cost}.png"));
+                let plot = sheet::lines(&of.about, (&format!("{cost} for an image"), &of.label()), &lines, None)?;
                 images::write_png(&file, &plot)?;
-                cases.push(whole(format!("Quality against {against}"), file));
+                plots.push(Picture { label: format!("Quality against {cost}"), file });
             }
         }
-        let grid = |record: &Record| (record.row.clone(), Path::new(&record.out).join(images::SHEET));
-        let grids = records.iter().map(grid).filter(|(_, file)| file.exists());
-        cases.extend(grids.map(|(row, file)| whole(row, file)));
-        let mut table = Figures::of_markdown(&markdown(of, records));
+        let mut text = markdown(of, records);
+        let mut table = Figures::of_markdown(&text);
         table.note = notes(of, records);
-        let about =
-            [&of.source, &of.figure, &of.differs].map(String::as_str).into_iter().filter(|text| !text.is_empty());
-        Ok(Chapter {
+        let names = plots.iter().filter_map(|plot| Some((&plot.label, plot.file.file_name()?.to_string_lossy())));
+        for (label, file) in names {
+            let _ = write!(text, "\n![{label}]({file})\n");
+        }
+        let grid =
+            |record: &Record| Picture { label: record.row.clone(), file: Path::new(&record.out).join(images::SHEET) };
+        let grids = records.iter().map(grid).filter(|picture| picture.file.exists()).collect();
+        let about = [&of.source, &of.figure, &of.differs]
+            .map(|text| text.trim_end_matches('.'))
+            .into_iter()
+            .filter(|text| !text.is_empty());
+        let chapter = Chapter {
             title: of.about.clone(),
             about: about.collect::<Vec<_>>().join(". "),
             command: format!("tweedie run {}", path.display()),
             table,
-            cases,
-        })
+            cases: vec![case("", plots), case("Images of the first seeds", grids)],
+        };
+        Ok((chapter, text))
     }
 
-    /// What another experiment has left in the folder of results, if anything.
-    fn plotted(&self, experiment: &AnyExperiment, name: &str, path: &Path) -> Result<Option<(Chapter, String)>> {
+    /// What another experiment has left in the folder of results: a chapter for each of its tables.
+    fn plotted(&self, experiment: &AnyExperiment, name: &str, path: &Path) -> Result<Vec<(Chapter, String)>> {
         let [text, plot] = ["md", "png"].map(|ending| self.results.join(format!("{name}.{ending}")));
         if !text.exists() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let markdown = fs::read_to_string(&text).with_context(|| format!("{}: cannot be read", text.display()))?;
-        let picture = plot.exists().then(|| whole(String::new(), plot));
-        let chapter = Chapter {
-            title: experiment.about().to_owned(),
-            about: String::new(),
-            command: format!("tweedie run {}", path.display()),
-            table: Figures::of_markdown(&markdown),
-            cases: picture.into_iter().collect(),
+        let pictures: Vec<Picture> =
+            plot.exists().then(|| Picture { label: String::new(), file: plot }).into_iter().collect();
+        let chapter = |part: &str| {
+            let heading = part.lines().next().filter(|_| !part.starts_with('#')).unwrap_or_default();
+            let title = [experiment.about(), heading].into_iter().filter(|text| !text.is_empty());
+            let chapter = Chapter {
+                title: title.collect::<Vec<_>>().join(": "),
+                about: String::new(),
+                command: format!("tweedie run {}", path.display()),
+                table: Figures::of_markdown(part),
+                cases: vec![case("", pictures.clone())],
+            };
+            (chapter, format!("[{name}.md]({name}.md)\n"))
         };
-        Ok(Some((chapter, format!("[{name}.md]({name}.md)\n"))))
+        Ok(markdown.split("\n## ").map(chapter).filter(|(chapter, _)| !chapter.table.rows.is_empty()).collect())
     }
 }
 
-/// A picture across the page.
-fn whole(name: String, file: PathBuf) -> Case {
-    Case { name, pictures: vec![Picture { label: String::new(), file }], ..Case::default() }
+fn case(name: &str, pictures: Vec<Picture>) -> Case {
+    Case { name: name.to_owned(), pictures, ..Case::default() }
 }
 
 /// The experiments of a folder and of those within it; other YAML files are none.
