@@ -17,7 +17,7 @@ SET_UP := LIBTORCH='$(LIBTORCH)' LIBTORCH_SET='$(LIBTORCH_SET)' .make/set-up
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench train data photos verify-pretrained build clean distclean
+.PHONY: help demo test check tables soak bench train data photos verify-pretrained build clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -39,6 +39,15 @@ check: ## layers, formatting, lints, documentation
 	cargo fmt --check
 	cargo clippy --all-targets --release -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --release
+
+tables: build data ## a table of samplers from its experiment to its page, in minutes: experiments/results/tables.html
+	$(TWEEDIE) check experiments
+	$(TWEEDIE) run experiments/quick-table.yaml
+	$(TWEEDIE) table experiments
+
+soak: ## long proofs: sixty kills; four processes under torchrun, Open MPI and Slurm where they are installed
+	@$(SET_UP)
+	OMP_NUM_THREADS=1 cargo test --release --test suite soak_ -- --ignored --nocapture --test-threads 1
 
 bench: SHELL := bash
 bench: build ## how long 64 images take

@@ -31,6 +31,16 @@ pub enum Error {
         /// Why, and what to do.
         cause: String,
     },
+    /// A walk that is not what its experiment says.
+    #[error("{what} must be {want}, but is {got}")]
+    Walk {
+        /// What of it.
+        what: &'static str,
+        /// What the experiment says.
+        want: String,
+        /// What the plan comes to.
+        got: String,
+    },
     /// Tensors that a file lacks, has too many of, or has in another shape.
     #[error("the weights do not fit the network: {}", .0.join("; "))]
     Keys(Vec<String>),

@@ -11,6 +11,7 @@ use crate::{
     denoiser::Score,
     exact::Mixture,
     follow::follow,
+    generation::Generation,
     images,
     likelihood::GaussianLikelihood,
     operators::AnyTask,
@@ -31,6 +32,8 @@ use crate::{
 pub enum AnyExperiment {
     /// See [`Distance`].
     Distance(Distance),
+    /// See [`Generation`].
+    Generation(Box<Generation>),
     /// See [`Points`].
     Points(Points),
     /// See [`Posteriors`].
@@ -45,6 +48,8 @@ pub enum AnyExperiment {
 pub enum Kind {
     /// See [`Distance`].
     Distance,
+    /// See [`Generation`].
+    Generation,
     /// See [`Points`].
     Points,
     /// See [`Posteriors`].
@@ -63,6 +68,7 @@ impl AnyExperiment {
         }
         Ok(match yaml::read::<Which>(path)?.kind {
             Kind::Distance => Self::Distance(yaml::read(path)?),
+            Kind::Generation => Self::Generation(yaml::read(path)?),
             Kind::Points => Self::Points(yaml::read(path)?),
             Kind::Posteriors => Self::Posteriors(yaml::read(path)?),
             Kind::Restorations => Self::Restorations(yaml::read(path)?),
@@ -73,6 +79,7 @@ impl AnyExperiment {
     pub fn about(&self) -> &str {
         match self {
             Self::Distance(distance) => &distance.about,
+            Self::Generation(generation) => &generation.about,
             Self::Points(points) => &points.about,
             Self::Posteriors(posteriors) => &posteriors.about,
             Self::Restorations(restorations) => &restorations.about,

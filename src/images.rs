@@ -131,18 +131,26 @@ fn ends(jpeg: &[u8]) -> bool {
 ///
 /// One channel is grey, three are colours; any others, such as a measurement's, are drawn in grey beside each other.
 pub fn write_png(path: &Path, pixels: &Tensor) -> Result<(), Error> {
+    write_whole(path, &png(pixels).map_err(|cause| Error::file(path, cause))?)
+}
+
+/// Bytes `[channels, height, width]` as those of a PNG file; see [`write_png`].
+pub fn png(pixels: &Tensor) -> Result<Vec<u8>, String> {
     let size = pixels.size();
     let beside = if matches!(size[..], [1 | 3, ..]) { pixels.permute([1, 2, 0]) } else { beside(pixels) };
     let (height, width) = (size[1] as u32, (beside.numel() as i64 / size[1].max(1)) as u32);
     let image = match size[0] {
-        3 => RgbImage::from_raw(width / 3, height, bytes(&beside)?).map(DynamicImage::from),
-        _ => GrayImage::from_raw(width, height, bytes(&beside)?).map(DynamicImage::from),
+        3 => RgbImage::from_raw(width / 3, height, raw(&beside)?).map(DynamicImage::from),
+        _ => GrayImage::from_raw(width, height, raw(&beside)?).map(DynamicImage::from),
     };
-    let want = "at least one channel and one pixel".to_owned();
-    let image = image.ok_or(Error::Shape { what: "the image", got: size, want })?;
+    let image = image.ok_or_else(|| format!("cannot be encoded: {size:?} has no channel or no pixel"))?;
     let mut file = Cursor::new(Vec::new());
-    image.write_to(&mut file, ImageFormat::Png).map_err(|e| Error::file(path, format!("cannot be encoded: {e}")))?;
-    write_whole(path, file.get_ref())
+    image.write_to(&mut file, ImageFormat::Png).map_err(|e| format!("cannot be encoded: {e}"))?;
+    Ok(file.into_inner())
+}
+
+fn raw(tensor: &Tensor) -> Result<Vec<u8>, String> {
+    bytes(tensor).map_err(|e| e.to_string())
 }
 
 /// All channels in one row of pictures.

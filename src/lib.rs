@@ -26,6 +26,7 @@
 //! | what a file may name as a task; measurements with noise, as files | [`tasks`], [`measure`], [`npz`] | files |
 //! | sets of points with exact scores | [`points`] | tensors |
 //! | experiments: methods beside each other | [`experiment`] | files |
+//! | tables of many images, by many processes; records | [`generation`], [`claims`], [`records`], [`rounding`], [`archive`] | files |
 //! | the paper's released configurations | [`published`] | files |
 //! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
 //! | how sets of images are compared: [`features`], [`metrics`]; how they were prepared: [`recipe`], [`resample`] | [`data`] | files |
@@ -65,10 +66,12 @@
 //! EDM, Karras et al. 2022; DPS, Chung et al. 2023.
 
 pub mod animation;
+pub mod archive;
 pub mod blocks;
 pub mod bounds;
 pub mod card;
 pub mod checkpoint;
+pub mod claims;
 pub mod data;
 pub mod denoiser;
 pub mod error;
@@ -76,6 +79,7 @@ pub mod exact;
 pub mod experiment;
 pub mod features;
 pub mod follow;
+pub mod generation;
 pub mod guidance;
 pub mod images;
 pub mod information;
@@ -96,9 +100,11 @@ pub mod precondition;
 pub mod published;
 pub mod quadrature;
 pub mod recipe;
+pub mod records;
 mod registry;
 pub mod resample;
 pub mod restoration;
+pub mod rounding;
 pub mod samplers;
 pub mod schedule;
 pub mod scheme;

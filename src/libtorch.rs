@@ -9,6 +9,9 @@ use tch::{Cuda, Device};
 
 use crate::Error;
 
+/// The version that the program is built for.
+pub const VERSION: &str = "2.11.0";
+
 /// What came of opening libtorch's CUDA half.
 static CUDA: OnceLock<Result<(), String>> = OnceLock::new();
 

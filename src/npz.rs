@@ -28,7 +28,14 @@ pub fn npy(x: &Tensor) -> Result<Vec<u8>, Error> {
 
 /// Header and data of an array with the shape of `x`.
 fn file(descr: &str, x: &Tensor, data: impl Iterator<Item = u8>) -> Vec<u8> {
-    let sides: Vec<String> = x.size().iter().map(ToString::to_string).collect();
+    let mut file = header(descr, &x.size());
+    file.extend(data);
+    file
+}
+
+/// What stands before the data of an array of this type and shape.
+pub fn header(descr: &str, size: &[i64]) -> Vec<u8> {
+    let sides: Vec<String> = size.iter().map(ToString::to_string).collect();
     let comma = if sides.is_empty() { "" } else { "," };
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}{comma}), }}", sides.join(", "));
     // Magic, version and length take 10 bytes; the header ends in a newline and the data begin at a multiple of 64.
@@ -36,7 +43,6 @@ fn file(descr: &str, x: &Tensor, data: impl Iterator<Item = u8>) -> Vec<u8> {
     let mut file = b"\x93NUMPY\x01\x00".to_vec();
     file.extend((length as u16).to_le_bytes());
     file.extend(format!("{header:<width$}\n", width = length - 1).as_bytes());
-    file.extend(data);
     file
 }
 

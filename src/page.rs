@@ -76,18 +76,9 @@ impl Page {
             let _ =
                 write!(cases, "<p class=faint>{} more pictures would make it more than {most} MB.</p>", room.omitted);
         }
-        let (title, about, command) = (escaped(&self.title), escaped(&self.about), escaped(&self.command));
         let (table, settings) = (self.table.html(), self.settings());
-        Ok(format!(
-            "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n\
-             <meta name=viewport content=\"width=device-width, initial-scale=1\">\n\
-             <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; img-src data:; \
-             style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n\
-             <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n\
-             <p class=faint>{about}</p>\n<pre><code>{command}</code></pre>\n</header>\n<main>\n{table}\
-             <section>\n<h2>Pictures</h2>\n{cases}</section>\n{settings}</main>\n<script>\n{SCRIPT}</script>\n\
-             </body>\n</html>\n"
-        ))
+        let main = format!("{table}<section>\n<h2>Pictures</h2>\n{cases}</section>\n{settings}");
+        Ok(document([&self.title, &self.about, &self.command], &main))
     }
 
     fn settings(&self) -> String {
@@ -98,9 +89,91 @@ impl Page {
     }
 }
 
+/// A whole page around what stands in its middle.
+fn document([title, about, command]: [&str; 3], main: &str) -> String {
+    let (title, about, command) = (escaped(title), escaped(about), escaped(command));
+    format!(
+        "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n\
+         <meta name=viewport content=\"width=device-width, initial-scale=1\">\n\
+         <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; img-src data:; \
+         style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n\
+         <p class=faint>{about}</p>\n<pre><code>{command}</code></pre>\n</header>\n<main>\n{main}</main>\n\
+         <script>\n{SCRIPT}</script>\n</body>\n</html>\n"
+    )
+}
+
+/// Several results on one page.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What stands above.
+    pub title: String,
+    /// A sentence below it.
+    pub about: String,
+    /// What a person types to have the page again.
+    pub command: String,
+    /// The results.
+    pub chapters: Vec<Chapter>,
+}
+
+/// A result among others.
+#[derive(Clone, Debug, Default)]
+pub struct Chapter {
+    /// What was asked.
+    pub title: String,
+    /// Where it comes from.
+    pub about: String,
+    /// What a person types to have it again.
+    pub command: String,
+    /// Figures.
+    pub table: Table,
+    /// Pictures.
+    pub cases: Vec<Case>,
+}
+
+impl Report {
+    /// The page as HTML. Pictures beyond [`MOST_BYTES`] are left out.
+    pub fn html(&self) -> Result<String, Error> {
+        let mut room = Room { left: MOST_BYTES, omitted: 0 };
+        let (mut main, mut number) = (String::new(), 0);
+        for chapter in &self.chapters {
+            let (title, command) = (escaped(&chapter.title), escaped(&chapter.command));
+            let about = paragraph(&chapter.about);
+            let _ =
+                write!(main, "<section class=chapter>\n<h2>{title}</h2>\n{about}<pre><code>{command}</code></pre>\n");
+            main += &chapter.table.body();
+            for case in &chapter.cases {
+                main += &case.html(number, &mut room)?;
+                number += 1;
+            }
+            main += "</section>\n";
+        }
+        Ok(document([&self.title, &self.about, &self.command], &main))
+    }
+}
+
 impl Table {
-    /// Nothing without rows.
+    /// The first table of a text in Markdown.
+    pub fn of_markdown(text: &str) -> Self {
+        let lines = text.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+        let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        let mut rows: Vec<Vec<String>> = lines.map(cells).collect();
+        let headings = if rows.is_empty() { Vec::new() } else { rows.remove(0) };
+        // The line of dashes.
+        rows.drain(..rows.len().min(1));
+        Self { headings, rows, note: String::new() }
+    }
+
+    /// Under a heading of its own; nothing without rows.
     fn html(&self) -> String {
+        if self.rows.is_empty() {
+            String::new()
+        } else {
+            format!("<section>\n<h2>Figures</h2>\n{}</section>\n", self.body())
+        }
+    }
+
+    fn body(&self) -> String {
         if self.rows.is_empty() {
             return String::new();
         }
@@ -115,8 +188,8 @@ impl Table {
         };
         let rows: String = self.rows.iter().map(row).collect();
         format!(
-            "<section>\n<h2>Figures</h2>\n<div class=scroll role=region aria-label=Figures tabindex=0>\n<table>\n\
-             <thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n<p class=faint>{}</p>\n</section>\n",
+            "<div class=scroll role=region aria-label=Figures tabindex=0>\n<table>\n\
+             <thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n<p class=faint>{}</p>\n",
             escaped(&self.note)
         )
     }

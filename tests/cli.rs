@@ -46,12 +46,12 @@ impl Place {
         self.0.path().join(name)
     }
 
-    fn save(&self, name: &str, tensors: Tensors, card: &str) {
+    pub fn save(&self, name: &str, tensors: Tensors, card: &str) {
         let metadata = Metadata::from([("card".to_owned(), card.to_owned())]);
         safetensors::write(&self.path(name), &tensors, &metadata).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tweedie"));
         // Tests run side by side: more threads would only wait for each other.
         command.args(arguments).current_dir(self.0.path()).stdin(Stdio::null()).env("OMP_NUM_THREADS", "1");

@@ -8,8 +8,8 @@ use tweedie::{
     plan::Plan,
     samplers::Ddim,
     schedule::{
-        AnySchedule, Betas, Chain, Cosine, Geometric, Karras, Linear, LinearBeta, List, ScaledLinear, Schedule,
-        Sigmoid, SigmoidBeta,
+        AnyChain, AnySchedule, Betas, Chain, Cosine, Geometric, Karras, Linear, LinearBeta, List, ScaledLinear,
+        Schedule, Sigmoid, SigmoidBeta, Spacing, Subsequence,
     },
     sigma::{Sigmas, Times, alpha_bar, from_alpha_bar, from_snr, snr},
 };
@@ -118,6 +118,29 @@ fn no_level_is_further_from_the_released_grid_than_published() {
         let snapped = times.sigma((times.time(sigma) / 999.0 * points).round() / points * 999.0);
         assert!((snapped - sigma).abs() <= 7e-4 && relative(snapped, sigma) <= 2.1e-4, "{sigma} {snapped}");
     }
+}
+
+/// The times that the lines of DDIM's and of improved-diffusion's programs pick, in Python.
+#[test]
+fn subsequences_are_the_times_that_released_programs_pick() {
+    let times = |spacing, levels| {
+        let schedule = Subsequence { beta: AnyChain::LinearBeta(LinearBeta::default()), spacing };
+        let sigmas: Vec<f64> = schedule.sigmas(levels, DDPM).unwrap().iter().collect();
+        let chain = ddpm_times();
+        sigmas.iter().rev().map(|sigma| chain.levels().iter().position(|level| level == sigma).unwrap()).collect()
+    };
+    let uniform: Vec<usize> = times(Spacing::Uniform, 10);
+    assert_eq!(uniform, [0, 100, 200, 300, 400, 500, 600, 700, 800, 900]);
+    let quadratic: Vec<usize> = times(Spacing::Quadratic, 10);
+    assert_eq!(quadratic, [0, 9, 39, 88, 158, 246, 355, 483, 632, 800]);
+    let doubled: Vec<usize> = times(Spacing::Quadratic, 50);
+    assert_eq!((doubled.len(), &doubled[..5]), (49, &[0, 1, 2, 5, 8][..]), "two of the fifty times are 0");
+    let respaced: Vec<usize> = times(Spacing::Respaced, 6);
+    assert_eq!(respaced, [0, 200, 400, 599, 799, 999]);
+    let more: Vec<usize> = times(Spacing::Uniform, 300);
+    assert_eq!(more.len(), 334, "⌊1000/300⌋ = 3, as the program counts");
+    let schedule = Subsequence { beta: AnyChain::LinearBeta(LinearBeta::default()), spacing: Spacing::Uniform };
+    assert!(schedule.sigmas(1001, DDPM).is_err() && schedule.sigmas(0, DDPM).is_err());
 }
 
 #[test]

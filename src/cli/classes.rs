@@ -17,6 +17,12 @@ pub struct ClassArgs {
 #[derive(Clone, Debug)]
 pub struct Classes(Option<Vec<i64>>);
 
+impl From<Option<String>> for ClassArgs {
+    fn from(class: Option<String>) -> Self {
+        Self { class }
+    }
+}
+
 impl ClassArgs {
     /// What was asked for, if the model, or what guides it, knows these classes.
     pub fn of(&self, prior: &Prior) -> Result<Classes> {

@@ -38,7 +38,7 @@ impl Doctor {
         }
         let mut out = io::stdout();
         writeln!(out, "tweedie    {}", env!("CARGO_PKG_VERSION"))?;
-        writeln!(out, "libtorch   2.11.0 in {}", folder.display())?;
+        writeln!(out, "libtorch   {} in {}", libtorch::VERSION, folder.display())?;
         writeln!(out, "CPU        {} on {cores} cores", if product == 64.0 { "works" } else { "computes wrongly" })?;
         match cuda {
             Ok(count) => writeln!(out, "CUDA       works: {count} GPUs")?,

@@ -56,7 +56,7 @@ const SOLVERS: [Method; 13] = [
     ("unipc", "predicts and corrects; order 1 … 3, width bh1, bh2", "1", "= order + 1", "no", "Zhao et al. 2023"),
 ];
 
-const SCHEDULES: [Row; 11] = [
+const SCHEDULES: [Row; 12] = [
     ("betas", "a chain written out: {kind: betas, betas: […]}", ""),
     ("cosine", "squared-cosine chain", "Nichol & Dhariwal 2021, Eq. 17"),
     ("geometric", "σ = max (min/max)^u", "NCSN, §4.3"),
@@ -68,6 +68,7 @@ const SCHEDULES: [Row; 11] = [
     ("scaled-linear", "chain linear in √β", "Rombach et al. 2022"),
     ("sigmoid", "a piece of the logistic curve", "Random Walks"),
     ("sigmoid-beta", "chain whose β follows the logistic curve", "diffusers"),
+    ("subsequence", "whole times: uniform, quadratic, respaced", "DDIM, App. D.2"),
 ];
 
 const SDES: [Row; 11] = [

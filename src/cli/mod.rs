@@ -1,11 +1,13 @@
 //! One file for each subcommand; here is what they share.
 
 mod bench;
+mod check;
 mod classes;
 mod convert;
 mod denoise;
 mod doctor;
 mod evaluate;
+mod generate;
 mod guidance;
 mod images;
 mod information;
@@ -16,6 +18,7 @@ mod restore;
 mod restored;
 mod run;
 mod sample;
+mod table;
 mod train;
 mod walk;
 
@@ -64,6 +67,8 @@ enum Command {
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
     Run(run::Run),
+    Table(table::Table),
+    Check(check::Check),
     Information(information::Information),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
@@ -132,7 +137,7 @@ pub fn not_interrupted() -> Result<(), tweedie::Error> {
     if INTERRUPTED.load(Ordering::Relaxed) { Err(tweedie::Error::Interrupted) } else { Ok(()) }
 }
 
-/// Runs the command line; the exit code is 0, or 2 after an error told in one sentence.
+/// Runs the command line; the exit code is 0, 1 where an expectation was missed, or 2 after an error told in one sentence.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     panic::set_hook(Box::new(|_| {}));
@@ -148,7 +153,7 @@ pub fn main() -> ExitCode {
         Err(e) if broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
             let _ = writeln!(io::stderr(), "error: {e:#}");
-            ExitCode::from(2)
+            ExitCode::from(if e.is::<check::Missed>() { 1 } else { 2 })
         }
     }
 }
@@ -162,6 +167,8 @@ fn run(command: &Command) -> Result<()> {
         Command::Train(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Run(command) => command.run(),
+        Command::Table(command) => command.run(),
+        Command::Check(command) => command.run(),
         Command::Information(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Bench(command) => command.run(),

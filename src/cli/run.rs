@@ -1,6 +1,9 @@
 //! `tweedie run`: an experiment, as a table and a plot.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -9,12 +12,17 @@ use tweedie::{
     data::{AnyData, Folder, Images},
     experiment::{self, AnyExperiment, Caption, Distance, Figure, Measure, Points, Posteriors},
     features::Features,
+    generation::{self, Generation},
+    libtorch,
     metrics::frechet,
     plan::Plan,
+    records::{self, Record},
 };
 
 use super::{
-    Common, not_interrupted,
+    Common,
+    generate::{self, Wish},
+    not_interrupted,
     restorations::{self, Place},
     sample::Sample,
 };
@@ -25,7 +33,9 @@ use super::{
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tweedie run experiments/discretisation.yaml
-  tweedie run experiments/sampler-menu.yaml --precision bf16")]
+  tweedie run experiments/sampler-menu.yaml --precision bf16
+  tweedie run experiments/published/edm-cifar10.yaml --models DIR --row 'F, unconditional, VP'
+  srun --ntasks-per-node 8 tweedie run experiments/quick-table.yaml    # or torchrun --no-python, or mpirun")]
 pub struct Run {
     /// The experiment
     #[arg(value_name = "FILE.yaml")]
@@ -39,12 +49,25 @@ pub struct Run {
     /// Restorations: what they cost, without the network
     #[arg(long = "dry-run")]
     dry: bool,
+    /// Tables of generated images: where checkpoints are that are not where the file names them
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// Tables of generated images: only rows whose names contain this
+    #[arg(long, value_name = "NAME")]
+    row: Option<String>,
+    /// Tables of generated images: only so many in place of the file's number, for a first look
+    #[arg(long, value_name = "N")]
+    images: Option<u64>,
+    /// Tables of generated images: after how many seconds of silence another process takes over the work of one
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    patience: u64,
     #[command(flatten)]
     common: Common,
 }
 
 impl Run {
     pub fn run(&self) -> Result<()> {
+        let begun = Instant::now();
         let experiment = AnyExperiment::read(&self.experiment)?;
         let name = self.experiment.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let command = format!("tweedie run {}", self.experiment.display());
@@ -55,6 +78,7 @@ impl Run {
             AnyExperiment::Distance(distance) => {
                 (self.distances(distance, &name)?, of_distances(distance), settings(distance, &self.common))
             }
+            AnyExperiment::Generation(generation) => return self.generation(generation, &name, command),
             AnyExperiment::Points(points) => (self.points(points)?, of_points(points), exact(points.count)),
             AnyExperiment::Posteriors(posteriors) => {
                 (self.posteriors(posteriors)?, of_posteriors(posteriors), exact(posteriors.count))
@@ -68,11 +92,52 @@ impl Run {
             }
         };
         let caption = Caption { floor, ..caption };
+        self.log(&name, &figures, begun.elapsed().as_secs_f64())?;
         let heading = format!("# {}\n\n`{command}`{settings}", experiment.about());
         experiment::write(&self.results, &name, &heading, &figures, &caption)?;
         self.common.say(experiment::table(&figures, &caption));
         self.common.say(format_args!("table and plot in {}", self.results.join(format!("{name}.md")).display()));
         self.common.record(&serde_json::json!({"experiment": name, "figures": figures, "floor": floor}))
+    }
+
+    /// A line in the record of all runs, for experiments that write a table of their own.
+    fn log(&self, name: &str, figures: &[Figure], seconds: f64) -> Result<()> {
+        let path = &self.experiment;
+        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let identity = serde_json::json!({
+            "text": text, "version": env!("CARGO_PKG_VERSION"), "libtorch": libtorch::VERSION, "set": self.common.set,
+            "precision": format!("{:?}", self.common.precision).to_lowercase(),
+        });
+        let figure = |figure: &Figure| (format!("{}, {}", figure.method, figure.at), (figure.value, figure.spread));
+        let record = Record {
+            id: generation::id(&identity),
+            experiment: name.to_owned(),
+            command: super::command(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            libtorch: libtorch::VERSION.to_owned(),
+            device: self.common.device.clone(),
+            identity,
+            text,
+            seconds,
+            figures: figures.iter().map(figure).collect(),
+            ..Record::default()
+        };
+        Ok(records::append(&self.results.join(records::FILE), &record)?)
+    }
+
+    fn generation(&self, of: &Generation, name: &str, command: String) -> Result<()> {
+        let path = &self.experiment;
+        let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let wish = Wish {
+            models: self.models.as_deref(),
+            rows: self.row.as_deref(),
+            patience: Duration::from_secs(self.patience),
+            images: of.images,
+            text: &text,
+        };
+        let of = Generation { images: self.images.unwrap_or(of.images), ..of.clone() };
+        let place = Place { name, results: &self.results, out: &self.out, command };
+        generate::run(&of, &place, &wish, &self.common)
     }
 
     fn points(&self, points: &Points) -> Result<(Vec<Figure>, Option<f64>)> {

@@ -52,6 +52,16 @@ impl Moments {
         self.products += &other.products;
     }
 
+    /// Σ 1, Σ f and Σ f fᵀ over the vectors: what [`Self::of_sums`] takes.
+    pub fn sums(&self) -> (f64, &Tensor, &Tensor) {
+        (self.count, &self.sum, &self.products)
+    }
+
+    /// Of vectors with these sums, in f64.
+    pub fn of_sums(count: f64, sum: Tensor, products: Tensor) -> Self {
+        Self { count, sum, products }
+    }
+
     /// How many vectors there were.
     pub fn count(&self) -> f64 {
         self.count

@@ -1,0 +1,258 @@
+//! `tweedie table`: all results beside what papers print, as Markdown and as one page.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::Value;
+use tweedie::{
+    experiment::AnyExperiment,
+    generation::{Generation, Row, Take},
+    images,
+    page::{Case, Chapter, Picture, Report, Table as Figures},
+    records::{self, Record},
+    sheet::{self, Series},
+};
+
+use super::{Common, command, flow};
+
+/// Write all results as one table: published, measured, what it cost, and how to have it again
+///
+/// Writes RESULTS/tables.md, and RESULTS/tables.html, which a browser shows without a network.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tweedie table
+  tweedie table experiments/published --results experiments/results")]
+pub struct Table {
+    /// The folder of experiments, with those within it
+    #[arg(default_value = "experiments", value_name = "DIR")]
+    experiments: PathBuf,
+    /// Where `tweedie run` has put records and plots
+    #[arg(long, default_value = "experiments/results", value_name = "DIR")]
+    results: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Table {
+    pub fn run(&self) -> Result<()> {
+        let lines = self.results.join(records::FILE);
+        let records = if lines.exists() { records::read(&lines)? } else { Vec::new() };
+        let mut chapters = Vec::new();
+        for path in experiments(&self.experiments)? {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            match AnyExperiment::read(&path)? {
+                AnyExperiment::Generation(of) => {
+                    let latest = latest(&of, &name, &records);
+                    if !latest.is_empty() {
+                        chapters.push(self.generated(&of, &name, &path, &latest)?);
+                    }
+                }
+                other => chapters.extend(self.plotted(&other, &name, &path)?),
+            }
+        }
+        if chapters.is_empty() {
+            bail!(
+                "{}: holds no results of {} yet: tweedie run makes them",
+                self.results.display(),
+                self.experiments.display()
+            );
+        }
+        self.write(chapters)
+    }
+
+    fn write(&self, chapters: Vec<(Chapter, String)>) -> Result<()> {
+        let mut text = format!("# Tables\n\n`{}`\n", command());
+        for (chapter, table) in &chapters {
+            let Chapter { title, about, command, .. } = chapter;
+            let _ = write!(text, "\n## {title}\n\n{about}\n\n`{command}`\n\n{table}");
+        }
+        let report = Report {
+            title: "Tables".to_owned(),
+            about: "What papers print beside what was measured here, and what it costs.".to_owned(),
+            command: command(),
+            chapters: chapters.into_iter().map(|(chapter, _)| chapter).collect(),
+        };
+        let [plain, page] = ["tables.md", "tables.html"].map(|name| self.results.join(name));
+        images::write_whole(&plain, text.as_bytes())?;
+        images::write_whole(&page, report.html()?.as_bytes())?;
+        self.common.say(format_args!(
+            "{} results in {} and {}",
+            report.chapters.len(),
+            plain.display(),
+            page.display()
+        ));
+        self.common.record(&serde_json::json!({"results": report.chapters.len(), "markdown": plain, "html": page}))
+    }
+
+    /// A table of generated images, with plots of quality against cost and a sheet of each row.
+    fn generated(&self, of: &Generation, name: &str, path: &Path, records: &[Record]) -> Result<(Chapter, String)> {
+        let mut plots = Vec::new();
+        let costs: [(&str, fn(&Record) -> f64); 2] = [("evaluations", |r| r.evaluations), ("seconds", |r| r.seconds)];
+        for (cost, of_record) in costs {
+            let lines = series(of, records, of_record);
+            if lines.iter().any(|line| line.points.len() > 1) {
+                let file = self.results.join(format!("{name}-{cost}.png"));
+                let plot = sheet::lines(&of.about, (&format!("{cost} for an image"), &of.label()), &lines, None)?;
+                images::write_png(&file, &plot)?;
+                plots.push(Picture { label: format!("Quality against {cost}"), file });
+            }
+        }
+        let mut text = markdown(of, records);
+        let mut table = Figures::of_markdown(&text);
+        table.note = notes(of, records);
+        let names = plots.iter().filter_map(|plot| Some((&plot.label, plot.file.file_name()?.to_string_lossy())));
+        for (label, file) in names {
+            let _ = write!(text, "\n![{label}]({file})\n");
+        }
+        let grid =
+            |record: &Record| Picture { label: record.row.clone(), file: Path::new(&record.out).join(images::SHEET) };
+        let grids = records.iter().map(grid).filter(|picture| picture.file.exists()).collect();
+        let about = [&of.source, &of.figure, &of.differs]
+            .map(|text| text.trim_end_matches('.'))
+            .into_iter()
+            .filter(|text| !text.is_empty());
+        let chapter = Chapter {
+            title: of.about.clone(),
+            about: about.collect::<Vec<_>>().join(". "),
+            command: format!("tweedie run {}", path.display()),
+            table,
+            cases: vec![case("", plots), case("Images of the first seeds", grids)],
+        };
+        Ok((chapter, text))
+    }
+
+    /// What another experiment has left in the folder of results: a chapter for each of its tables.
+    fn plotted(&self, experiment: &AnyExperiment, name: &str, path: &Path) -> Result<Vec<(Chapter, String)>> {
+        let [text, plot] = ["md", "png"].map(|ending| self.results.join(format!("{name}.{ending}")));
+        if !text.exists() {
+            return Ok(Vec::new());
+        }
+        let markdown = fs::read_to_string(&text).with_context(|| format!("{}: cannot be read", text.display()))?;
+        let pictures: Vec<Picture> =
+            plot.exists().then(|| Picture { label: String::new(), file: plot }).into_iter().collect();
+        let chapter = |part: &str| {
+            let heading = part.lines().next().filter(|_| !part.starts_with('#')).unwrap_or_default();
+            let title = [experiment.about(), heading].into_iter().filter(|text| !text.is_empty());
+            let chapter = Chapter {
+                title: title.collect::<Vec<_>>().join(": "),
+                about: String::new(),
+                command: format!("tweedie run {}", path.display()),
+                table: Figures::of_markdown(part),
+                cases: vec![case("", pictures.clone())],
+            };
+            (chapter, format!("[{name}.md]({name}.md)\n"))
+        };
+        Ok(markdown.split("\n## ").map(chapter).filter(|(chapter, _)| !chapter.table.rows.is_empty()).collect())
+    }
+}
+
+fn case(name: &str, pictures: Vec<Picture>) -> Case {
+    Case { name: name.to_owned(), pictures, ..Case::default() }
+}
+
+/// The experiments of a folder and of those within it; other YAML files are none.
+pub fn experiments(folder: &Path) -> Result<Vec<PathBuf>> {
+    if folder.is_file() {
+        return Ok(vec![folder.to_owned()]);
+    }
+    let unreadable = || format!("{}: cannot be listed", folder.display());
+    let mut entries = fs::read_dir(folder).with_context(unreadable)?.collect::<Result<Vec<_>, _>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    let (mut found, mut inner) = (Vec::new(), Vec::new());
+    for path in entries.into_iter().map(|entry| entry.path()) {
+        if path.is_dir() {
+            inner.extend(experiments(&path)?);
+        } else if path.extension().is_some_and(|ending| ending == "yaml") && is_experiment(&path) {
+            found.push(path);
+        }
+    }
+    found.extend(inner);
+    Ok(found)
+}
+
+/// Whether a file says what kind of experiment it is; those to train by do not.
+fn is_experiment(path: &Path) -> bool {
+    tweedie::yaml::read::<Value>(path).map_or(true, |file| file.get("kind").is_some())
+}
+
+/// The newest record of each row, in the order of the rows.
+fn latest(of: &Generation, name: &str, records: &[Record]) -> Vec<Record> {
+    let newest = |row: &Row| records.iter().rev().find(|record| record.experiment == name && record.row == row.name);
+    of.rows.iter().filter_map(|row| newest(row).cloned()).collect()
+}
+
+/// Rows that differ in the number of levels alone as one line, and what the paper prints of them as another.
+fn series(of: &Generation, records: &[Record], cost: fn(&Record) -> f64) -> Vec<Series> {
+    let mut lines: BTreeMap<String, [Vec<(f64, f64)>; 2]> = BTreeMap::new();
+    for record in records {
+        let Some(row) = of.rows.iter().find(|row| row.name == record.row) else { continue };
+        let Some((value, _)) = record.figures.values().next() else { continue };
+        let sampler = serde_json::to_value(&row.plan.sampler).unwrap_or_default();
+        let line = lines.entry(format!("{} {}", row.model, told(&sampler))).or_default();
+        line[0].push((cost(record), *value));
+        line[1].extend(row.published.map(|published| (cost(record), published)));
+    }
+    let both = |(name, [ours, theirs]): (String, [Vec<(f64, f64)>; 2])| {
+        let published = Series { name: format!("published: {name}"), points: theirs };
+        [Series { name, points: ours }, published]
+    };
+    lines.into_iter().flat_map(both).filter(|line| !line.points.is_empty()).collect()
+}
+
+/// A sampler in few words: its kind, and a number or two.
+fn told(sampler: &Value) -> String {
+    let map = sampler.as_object().into_iter().flatten();
+    let numbers = map.filter(|(_, value)| value.is_number() && value.as_f64() < Some(1e6));
+    let numbers: Vec<String> = numbers.map(|(key, value)| format!("{key} {}", flow(value))).collect();
+    [flow(&sampler["kind"]), numbers.join(", ")].join(" ").trim().to_owned()
+}
+
+/// A line for each record: what is published, what was measured, and what it cost.
+pub fn markdown(of: &Generation, records: &[Record]) -> String {
+    let mut text = String::from("| row | published | measured | difference | N | evaluations | s an image |\n");
+    text += "| --- | --- | --- | --- | --- | --- | --- |\n";
+    for record in records {
+        let _ = writeln!(text, "| {} |", cells(of, record).join(" | "));
+    }
+    text
+}
+
+/// The cells of a record.
+fn cells(of: &Generation, record: &Record) -> Vec<String> {
+    let measured = record.figures.values().next();
+    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
+    let spread = |spread: Option<f64>| spread.map_or_else(String::new, |spread| format!(" ± {spread:.2}"));
+    let ours = measured.map_or_else(|| "–".to_owned(), |(value, of)| format!("{value:.3}{}", spread(*of)));
+    let row = of.rows.iter().find(|row| row.name == record.row);
+    let (published, given) = row.map_or((record.published, None), |row| (row.published, row.spread));
+    vec![
+        record.row.clone(),
+        number(published) + &spread(given),
+        ours,
+        number(measured.and_then(|(value, _)| Some(value - published?))),
+        format!("{} × {}", record.identity["repeats"], record.identity["images"]),
+        format!("{:.0}", record.evaluations),
+        format!("{:.3}", record.seconds),
+    ]
+}
+
+/// What a reader has to know of the figures.
+fn notes(of: &Generation, records: &[Record]) -> String {
+    let take = match (of.repeats, of.take) {
+        (1, _) => "",
+        (_, Take::Mean) => "Means of several sets ± their standard deviation. ",
+        (_, Take::Least) => "The least of several sets ± their standard deviation. ",
+    };
+    let warnings =
+        records.iter().flat_map(|record| record.warnings.iter().map(|text| format!("{}: {text}.", record.row)));
+    let record = records
+        .first()
+        .map(|record| format!("tweedie {}, libtorch {}, {}. ", record.version, record.libtorch, record.device));
+    format!("{take}{}{}", record.unwrap_or_default(), warnings.collect::<Vec<_>>().join(" "))
+}

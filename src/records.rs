@@ -1,0 +1,113 @@
+//! The records of all runs: one line of JSON for each.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Error;
+
+/// The file within a folder of results.
+pub const FILE: &str = "records.jsonl";
+
+/// What was run, where, and what came of it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Record {
+    /// A name for all that the figures depend on: the same run has the same.
+    pub id: String,
+    /// The experiment's file, without folder and ending.
+    pub experiment: String,
+    /// Its text.
+    pub text: String,
+    /// Which row of it; empty where the experiment is one figure or one plot.
+    #[serde(default)]
+    pub row: String,
+    /// What a person types to have it again.
+    pub command: String,
+    /// Of this program.
+    pub version: String,
+    /// Of libtorch.
+    pub libtorch: String,
+    /// cpu or cuda.
+    pub device: String,
+    /// All that the bits of the images depend on: weights, plan, rounding and so on.
+    pub identity: Value,
+    /// As `0-49999`.
+    pub seeds: String,
+    /// Evaluations of the network for an image, on average where the state decides.
+    pub evaluations: f64,
+    /// Of computing: for an image by one process, or of the whole where an experiment is no table of images.
+    pub seconds: f64,
+    /// The most memory that a process took, in bytes, without the GPU's.
+    pub memory: u64,
+    /// By name: value and spread.
+    pub figures: BTreeMap<String, (f64, Option<f64>)>,
+    /// Of each set on its own.
+    #[serde(default)]
+    pub each: Vec<f64>,
+    /// What the paper prints, if it does.
+    #[serde(default)]
+    pub published: Option<f64>,
+    /// Where images and statistics are.
+    #[serde(default)]
+    pub out: String,
+    /// What a reader of the figures has to know.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+impl Record {
+    /// Whether the same was run, and with the same outcome.
+    fn is_same(&self, other: &Self) -> bool {
+        let close = |(a, b): (&f64, &f64)| (a - b).abs() <= PRINTED * b.abs();
+        let values = |record: &Self| record.figures.values().map(|(value, _)| *value).collect::<Vec<_>>();
+        let (ours, theirs) = (values(self), values(other));
+        (&self.id, &self.row) == (&other.id, &other.row)
+            && ours.len() == theirs.len()
+            && ours.iter().zip(&theirs).all(close)
+    }
+}
+
+/// A number that was printed and read again may differ in its last digit; relative.
+const PRINTED: f64 = 1e-13;
+
+/// Adds a record to the file at `path`, unless the same figures of the same run are there: a run that was killed after this line
+/// and goes on has written it.
+pub fn append(path: &Path, record: &Record) -> Result<(), Error> {
+    if path.exists() && read(path)?.iter().any(|known| known.is_same(record)) {
+        return Ok(());
+    }
+    let failed = |e: io::Error| Error::file(path, format!("cannot be written: {e}"));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(failed)?;
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)?;
+    let mut line = serde_json::to_vec(record).map_err(|e| Error::file(path, e))?;
+    line.push(b'\n');
+    if cut_off(&mut file).map_err(failed)? {
+        line.insert(0, b'\n');
+    }
+    // At once: lines of several processes cannot mix.
+    file.write_all(&line).and_then(|()| file.sync_all()).map_err(failed)
+}
+
+/// Whether the last line lacks its end: whoever wrote it was killed.
+fn cut_off(file: &mut fs::File) -> io::Result<bool> {
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+/// All records of a file, oldest first; lines that a killed process did not finish are left out.
+pub fn read(path: &Path) -> Result<Vec<Record>, Error> {
+    let text = fs::read_to_string(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
