@@ -152,9 +152,9 @@ pub enum Store {
     /// A folder of PNG files.
     #[default]
     Png,
-    /// A zip archive of PNG files for each set [EDM].
+    /// A zip archive of PNG files for each set, as EDM writes them.
     Zip,
-    /// An archive for each set with all images in one array [ADM].
+    /// An archive for each set with all images in one array, as ADM's evaluator reads them.
     Npz,
     /// Nowhere: only their statistics are kept.
     Nothing,

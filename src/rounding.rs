@@ -23,7 +23,7 @@ pub enum Rounding {
     ScoreSde,
     /// ⌊255 u + ½⌋ with u = (x + 1)/2 [torchvision, save_image; DDIM].
     Torchvision,
-    /// The nearest of 255 u with u = x/2 + ½ held within 0 … 1 [diffusers].
+    /// The nearest of 255 u with u = x/2 + ½ held within 0 … 1: diffusers.
     Diffusers,
 }
 

@@ -234,6 +234,11 @@ pub fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+/// Whether a name ends so.
+pub fn is(name: &str, ending: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == ending)
+}
+
 /// What a run leaves behind, without what differs from run to run: times, memory, and who typed what.
 pub fn outcome(place: &Place) -> (BTreeMap<String, Vec<u8>>, Vec<Record>) {
     let mut files = tree(&place.path("out"));
@@ -359,8 +364,8 @@ fn killed(kills: usize, seed: u64) {
 /// Every third time, a file that is there is cut off, as a machine that loses its power may do it.
 fn damage(place: &Place, turn: usize) {
     let chunks: Vec<_> = fs::read_dir(place.path("out/tiny/Heun/chunks")).into_iter().flatten().flatten().collect();
-    let done = chunks.iter().find(|entry| entry.file_name().to_string_lossy().ends_with(".npz"));
-    if let Some(done) = done.filter(|_| turn % 3 == 0) {
+    let done = chunks.iter().find(|entry| is(&entry.file_name().to_string_lossy(), "npz"));
+    if let Some(done) = done.filter(|_| turn.is_multiple_of(3)) {
         let whole = fs::read(done.path()).unwrap();
         fs::write(done.path(), &whole[..whole.len() / 2]).unwrap();
     }
@@ -396,8 +401,8 @@ fn a_full_disk_is_told_and_what_was_done_is_kept() {
     assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(error.contains("cannot be written") && error.contains("large"), "{error}");
     let left: BTreeSet<String> = tree(&place.path("out")).into_keys().collect();
-    assert!(left.iter().any(|name| name.ends_with(".npz")), "{left:?}");
-    assert!(!left.iter().any(|name| name.contains("unfinished") || name.ends_with(".claim")), "{left:?}");
+    assert!(left.iter().any(|name| is(name, "npz")), "{left:?}");
+    assert!(!left.iter().any(|name| name.contains("unfinished") || is(name, "claim")), "{left:?}");
     place.succeed(&RUN);
     assert!(outcome(&place) == undisturbed);
 }
@@ -425,7 +430,7 @@ fn results_become_one_table_and_one_page() {
     let text = fs::read_to_string(place.path("tiny.yaml")).unwrap();
     let row = text.split_once("rows:\n").unwrap().1;
     let fewer = row.replace("steps: 4", "steps: 3").replace("name: Heun", "name: Heun, 3 levels");
-    let fewer: String = fewer.lines().filter(|line| !line.contains("golden")).map(|line| format!("{line}\n")).collect();
+    let fewer = fewer.lines().filter(|line| !line.contains("golden")).collect::<Vec<_>>().join("\n");
     fs::create_dir_all(place.path("experiments/more")).unwrap();
     fs::write(place.path("experiments/more/tiny.yaml"), format!("{text}{fewer}")).unwrap();
     fs::write(place.path("experiments/train.yaml"), "objective: {kind: denoise}\n").unwrap();

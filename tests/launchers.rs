@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     cli::Place,
-    generation::{RUN, outcome, start_again, tiny},
+    generation::{RUN, is, outcome, start_again, tiny},
 };
 
 /// Long enough that a process can be killed at work.
@@ -52,10 +52,10 @@ fn at_work(place: &Place) -> String {
         thread::sleep(Duration::from_millis(20));
         let files: Vec<_> = fs::read_dir(place.path("out/tiny/Heun/chunks")).into_iter().flatten().flatten().collect();
         let names = || files.iter().map(|entry| entry.file_name().into_string().unwrap());
-        if names().filter(|name| name.ends_with(".npz")).count() < 3 {
+        if names().filter(|name| is(name, "npz")).count() < 3 {
             continue;
         }
-        let claims = files.iter().filter(|entry| entry.file_name().to_string_lossy().ends_with(".claim"));
+        let claims = files.iter().filter(|entry| is(&entry.file_name().to_string_lossy(), "claim"));
         let owners = claims.filter_map(|entry| serde_json::from_slice(&fs::read(entry.path()).ok()?).ok());
         if let Some(owner) = owners.map(|owner: serde_json::Value| owner["pid"].to_string()).next() {
             return owner;

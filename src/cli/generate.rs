@@ -100,6 +100,18 @@ pub fn run(of: &Generation, place: &Place, wish: &Wish, common: &Common) -> Resu
     work.tell(&rows)
 }
 
+/// What all of it will cost, without the networks: that its walks are what the file says.
+pub fn dry(of: &Generation, common: &Common) -> Result<()> {
+    of.check()?;
+    common.say("| row | model | evaluations | images | published |\n| --- | --- | --- | --- | --- |");
+    for row in &of.rows {
+        let evaluations = of.evaluations(row).with_context(|| row.name.clone())?;
+        let (images, published) = (of.images * of.repeats, row.published.map_or("–".to_owned(), |p| p.to_string()));
+        common.say(format_args!("| {} | {} | {evaluations} | {images} | {published} |", row.name, row.model));
+    }
+    Ok(())
+}
+
 /// Each process has its own GPU, and the first of them speaks.
 fn of_rank(common: &Common, rank: Rank) -> Common {
     let gpus = libtorch::cuda().unwrap_or(0) as usize;
@@ -120,13 +132,13 @@ fn chosen<'a>(of: &'a Generation, wish: &Wish) -> Result<(Vec<&'a Row>, Vec<(&'a
     let (rows, missing): (Vec<&Row>, Vec<&Row>) = of.rows.iter().filter(wanted).partition(|row| here(&row.model));
     if rows.is_empty() {
         let names: BTreeSet<&str> = missing.iter().map(|row| row.model.as_str()).collect();
-        match names.is_empty() {
-            true => bail!("--row {}: no row's name contains this", wish.rows.unwrap_or_default()),
-            false => bail!(
-                "none of its checkpoints is here: put {} into a folder and name it with --models DIR",
-                names.into_iter().collect::<Vec<_>>().join(", ")
-            ),
+        if names.is_empty() {
+            bail!("--row {}: no row's name contains this", wish.rows.unwrap_or_default());
         }
+        bail!(
+            "none of its checkpoints is here: put {} into a folder and name it with --models DIR",
+            names.into_iter().collect::<Vec<_>>().join(", ")
+        );
     }
     let why = |row: &'a Row| (row, format!("left out: {} is not here (--models DIR)", row.model));
     Ok((rows, missing.into_iter().map(why).collect()))

@@ -46,7 +46,7 @@ pub struct Run {
     /// Where images go, in a folder for each method
     #[arg(long, default_value = "out/experiments", value_name = "DIR")]
     out: PathBuf,
-    /// Restorations: what they cost, without the network
+    /// Restorations and tables of generated images: what they cost, without the network
     #[arg(long = "dry-run")]
     dry: bool,
     /// Tables of generated images: where checkpoints are that are not where the file names them
@@ -71,13 +71,14 @@ impl Run {
         let experiment = AnyExperiment::read(&self.experiment)?;
         let name = self.experiment.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let command = format!("tweedie run {}", self.experiment.display());
-        if self.dry && !matches!(experiment, AnyExperiment::Restorations(_)) {
-            bail!("--dry-run: is for experiments that restore");
+        if self.dry && !matches!(experiment, AnyExperiment::Restorations(_) | AnyExperiment::Generation(_)) {
+            bail!("--dry-run: is for experiments that restore or generate");
         }
         let ((figures, floor), caption, settings) = match &experiment {
             AnyExperiment::Distance(distance) => {
                 (self.distances(distance, &name)?, of_distances(distance), settings(distance, &self.common))
             }
+            AnyExperiment::Generation(generation) if self.dry => return generate::dry(generation, &self.common),
             AnyExperiment::Generation(generation) => return self.generation(generation, &name, command),
             AnyExperiment::Points(points) => (self.points(points)?, of_points(points), exact(points.count)),
             AnyExperiment::Posteriors(posteriors) => {

@@ -93,7 +93,7 @@ impl Table {
     /// A table of generated images, with plots of quality against cost and a sheet of each row.
     fn generated(&self, of: &Generation, name: &str, path: &Path, records: &[Record]) -> Result<(Chapter, String)> {
         let mut plots = Vec::new();
-        let costs: [(&str, fn(&Record) -> f64); 2] = [("evaluations", |r| r.evaluations), ("seconds", |r| r.seconds)];
+        let costs: [(&str, CostOf); 2] = [("evaluations", |r| r.evaluations), ("seconds", |r| r.seconds)];
         for (cost, of_record) in costs {
             let lines = series(of, records, of_record);
             if lines.iter().any(|line| line.points.len() > 1) {
@@ -152,6 +152,9 @@ impl Table {
     }
 }
 
+/// What an image has cost.
+type CostOf = fn(&Record) -> f64;
+
 fn case(name: &str, pictures: Vec<Picture>) -> Case {
     Case { name: name.to_owned(), pictures, ..Case::default() }
 }
@@ -188,7 +191,7 @@ fn latest(of: &Generation, name: &str, records: &[Record]) -> Vec<Record> {
 }
 
 /// Rows that differ in the number of levels alone as one line, and what the paper prints of them as another.
-fn series(of: &Generation, records: &[Record], cost: fn(&Record) -> f64) -> Vec<Series> {
+fn series(of: &Generation, records: &[Record], cost: CostOf) -> Vec<Series> {
     let mut lines: BTreeMap<String, [Vec<(f64, f64)>; 2]> = BTreeMap::new();
     for record in records {
         let Some(row) = of.rows.iter().find(|row| row.name == record.row) else { continue };
