@@ -140,7 +140,8 @@ fn no_bit_depends_on_the_rest_of_the_batch_or_on_the_threads() {
         let packed = Packed::new(&weight, Taps::default(), method);
         let convolved = |x: &Tensor| {
             let parts = kernels::moments(x, [&gain, &bias], None, 8, 1e-5);
-            packed.convolve(x, &Around { normalised: Some(&parts), bias: None, told: None, residual: None, factor: 1.0 })
+            packed
+                .convolve(x, &Around { normalised: Some(&parts), bias: None, told: None, residual: None, factor: 1.0 })
         };
         let all = convolved(&x);
         for i in 0..5 {
@@ -215,7 +216,9 @@ fn the_same_holds_for_avx2_and_for_libtorch_alone() {
     if kernels::instructions() != Some("avx512") {
         return;
     }
-    for (instructions, tests) in [("avx2", "kernels::"), ("avx2", "networks::"), ("none", "networks::"), ("none", "zoo::")] {
+    for (instructions, tests) in
+        [("avx2", "kernels::"), ("avx2", "networks::"), ("none", "networks::"), ("none", "zoo::")]
+    {
         let mut again = Command::new(std::env::current_exe().unwrap());
         let output = again.arg(tests).env("TWEEDIE_KERNELS", instructions).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);

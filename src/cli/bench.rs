@@ -107,7 +107,8 @@ impl Bench {
         let best = best.map(|row| row.batch);
         self.common.say(format_args!("best batch: {}", best.unwrap_or_default()));
         let threads = tch::get_num_threads();
-        self.common.record(&json!({"model": model.card.name, "arithmetic": self.common.arithmetic(), "threads": threads,
+        self.common
+            .record(&json!({"model": model.card.name, "arithmetic": self.common.arithmetic(), "threads": threads,
             "kernels": kernels::instructions(), "peak_teraflops": peak / 1e12, "rows": rows, "best_batch": best}))
     }
 
@@ -125,7 +126,8 @@ impl Bench {
         let mut start = (Instant::now(), layers::flops());
         for (step, _) in follow(&scheme, x, &prior, &noise).take(self.steps.max(2)).enumerate() {
             synchronize(device);
-            let (seconds, network, count) = (start.0.elapsed().as_secs_f64(), prior.network.take(), prior.evaluations.take());
+            let (seconds, network, count) =
+                (start.0.elapsed().as_secs_f64(), prior.network.take(), prior.evaluations.take());
             if step > 0 {
                 whole.push((seconds - network).max(0.0));
                 inside.push(network / f64::from(count.max(1)));

@@ -139,7 +139,9 @@ impl Packed {
             let floats = unsafe { (kernels.packed)(method as c_int, &raw const job) };
             packed.lines = vec![Line([0.0; 16]); (floats as usize).div_ceil(16)];
             // SAFETY: `source` holds outputs · inputs · size² floats, and `lines` as many as were asked for.
-            unsafe { (kernels.pack)(method as c_int, &raw const job, floats_of(&source), packed.lines.as_mut_ptr().cast()) };
+            unsafe {
+                (kernels.pack)(method as c_int, &raw const job, floats_of(&source), packed.lines.as_mut_ptr().cast())
+            };
         }
         packed
     }
@@ -302,7 +304,11 @@ pub fn apply(x: &Tensor, [scale, shift]: &[Tensor; 2], silu: bool) -> Tensor {
 /// Whether the kernels take these: images of f32 on the CPU with no gradient to record.
 pub fn take(x: &Tensor, parameters: &[&Tensor]) -> bool {
     let plain = |t: &Tensor| t.kind() == Kind::Float && t.device() == Device::Cpu && !t.requires_grad();
-    x.dim() == 4 && plain(x) && parameters.iter().all(|t| plain(t)) && !EXACT.load(Ordering::Relaxed) && kernels().is_some()
+    x.dim() == 4
+        && plain(x)
+        && parameters.iter().all(|t| plain(t))
+        && !EXACT.load(Ordering::Relaxed)
+        && kernels().is_some()
 }
 
 /// How often a tensor was changed in place.

@@ -5,7 +5,10 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Around, Conv, GroupNorm, Linear, Resize, Sinusoidal, attend, channels_last, class_rows, doubled, image_of, pixels},
+    layers::{
+        Around, Conv, GroupNorm, Linear, Resize, Sinusoidal, attend, channels_last, class_rows, doubled, image_of,
+        pixels,
+    },
     weights::{Init, Path, Weights},
 };
 use crate::Error;
@@ -149,9 +152,7 @@ impl ResBlock {
         let told = self.time.forward(embedding);
         let (before, after) = if self.scale_shift { (Some(&told), None) } else { (None, Some(&told)) };
         let h = match self.resize {
-            Resize::Keep => {
-                self.conv1.within(x, &Around { norm: Some(&self.norm1), told: after, ..Around::default() })
-            }
+            Resize::Keep => self.conv1.within(x, &Around { norm: Some(&self.norm1), told: after, ..Around::default() }),
             resize => {
                 let h = resize.apply(&self.norm1.silu(x, None));
                 self.conv1.within(&h, &Around { told: after, ..Around::default() })

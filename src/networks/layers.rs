@@ -136,7 +136,8 @@ impl Conv {
             factor: around.factor,
         };
         // Directly, each pixel is read once for every tap, and would be normalised as often.
-        let input = normalised.as_ref().filter(|_| method == Method::Direct).map(|parts| kernels::apply(x, parts, true));
+        let input =
+            normalised.as_ref().filter(|_| method == Method::Direct).map(|parts| kernels::apply(x, parts, true));
         if input.is_some() {
             around.normalised = None;
         }
