@@ -40,10 +40,8 @@ check: ## layers, formatting, lints, documentation
 	cargo clippy --all-targets --release -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --release
 
-bench: SHELL := bash
-bench: build ## how long 64 images take
-	@rm -rf out/bench
-	time $(TWEEDIE) sample $(MODEL) --seeds 0-63 --out out/bench
+bench: build ## how fast the shipped network is here (COMPARE='--compare --python PATH': beside diffusers)
+	$(TWEEDIE) bench $(MODEL) $(COMPARE)
 
 train: build data ## train the shipped networks again, or go on from the last checkpoints (hours)
 	$(TWEEDIE) train experiments/train-classifier.yaml --resume

@@ -140,7 +140,7 @@ impl Packed {
             packed.lines = vec![Line([0.0; 16]); (floats as usize).div_ceil(16)];
             // SAFETY: `source` holds outputs · inputs · size² floats, and `lines` as many as were asked for.
             unsafe {
-                (kernels.pack)(method as c_int, &raw const job, floats_of(&source), packed.lines.as_mut_ptr().cast())
+                (kernels.pack)(method as c_int, &raw const job, floats_of(&source), packed.lines.as_mut_ptr().cast());
             };
         }
         packed
