@@ -49,10 +49,8 @@ soak: ## long proofs: sixty kills; four processes under torchrun, Open MPI and S
 	@$(SET_UP)
 	OMP_NUM_THREADS=1 cargo test --release --test suite soak_ -- --ignored --nocapture --test-threads 1
 
-bench: SHELL := bash
-bench: build ## how long 64 images take
-	@rm -rf out/bench
-	time $(TWEEDIE) sample $(MODEL) --seeds 0-63 --out out/bench
+bench: build ## how fast the shipped network is here (COMPARE='--compare --python PATH': beside diffusers)
+	$(TWEEDIE) bench $(MODEL) $(COMPARE)
 
 train: build data ## train the shipped networks again, or go on from the last checkpoints (hours)
 	$(TWEEDIE) train experiments/train-classifier.yaml --resume

@@ -63,7 +63,7 @@ struct Judge {
 
 enum Perceived {
     Lpips(Lpips),
-    Features(Features),
+    Features(Box<Features>),
 }
 
 impl Judge {
@@ -91,7 +91,7 @@ impl Show {
         let Some(name) = &self.features else { return Ok(None) };
         let features = Features::open(name, device)?;
         let identity = format!("{} {}", features.card.name, features.sha256);
-        Ok(Some(Judge { network: Perceived::Features(features), identity }))
+        Ok(Some(Judge { network: Perceived::Features(Box::new(features)), identity }))
     }
 
     fn by_lpips(&self, device: Device) -> Result<Option<Judge>> {
@@ -193,7 +193,7 @@ impl<'a> Results<'a> {
             () if self.show.min_max && row.truth.is_some_and(|truth| truth.mean.psnr_min_max.is_none()) => {
                 "the PSNR that --min-max asks for"
             }
-            _ => return Ok(()),
+            () => return Ok(()),
         };
         bail!("{}: was written without {without}: remove it, and its image is restored again", file.display())
     }
@@ -447,7 +447,9 @@ fn similarity(x: &Tensor, truth: &Tensor, window: Window) -> Result<Vec<f64>, Er
         let count = BAND.min(lines - first);
         let band = |x: &Tensor| x.narrow(2, first, count + window.side() - 1);
         let share = count as f64 / lines as f64;
-        total.iter_mut().zip(ssim(&band(x), &band(truth), window)?).for_each(|(total, part)| *total += part * share);
+        for (total, part) in total.iter_mut().zip(ssim(&band(x), &band(truth), window)?) {
+            *total += part * share;
+        }
     }
     Ok(total)
 }

@@ -202,13 +202,17 @@ impl Attention {
 /// One entry of `input_blocks`, `middle_block` or `output_blocks`.
 #[derive(Debug)]
 enum Part {
-    Res(ResBlock),
+    Res(Box<ResBlock>),
     Attention(Attention),
     Halve(Conv),
     Double(Conv),
 }
 
 impl Part {
+    fn res(path: &Path, config: &AdmConfig, inputs: i64, outputs: i64, resize: Resize) -> Self {
+        Self::Res(Box::new(ResBlock::new(path, config, inputs, outputs, resize)))
+    }
+
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
         match self {
             Self::Res(block) => block.forward(x, embedding),
@@ -253,11 +257,11 @@ impl Adm {
         let mut skips = vec![first];
         let down = Self::down(&(root / "input_blocks"), config, &mut skips);
         let path = root / "middle_block";
-        let mut middle = vec![Part::Res(ResBlock::new(&(&path / 0), config, deepest, deepest, Resize::Keep))];
+        let mut middle = vec![Part::res(&(&path / 0), config, deepest, deepest, Resize::Keep)];
         if config.middle_attention {
             middle.push(Part::Attention(Attention::new(&(&path / 1), config, deepest)));
         }
-        middle.push(Part::Res(ResBlock::new(&(&path / middle.len()), config, deepest, deepest, Resize::Keep)));
+        middle.push(Part::res(&(&path / middle.len()), config, deepest, deepest, Resize::Keep));
         let up = Self::up(&(root / "output_blocks"), config, &mut skips);
         Ok(Self {
             config: config.clone(),
@@ -281,7 +285,7 @@ impl Adm {
             for _ in 0..config.num_res_blocks {
                 let path = root / (blocks.len() + 1);
                 let inputs = skips[skips.len() - 1];
-                let mut parts = vec![Part::Res(ResBlock::new(&(&path / 0), config, inputs, width, Resize::Keep))];
+                let mut parts = vec![Part::res(&(&path / 0), config, inputs, width, Resize::Keep)];
                 if config.attention_levels.contains(&level) {
                     parts.push(Part::Attention(Attention::new(&(&path / 1), config, width)));
                 }
@@ -291,7 +295,7 @@ impl Adm {
             if level + 1 < config.block_out_channels.len() {
                 let path = root / (blocks.len() + 1) / 0;
                 blocks.push(vec![if config.resblock_updown {
-                    Part::Res(ResBlock::new(&path, config, width, width, Resize::Halve))
+                    Part::res(&path, config, width, width, Resize::Halve)
                 } else {
                     Part::Halve(Conv::new(&(path / "op"), width, width, 3).strided(2, 1))
                 }]);
@@ -308,15 +312,14 @@ impl Adm {
             for i in 0..=config.num_res_blocks {
                 let path = root / blocks.len();
                 let skip = skips.pop().unwrap_or(width);
-                let mut parts =
-                    vec![Part::Res(ResBlock::new(&(&path / 0), config, inputs + skip, width, Resize::Keep))];
+                let mut parts = vec![Part::res(&(&path / 0), config, inputs + skip, width, Resize::Keep)];
                 if config.attention_levels.contains(&level) {
                     parts.push(Part::Attention(Attention::new(&(&path / 1), config, width)));
                 }
                 if level > 0 && i == config.num_res_blocks {
                     let path = &path / parts.len();
                     parts.push(if config.resblock_updown {
-                        Part::Res(ResBlock::new(&path, config, width, width, Resize::Double))
+                        Part::res(&path, config, width, width, Resize::Double)
                     } else {
                         Part::Double(Conv::new(&(path / "conv"), width, width, 3))
                     });

@@ -163,7 +163,7 @@ impl Conv {
         let weight = self.weight.to_kind(x.kind());
         let mut y = x.conv2d(&weight, bias, [stride; 2], [padding; 2], [dilation; 2], 1);
         if let Some(told) = around.told {
-            y = y + told.unsqueeze(-1).unsqueeze(-1);
+            y += told.unsqueeze(-1).unsqueeze(-1);
         }
         if let Some(residual) = around.residual {
             y = residual + y;
