@@ -122,6 +122,12 @@ fn head(names: &[String]) {
     println!("{}|", "| --- ".repeat(names.len() + 1));
 }
 
+/// The rows to print: all, or those that BIAS names a part of.
+fn chosen() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let part = std::env::var("BIAS").unwrap_or_default();
+    METHODS.into_iter().filter(move |(name, ..)| name.contains(&part))
+}
+
 /// Prints the tables of `experiments/results/gaussian-bias.md`.
 #[test]
 #[ignore = "takes minutes: the tables of experiments/results/gaussian-bias.md"]
@@ -132,7 +138,7 @@ fn the_bias_of_every_method_under_a_gaussian_prior() {
     let mut means = Vec::new();
     println!("\nWith {} levels:\n", LEVELS[3]);
     head(&names);
-    for (name, text, schedule) in METHODS {
+    for (name, text, schedule) in chosen() {
         let at = |steps| TASKS.map(|(_, operator)| bias(text, schedule, steps, operator).ok());
         let figures = LEVELS.map(at);
         row(name, &figures[3].each_ref().map(shown));

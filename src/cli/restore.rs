@@ -53,13 +53,13 @@ pub struct Restore {
     /// An image, a folder of images, or '{kind: idx, images: FILE, pad: 2}'
     #[arg(long, value_name = "FILE|DIR", required_unless_present_any = ["measurement", "config"], conflicts_with = "measurement")]
     image: Option<String>,
-    /// Only the first so many images
+    /// Only the first so many images of --image
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// A measurement, damaged already: .npy in data units (−1 … 1) or an image
     #[arg(long, value_name = "FILE")]
     measurement: Option<PathBuf>,
-    /// A name that `tweedie tasks` lists, or '{kind: NAME, …}'
+    /// What was done to the images: a name that `tweedie tasks` lists, or '{kind: NAME, …}'
     #[arg(long, value_name = "NAME", required_unless_present_any = ["mask", "kernel", "config"])]
     task: Option<String>,
     /// Inpainting with this mask: white (255) marks the pixels that are seen
@@ -76,14 +76,14 @@ pub struct Restore {
     /// Gaussian noise of the same variance
     #[arg(long, value_name = "NAME", conflicts_with_all = ["noise", "measurement"])]
     detector: Option<String>,
-    /// A name that `tweedie methods` lists, or '{kind: NAME, …}'
+    /// How to restore: a name that `tweedie methods` lists, or '{kind: NAME, …}'
     /// [default: mmps]
     #[arg(long, value_name = "NAME")]
     method: Option<String>,
     /// A configuration released with Random Walks with Tweedie: its task, η, walk and first state
     #[arg(long, value_name = "FILE.yaml", conflicts_with_all = ["measurement", "task", "mask", "kernel", "noise", "method"])]
     config: Option<PathBuf>,
-    /// Samples of each posterior
+    /// How many samples of each image's posterior are drawn; their spread is the uncertainty that is shown
     #[arg(long, default_value_t = 8, value_name = "S")]
     samples: usize,
     #[command(flatten)]
