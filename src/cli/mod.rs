@@ -85,6 +85,7 @@ const MODEL: &str = "A card's name, a card (.yaml), a checkpoint (.safetensors, 
 
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are bools")]
 pub struct Common {
     /// Replaces a value of the model's card, which `tweedie inspect` shows; may be given several times
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Everywhere")]
