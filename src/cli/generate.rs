@@ -289,7 +289,7 @@ impl<'a> Session<'a> {
             plan: &self.row.plan,
             batch: (!common.deterministic).then_some(self.batch),
             device: self.kind(),
-            precision: format!("{:?}", common.precision).to_lowercase(),
+            precision: common.arithmetic(),
             given: String::new(),
         };
         let features = self.features.as_ref().map(|features| json!([features.card.name, features.sha256]));
