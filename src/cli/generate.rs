@@ -274,24 +274,12 @@ impl<'a> Session<'a> {
 
     /// All that images and figures depend on.
     fn identified(&self, common: &Common) -> Result<Value> {
-        let (of, model, sha256) = (self.of, &self.prior.model, self.prior.model.sha256()?);
+        let (of, given) = (self.of, (self.device, self.batch));
+        let images = Identity::of(common, &self.prior.model, &self.classes, &self.row.plan, given)?;
+        let sha256 = &images.sha256;
         if let Some(known) = self.row.sha256.as_ref().filter(|known| !sha256.eq_ignore_ascii_case(known)) {
             bail!("{}: has the SHA-256 {sha256}, but the experiment means {known}", self.row.model);
         }
-        let images = Identity {
-            version: env!("CARGO_PKG_VERSION"),
-            model: &model.card.name,
-            sha256,
-            card: common.card_hash()?,
-            set: &common.set,
-            classes: self.classes.list(),
-            guidance: None,
-            plan: &self.row.plan,
-            batch: (!common.deterministic).then_some(self.batch),
-            device: self.kind(),
-            precision: common.arithmetic(),
-            given: String::new(),
-        };
         let features = self.features.as_ref().map(|features| json!([features.card.name, features.sha256]));
         Ok(json!({
             "of": images, "images": of.images, "repeats": of.repeats, "chunk": of.chunk, "rounding": of.rounding,

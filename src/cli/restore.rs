@@ -238,18 +238,9 @@ impl Restore {
         ));
         let batch = self.common.batch(device, problem.names.len() * self.samples)?;
         let identity = Identity {
-            version: env!("CARGO_PKG_VERSION"),
-            model: &model.card.name,
-            sha256: model.sha256()?,
-            card: self.common.card_hash()?,
-            set: &self.common.set,
-            classes: classes.list(),
             guidance: prior.record()?,
-            plan: &plan,
-            batch: (!self.common.deterministic).then_some(batch),
-            device: if device.is_cuda() { "cuda" } else { "cpu" },
-            precision: self.common.arithmetic(),
             given: self.given(&problem, &asked)?,
+            ..Identity::of(&self.common, model, &classes, &plan, (device, batch))?
         };
         let mut results = Results::new(&self.show, &self.common, &self.out, &problem)?;
         claim(&self.out, &identity)?;

@@ -153,6 +153,32 @@ pub struct Identity<'a> {
     pub given: String,
 }
 
+impl<'a> Identity<'a> {
+    /// With what `common` says; nothing guides, and nothing is given.
+    pub fn of(
+        common: &'a Common,
+        model: &'a Model,
+        classes: &'a Classes,
+        plan: &'a Plan,
+        (device, batch): (Device, u64),
+    ) -> Result<Self> {
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION"),
+            model: &model.card.name,
+            sha256: model.sha256()?,
+            card: common.card_hash()?,
+            set: &common.set,
+            classes: classes.list(),
+            guidance: None,
+            plan,
+            batch: (!common.deterministic).then_some(batch),
+            device: if device.is_cuda() { "cuda" } else { "cpu" },
+            precision: common.arithmetic(),
+            given: String::new(),
+        })
+    }
+}
+
 impl Sample {
     /// The same as on the command line, without a word of prose.
     pub fn new(model: &str, plan: &Plan, seeds: &str, out: &Path, common: &Common) -> Result<Self> {
@@ -197,18 +223,9 @@ impl Sample {
         };
         let batch = self.common.batch(device, seeds.len())?;
         let identity = Identity {
-            version: env!("CARGO_PKG_VERSION"),
-            model: &model.card.name,
-            sha256: model.sha256()?,
-            card: self.common.card_hash()?,
-            set: &self.common.set,
-            classes: classes.list(),
             guidance: prior.record()?,
-            plan: &plan,
-            batch: (!self.common.deterministic).then_some(batch),
-            device: if device.is_cuda() { "cuda" } else { "cpu" },
-            precision: self.common.arithmetic(),
             given: self.init.as_deref().or(self.config.as_deref()).map(digest).transpose()?.unwrap_or_default(),
+            ..Identity::of(&self.common, model, &classes, &plan, (device, batch))?
         };
         claim(&self.out, &identity)?;
         let done = |seed| self.file(seed).exists() && (!self.states || self.state(seed).exists());
