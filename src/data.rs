@@ -46,6 +46,22 @@ impl AnyData {
         }
     }
 
+    /// With its file or folder in `folder`, where it is not where it is named.
+    #[must_use]
+    pub fn located(&self, folder: Option<&Path>) -> Self {
+        let mut data = self.clone();
+        let path = match &mut data {
+            Self::Idx(idx) => &mut idx.images,
+            Self::Folder(of) => &mut of.path,
+            Self::Zip(zip) => &mut zip.path,
+            Self::Npz(npz) => &mut npz.path,
+            Self::Cifar(cifar) => &mut cifar.path,
+            Self::Prepared(set) => &mut set.path,
+        };
+        *path = located(path, folder);
+        data
+    }
+
     /// Reads all of it.
     pub fn load(&self) -> Result<Images, Error> {
         let mut reader = self.reader()?;
@@ -64,6 +80,12 @@ impl AnyData {
         };
         Ok(Reader { store, size: None })
     }
+}
+
+/// `path`, or what is called so within `folder` where only that is there.
+pub fn located(path: &Path, folder: Option<&Path>) -> PathBuf {
+    let within = folder.map(|folder| folder.join(path)).filter(|within| !path.exists() && within.exists());
+    within.unwrap_or_else(|| path.to_owned())
 }
 
 /// Images that are read as they are asked for; all must be of one size.

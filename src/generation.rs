@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    path::PathBuf,
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,9 +13,10 @@ use crate::{
     Error,
     archive::Layout,
     card::sha256,
-    data::AnyData,
+    data,
     denoiser::Denoiser,
     experiment::{Kind, mean_and_spread},
+    features::{Evaluation, Target},
     plan::Plan,
     rounding::Rounding,
     scheme::Scheme,
@@ -56,14 +56,14 @@ pub struct Generation {
     /// Where images go.
     #[serde(default)]
     pub store: Store,
-    /// Whose features are measured; without, images are drawn and nothing else.
+    /// What is measured of each set, the first figure of all at the head of the table; without, images are drawn and nothing else.
     #[serde(default)]
-    pub network: Option<String>,
-    /// The images that they should resemble.
+    pub evaluate: Vec<Evaluation>,
+    /// The images that those of all rows should resemble that do not say otherwise, or a file of their statistics; as checkpoints,
+    /// either may be in the folder of --models.
     #[serde(default)]
-    pub reference: Option<AnyData>,
-    /// A file with the statistics of the images that they should resemble, as published: for other programs, and for `tweedie
-    /// evaluate` of the stored images.
+    pub reference: Option<Target>,
+    /// Where the reference is published, or what its authors say of it.
     #[serde(default)]
     pub statistics: String,
     /// `[channels, height, width]` of all rows that do not say otherwise.
@@ -103,6 +103,9 @@ pub struct Row {
     /// See [`Generation::range`].
     #[serde(default)]
     pub range: Option<(f64, f64)>,
+    /// See [`Generation::reference`], of all rows that do not say otherwise.
+    #[serde(default)]
+    pub reference: Option<Target>,
     /// Schedule, steps and sampler.
     pub plan: Plan,
     /// What the plan has to come to.
@@ -231,6 +234,11 @@ impl Generation {
         }
     }
 
+    /// What the images of a row should resemble.
+    pub fn target<'a>(&'a self, row: &'a Row) -> Option<&'a Target> {
+        row.reference.as_ref().or(self.reference.as_ref())
+    }
+
     /// What an image of a row costs, once its walk is seen to be the paper's.
     pub fn evaluations(&self, row: &Row) -> Result<usize, Error> {
         self.proven(row, row.range.unwrap_or(self.range))
@@ -243,18 +251,12 @@ impl Generation {
         Ok(scheme.evaluations())
     }
 
-    /// What the vertical axis of a plot is called.
-    pub fn label(&self) -> String {
-        let network = self.network.as_deref().unwrap_or("no network");
-        format!("Fréchet distance, {network}")
-    }
-
-    /// The figure of a row, of those of its sets: value and spread.
-    pub fn taken(&self, values: &[f64]) -> Option<(f64, Option<f64>)> {
+    /// A figure of a row, of those of its sets: value and spread. The least is taken of what heads the table, `is_head`, alone.
+    pub fn taken(&self, values: &[f64], is_head: bool) -> Option<(f64, Option<f64>)> {
         let (mean, spread) = (!values.is_empty()).then(|| mean_and_spread(values))?;
         Some(match self.take {
-            Take::Mean => (mean, spread),
-            Take::Least => (values.iter().copied().fold(f64::INFINITY, f64::min), spread),
+            Take::Least if is_head => (values.iter().copied().fold(f64::INFINITY, f64::min), spread),
+            Take::Mean | Take::Least => (mean, spread),
         })
     }
 }
@@ -352,8 +354,5 @@ pub fn id(identity: &Value) -> String {
 
 /// The file of a model: as it is named, or in `folder`.
 pub fn located(model: &str, folder: Option<&std::path::Path>) -> String {
-    let within = |folder: &std::path::Path| Some(folder.join(model)).filter(|path| path.exists());
-    let here = PathBuf::from(model);
-    let found = if here.exists() { None } else { folder.and_then(within) };
-    found.map_or_else(|| model.to_owned(), |path| path.to_string_lossy().into_owned())
+    data::located(std::path::Path::new(model), folder).to_string_lossy().into_owned()
 }

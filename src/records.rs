@@ -1,12 +1,12 @@
 //! The records of all runs: one line of JSON for each.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
 };
 
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,8 +45,8 @@ pub struct Record {
     pub seconds: f64,
     /// The most memory that a process took, in bytes, without the GPU's.
     pub memory: u64,
-    /// By name: value and spread.
-    pub figures: BTreeMap<String, (f64, Option<f64>)>,
+    /// By name: value and spread; what heads the table comes first.
+    pub figures: IndexMap<String, (f64, Option<f64>)>,
     /// Of each set on its own.
     #[serde(default)]
     pub each: Vec<f64>,

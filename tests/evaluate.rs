@@ -146,7 +146,7 @@ fn every_figure_has_its_own_name_spread_and_warnings() {
     sets(&place);
     let network = ["--network", "efficientnet-lite0:lite.safetensors"];
     let all = [&["images.npz", "--reference", "others.npz", "--bootstrap", "2"], &network[..]].concat();
-    let metrics = ["--metrics", "fid,kid,is,prdc,infinity,cmmd", "--parts", "2"];
+    let metrics = ["--metrics", "fid,kid,is,prdc,infinity,cmmd,mind", "--parts", "2"];
     let (record, error) = evaluate(&place, &[&all[..], &metrics].concat());
     let figures = &record["figures"];
     for (name, said) in [
@@ -157,7 +157,9 @@ fn every_figure_has_its_own_name_spread_and_warnings() {
         assert!(figures[name]["name"].as_str().unwrap().contains(said), "{figures}");
         assert!(figures[name]["value"].is_f64() && figures[name]["spread"].is_f64(), "{figures}");
     }
-    assert!(figures["infinity"]["value"].is_f64() && figures["prdc"]["coverage"].is_f64(), "{figures}");
+    for name in ["infinity", "precision", "recall", "density", "coverage", "cmmd", "mind"] {
+        assert!(figures[name]["value"].is_f64(), "{name}: {figures}");
+    }
     assert_eq!(record["frechet_distance"], figures["frechet"]["value"]);
     assert_eq!((record["images"].as_i64(), record["reference"].as_i64()), (Some(25), Some(20)));
     assert_eq!((&record["resize"], record["features"].as_i64()), (&Value::from("clean"), Some(1280)));
@@ -178,7 +180,7 @@ fn every_figure_has_its_own_name_spread_and_warnings() {
     let complaint = place.complaint(
         &[&["evaluate", "images.npz", "--reference", "statistics.npz", "--metrics", "kid"], &network[..]].concat(),
     );
-    assert!(complaint.contains("kid, prdc and cmmd need the images of the reference"), "{complaint}");
+    assert!(complaint.contains("kid, prdc, cmmd and mind need the images of the reference"), "{complaint}");
     let complaint = place.complaint(&[&["evaluate", "images.npz", "--expect", "50000"], &network[..]].concat());
     assert!(complaint.starts_with("25 images are there, but --expect 50000"), "{complaint}");
     let complaint = place.complaint(&[&["evaluate", "images.npz", "--metrics", "sfid"], &network[..]].concat());

@@ -10,22 +10,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     archive::{Archive, Layout},
+    checkpoint::safetensors,
     claims::{Claims, Owner, Rank},
     data::{AnyData, Folder, Images},
     experiment::AnyExperiment,
     features::FeatureCard,
     generation, images,
     metrics::{Moments, frechet},
-    networks::{Classifier, ClassifierConfig, weights::Weights},
+    networks::{Classifier, ClassifierConfig, Inception, weights::Weights},
     noise::stream,
     records::{self, Record},
     rounding::Rounding,
 };
 
-use super::{cli::Place, common::relative};
+use super::{cli::Place, common::relative, features::weights};
 
 /// What the programs named make of these pixels; computed by their own lines with PyTorch and NumPy.
 #[test]
@@ -200,7 +202,7 @@ repeats: {repeats}
 chunk: 4
 rounding: edm
 store: {store}
-network: judge.safetensors
+evaluate: [{{network: judge.safetensors, metrics: [frechet, is, prdc, kid]}}]
 reference: {{kind: folder, path: real, channels: 1}}
 image: [1, 8, 8]
 range: [0.01, 40]
@@ -423,6 +425,76 @@ fn a_walk_that_is_not_the_papers_is_refused() {
     assert_eq!(place.complaint(&RUN), missing);
 }
 
+/// A published row is measured while it is drawn, by what `tweedie evaluate` makes of its archive: Inception and a classifier,
+/// statistics as a reference, files beside the checkpoint.
+#[test]
+fn rows_are_measured_as_evaluate_measures_them() {
+    let place = tiny("zip", 1);
+    fs::create_dir(place.path("files")).unwrap();
+    let inception = place.path("files/inception.safetensors");
+    safetensors::write(&inception, &weights(Inception::new), &BTreeMap::new()).unwrap();
+    let evaluate = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&place.succeed(&[&["evaluate", "--json", "--quiet"], arguments].concat())).unwrap()
+    };
+    let network = ["--network", "inception:files/inception.safetensors"];
+    let metrics = ["--metrics", "fid,is,sfid", "--parts", "3", "--bootstrap", "3"];
+    evaluate(&[&["real", "--save-statistics", "files/real.npz", "--metrics", "sfid"], &network[..]].concat());
+    let text = fs::read_to_string(place.path("tiny.yaml")).unwrap();
+    let [start, end] = ["evaluate:", "image:"].map(|key| text.find(key).unwrap());
+    let asked = "evaluate:
+  - {network: \"inception:inception.safetensors\", metrics: [fid, is, sfid], parts: 3, bootstrap: 3}
+  - {network: judge.safetensors, metrics: [fid]}
+reference: real.npz
+";
+    fs::write(place.path("tiny.yaml"), [&text[..start], asked, &text[end..]].concat()).unwrap();
+    // Nothing is drawn that could not be measured.
+    let run = [&RUN[..], &["--images", "9"]].concat();
+    let complaint = place.complaint(&run);
+    assert!(
+        complaint.starts_with("inception.safetensors: cannot be read") && complaint.contains("--draw-only"),
+        "{complaint}"
+    );
+    let found = [&run[..], &["--models", "files"]].concat();
+    let complaint = place.complaint(&found);
+    let wanted = "tells of 2048 features, and judge gives 6";
+    assert!(complaint.contains(wanted) && !place.path("out/tiny/Heun/chunks").exists(), "{complaint}");
+    let asked = asked.replace("reference: real.npz", "reference: {kind: folder, path: real, channels: 1}");
+    fs::write(place.path("tiny.yaml"), [&text[..start], &asked, &text[end..]].concat()).unwrap();
+    place.succeed(&found);
+    let record = records::read(&place.path("results/records.jsonl")).unwrap().remove(0);
+    let archive = ["out/tiny/Heun/images.zip", "--reference"];
+    let by_inception = evaluate(&[&archive[..], &["files/real.npz"], &network, &metrics].concat());
+    let judged = evaluate(&[&archive[..], &["real", "--network", "judge.safetensors"]].concat());
+    let figures =
+        by_inception["figures"].as_object().unwrap().values().chain(judged["figures"].as_object().unwrap().values());
+    let mut wanted: Vec<(&str, f64, Option<f64>)> = figures
+        .map(|figure| (figure["name"].as_str().unwrap(), figure["value"].as_f64().unwrap(), figure["spread"].as_f64()))
+        .collect();
+    wanted.sort_unstable_by_key(|(name, ..)| *name);
+    let mut ours: Vec<_> =
+        record.figures.iter().map(|(name, (value, spread))| (name.as_str(), *value, *spread)).collect();
+    assert_eq!(ours[0].0, "FID (tf1)");
+    ours.sort_unstable_by_key(|(name, ..)| *name);
+    assert_eq!(ours.iter().map(|of| of.0).collect::<Vec<_>>(), wanted.iter().map(|of| of.0).collect::<Vec<_>>());
+    for ((name, ours, spread), (_, wanted, theirs)) in ours.iter().zip(&wanted) {
+        // f32 features of batches of four and of all together differ in their last digits.
+        assert!(relative(*ours, *wanted) < 1e-4, "{name}: {ours} is not {wanted}");
+        assert!(spread.zip(*theirs).is_none_or(|(a, b)| relative(a, b) < 1e-3), "{name}: ± {spread:?}, not {theirs:?}");
+    }
+    let told = record.warnings.join("; ");
+    assert!(told.contains("9 images for 2048 features") && told.contains("published FIDs are of 50,000"), "{told}");
+    // What was measured is its own statistics.
+    let own = ["--reference", "out/tiny/Heun/statistics-Inception-tf1.npz", "--bootstrap", "0"];
+    let itself = evaluate(&[&archive[..1], &own, &network].concat());
+    assert!(itself["frechet_distance"].as_f64().unwrap().abs() < 1e-3 * ours[0].1.abs().max(1.0), "{itself}");
+    // The same images without figures.
+    let drawn =
+        ["run", "tiny.yaml", "--images", "9", "--out", "drawn", "--results", "drawn", "--batch", "2", "--draw-only"];
+    place.succeed(&drawn);
+    let [a, b] = ["out", "drawn"].map(|out| fs::read(place.path(&format!("{out}/tiny/Heun/images.zip"))).unwrap());
+    assert!(a == b, "--draw-only draws other images");
+}
+
 /// Published and measured beside each other, with plots, sheets and the command that makes them again.
 #[test]
 fn results_become_one_table_and_one_page() {
@@ -443,7 +515,7 @@ fn results_become_one_table_and_one_page() {
     assert!(text.contains("## A tiny table") && text.contains("`tweedie run experiments/more/tiny.yaml`"), "{text}");
     let [record, _] = &records::read(&place.path("results/records.jsonl")).unwrap()[..] else { panic!("two rows") };
     let (value, spread) = record.figures.values().next().unwrap();
-    let line = format!("| Heun | 1.50 | {value:.3} ± {:.2} | {:.2} | 2 × 20 | 7 |", spread.unwrap(), value - 1.5);
+    let line = format!("| Heun | 1.50 | {value:.4} ± {:.4} | {:.2} | 2 × 20 | 7 |", spread.unwrap(), value - 1.5);
     assert!(text.contains(&line), "{text}, not {line}");
     let page = fs::read_to_string(place.path("results/tables.html")).unwrap();
     // Two plots and two sheets.

@@ -1,30 +1,34 @@
 //! `tweedie run` of many images for a table: any number of processes, killed and started again at will.
 
 use std::{
-    cell::OnceCell,
+    cell::RefCell,
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    rc::Rc,
     sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use indexmap::IndexMap;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 use tweedie::{
     archive::Archive,
     blocks::{self, Block},
+    card::sha256_of,
     claims::{self, Claims, Owner, Rank},
-    data::{AnyData, Images},
     denoiser::Denoiser,
-    features::Features,
+    features::{
+        Collected, Collector, Evaluation, Figure, Met, Probe, Reference, Taken, Target, Wanted, save_statistics,
+    },
     follow::follow,
     generation::{self, Chunk, Clipped, Generation, Row, Store},
     images, libtorch,
-    metrics::{Moments, frechet},
+    metrics::Moments,
     noise::Seeded,
     npz,
     plan::Course,
@@ -83,7 +87,8 @@ pub fn run(of: &Generation, place: &Place, wish: &Wish, common: &Common) -> Resu
     for (row, why) in &missing {
         common.say(format_args!("note: {}: {why}", row.name));
     }
-    let work = Work { of, place, wish, rank, common, reference: OnceCell::new() };
+    let judges = judges(of, &rows, wish.models, common)?;
+    let work = Work { of, place, wish, rank, common, judges };
     let (mut finished, mut open) = (BTreeSet::new(), None);
     while finished.len() < rows.len() {
         let before = finished.len();
@@ -150,9 +155,92 @@ struct Work<'a> {
     wish: &'a Wish<'a>,
     rank: Rank,
     common: &'a Common,
-    /// Measured when the first row is done.
-    reference: OnceCell<Moments>,
+    judges: Vec<Judge>,
 }
+
+/// A network that measures, and the references that it has seen, by what the experiment calls them.
+struct Judge {
+    of: Evaluation,
+    probe: Probe,
+    references: RefCell<Vec<(Target, Rc<Reference>)>>,
+}
+
+/// Refuses before an image is drawn what could not be measured later.
+fn judges(of: &Generation, rows: &[&Row], models: Option<&Path>, common: &Common) -> Result<Vec<Judge>> {
+    let remedied = |e: tweedie::Error| {
+        anyhow!("{e} (--models DIR names a folder that has it; with --draw-only images are drawn and not measured)")
+    };
+    let device = common.device()?;
+    let open = |evaluation: &Evaluation| -> Result<Judge> {
+        let probe = evaluation.open(models, device).map_err(remedied)?;
+        for target in rows.iter().filter_map(|row| of.target(row)) {
+            evaluation.check(&probe, &target.located(models)).map_err(remedied)?;
+        }
+        // Sets tell more of the spread than one set drawn from again and again.
+        let bootstrap = if of.repeats > 1 { 0 } else { evaluation.bootstrap };
+        Ok(Judge { of: Evaluation { bootstrap, ..evaluation.clone() }, probe, references: RefCell::default() })
+    };
+    let judges = of.evaluate.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let names: BTreeSet<String> = judges.iter().map(Judge::name).collect();
+    if names.len() < judges.len() {
+        bail!("evaluate: names the same network twice: one entry with all metrics is wanted");
+    }
+    Ok(judges)
+}
+
+impl Judge {
+    /// What its files are called by.
+    fn name(&self) -> String {
+        let resize = self.probe.resize.map(|way| format!("-{}", way.name())).unwrap_or_default();
+        let features = self.of.features.map(|features| format!("-{features}")).unwrap_or_default();
+        format!("{}{resize}{features}", folder(&self.probe.name))
+    }
+
+    /// What its figures depend on, wherever its files are.
+    fn identity(&self) -> Result<Value> {
+        let (probe, mut of) = (&self.probe, serde_json::to_value(&self.of)?);
+        of["network"] = json!([probe.name, probe.sha256]);
+        of["resize"] = json!(probe.resize);
+        Ok(of)
+    }
+
+    /// What the images of a row should resemble, measured when its first row is done.
+    fn reference(&self, target: Option<&Target>) -> Result<Option<Rc<Reference>>> {
+        let Some(target) = target else { return Ok(None) };
+        let known = self.references.borrow().iter().find(|(known, _)| known == target).map(|(_, found)| found.clone());
+        if known.is_some() {
+            return Ok(known);
+        }
+        let mut heard = |_| super::not_interrupted();
+        let found = Rc::new(self.of.reference(&self.probe, target, TOGETHER, &mut heard)?);
+        self.references.borrow_mut().push((target.clone(), found.clone()));
+        Ok(Some(found))
+    }
+
+    /// What it makes of images, with nothing that its figures do not need.
+    fn take(&self, pixels: &Tensor, wanted: Wanted) -> Result<Taken> {
+        let each = pixels
+            .split(TOGETHER as i64, 0)
+            .iter()
+            .map(|pixels| self.probe.take(pixels))
+            .collect::<Result<Vec<_>, _>>()?;
+        let all = |of: &dyn Fn(&Taken) -> Option<&Tensor>| {
+            let parts: Option<Vec<&Tensor>> = each.iter().map(of).collect();
+            parts.map(|parts| Tensor::cat(&parts, 0).to_device(Device::Cpu))
+        };
+        Ok(Taken {
+            features: all(&|taken| Some(&taken.features)).context("a chunk has no image")?,
+            logits: wanted.score.and_then(|_| all(&|taken| taken.logits.as_ref())),
+            spatial: if wanted.spatial { all(&|taken| taken.spatial.as_ref()) } else { None },
+        })
+    }
+}
+
+/// Images that pass through a network of features together.
+const TOGETHER: usize = 50;
+
+/// What a set comes to: figures, and what a reader of them has to know.
+type Measured = (Vec<Figure>, Vec<String>);
 
 impl<'a> Work<'a> {
     fn folder(&self, row: &Row) -> PathBuf {
@@ -189,13 +277,6 @@ impl<'a> Work<'a> {
         self.folder(row).join("result.json")
     }
 
-    fn reference(&self, features: &Features, data: &AnyData) -> Result<&Moments> {
-        if self.reference.get().is_none() {
-            let _ = self.reference.set(features.measure(&data.load()?)?.0);
-        }
-        self.reference.get().context("the reference is lost")
-    }
-
     /// The table of what is there.
     fn tell(&self, rows: &[&Row]) -> Result<()> {
         let read = |row: &&Row| -> Result<Record> {
@@ -221,7 +302,8 @@ struct Session<'a> {
     prior: Prior,
     classes: Classes,
     scheme: Scheme,
-    features: Option<Features>,
+    /// What the images should resemble, where its file is.
+    target: Option<Target>,
     device: Device,
     batch: u64,
     alone: bool,
@@ -251,7 +333,7 @@ impl<'a> Session<'a> {
             workers: workers(device, of.chunk.min(of.images).div_ceil(batch) as usize),
             alone: common.deterministic || scheme.is_adaptive(),
             start: model.denoiser.precondition.start(sigmas.max()),
-            features: of.network.as_deref().map(|name| Features::open(name, device)).transpose()?,
+            target: of.target(row).map(|target| target.located(work.wish.models)),
             identity: Value::Null,
             warnings: Vec::new(),
             of,
@@ -263,7 +345,7 @@ impl<'a> Session<'a> {
             batch,
             threads,
         };
-        session.identity = session.identified(common)?;
+        session.identity = session.identified(work, common)?;
         session.warnings = session.caveats(work, &sigmas);
         for warning in &session.warnings {
             common.say(format_args!("note: {}: {warning}", row.name));
@@ -273,18 +355,21 @@ impl<'a> Session<'a> {
     }
 
     /// All that images and figures depend on.
-    fn identified(&self, common: &Common) -> Result<Value> {
+    fn identified(&self, work: &Work, common: &Common) -> Result<Value> {
         let (of, given) = (self.of, (self.device, self.batch));
         let images = Identity::of(common, &self.prior.model, &self.classes, &self.row.plan, given)?;
         let sha256 = &images.sha256;
         if let Some(known) = self.row.sha256.as_ref().filter(|known| !sha256.eq_ignore_ascii_case(known)) {
             bail!("{}: has the SHA-256 {sha256}, but the experiment means {known}", self.row.model);
         }
-        let features = self.features.as_ref().map(|features| json!([features.card.name, features.sha256]));
+        let judges = work.judges.iter().map(Judge::identity).collect::<Result<Vec<_>>>()?;
+        // Images of a reference are taken to be what the file says; one file of statistics looks like another.
+        let archive = self.target.as_ref().filter(|_| !judges.is_empty()).and_then(Target::archive);
+        let statistics = archive.map(sha256_of).transpose()?;
         Ok(json!({
             "of": images, "images": of.images, "repeats": of.repeats, "chunk": of.chunk, "rounding": of.rounding,
-            "store": of.store, "clip": self.row.clip, "libtorch": libtorch::VERSION, "features": features,
-            "reference": of.reference,
+            "store": of.store, "clip": self.row.clip, "libtorch": libtorch::VERSION, "evaluate": judges,
+            "reference": of.target(self.row), "statistics": statistics,
         }))
     }
 
@@ -301,12 +386,8 @@ impl<'a> Session<'a> {
         });
         let fewer = (images != asked)
             .then(|| format!("N is {images}, and {asked} in the experiment: figures of another N are others"));
-        let dimensions = self.features.as_ref().map(|features| features.card.network.features);
-        let singular = dimensions
-            .filter(|dimensions| images <= *dimensions as u64)
-            .map(|dimensions| format!("{images} images for {dimensions} features: the covariance is singular"));
         let note = Some(self.row.note.clone()).filter(|note| !note.is_empty());
-        [range, fewer, singular, note].into_iter().flatten().collect()
+        [range, fewer, note].into_iter().flatten().collect()
     }
 
     /// Says whose images are in the folder, or refuses to mix them with those of another run.
@@ -349,7 +430,7 @@ impl<'a> Session<'a> {
                 if self.result().exists() {
                     break;
                 }
-                claim.finish(&self.chunk(&chunk, work.common)?)?;
+                claim.finish(&self.chunk(&chunk, work)?)?;
             }
             bar.inc(1);
         }
@@ -361,15 +442,16 @@ impl<'a> Session<'a> {
         self.folder.join("result.json")
     }
 
-    /// Draws a chunk and sums up its features: the contents of its file.
-    fn chunk(&mut self, chunk: &Chunk, common: &Common) -> Result<Vec<u8>> {
+    /// Draws a chunk and what networks make of it: the contents of its file.
+    fn chunk(&mut self, chunk: &Chunk, work: &Work) -> Result<Vec<u8>> {
         let start = Instant::now();
         let ((pixels, evaluations), batch) = generation::within_memory(self.batch, |batch| self.draw(chunk, batch))?;
         if batch < self.batch {
-            common.say(format_args!("note: memory suffices for {batch} images together, and not for {}", self.batch));
+            work.common
+                .say(format_args!("note: memory suffices for {batch} images together, and not for {}", self.batch));
             self.batch = batch;
         }
-        let mut arrays = self.sums(&pixels)?;
+        let mut arrays = self.taken(work, &pixels)?;
         let mut keep = |name: &str, x: Tensor| arrays.push((name.to_owned(), x));
         if chunk.first == 0 {
             keep("shown", pixels.narrow(0, 0, pixels.size()[0].min(SHOWN)));
@@ -384,17 +466,19 @@ impl<'a> Session<'a> {
         Ok(npz::npz(&arrays)?)
     }
 
-    /// Of the features of these images, by all threads of this process.
-    fn sums(&self, pixels: &Tensor) -> Result<Vec<(String, Tensor)>> {
-        let Some(features) = &self.features else { return Ok(Vec::new()) };
+    /// What each network makes of these images, by all threads of this process.
+    fn taken(&self, work: &Work, pixels: &Tensor) -> Result<Vec<(String, Tensor)>> {
+        let mut arrays = Vec::new();
         tch::set_num_threads(self.threads);
-        let moments = features.measure(&Images { pixels: pixels.shallow_clone(), labels: None });
+        for (k, judge) in work.judges.iter().enumerate() {
+            let Taken { features, logits, spatial } = judge.take(pixels, judge.of.wanted(self.target.is_some()))?;
+            let named = [("features", Some(features)), ("logits", logits), ("spatial", spatial)];
+            arrays.extend(named.into_iter().filter_map(|(name, x)| Some((format!("{name}-{k}"), x?))));
+        }
         tch::set_num_threads((self.threads / self.workers as i32).max(1));
-        let moments = moments?.0;
-        let (count, sum, products) = moments.sums();
-        let named =
-            [("count", Tensor::from(count)), ("sum", sum.shallow_clone()), ("products", products.shallow_clone())];
-        Ok(named.into_iter().map(|(name, x)| (name.to_owned(), x)).collect())
+        let digests: Vec<i64> = Met::drawn(pixels)?.digests.into_iter().map(u64::cast_signed).collect();
+        arrays.push(("digests".to_owned(), Tensor::from_slice(&digests)));
+        Ok(arrays)
     }
 
     /// The chunk's images as bytes, `[count, channels, height, width]`, and the evaluations of one on average.
@@ -451,8 +535,8 @@ impl<'a> Session<'a> {
             }
             let last = Claims::new(&self.folder, Owner::here(work.rank.rank), work.wish.patience)?;
             let Some(claim) = last.claim("result.json")? else { return Ok(State::Busy) };
-            let Some((each, total)) = self.figures(work)? else { return Ok(State::Busy) };
-            let record = self.record(work, each, &total);
+            let Some((sets, total)) = self.figures(work)? else { return Ok(State::Busy) };
+            let record = self.record(work, &sets, &total);
             records::append(&lines, &record)?;
             claim.finish(&serde_json::to_vec_pretty(&record)?)?;
         }
@@ -470,30 +554,47 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The figure of each set, and what all chunks have cost; none if one of them was damaged and has to be drawn again.
-    fn figures(&self, work: &Work) -> Result<Option<(Vec<f64>, Total)>> {
-        let (mut each, mut total) = (Vec::new(), Total::default());
-        let reference = match (&self.features, &self.of.reference) {
-            (Some(features), Some(data)) => Some(work.reference(features, data)?),
-            _ => None,
-        };
+    /// What each set comes to, and what all chunks have cost; none if one of them was damaged and has to be drawn again.
+    fn figures(&self, work: &Work) -> Result<Option<(Vec<Measured>, Total)>> {
+        let (mut sets, mut total) = (Vec::new(), Total::default());
         for repeat in 0..self.of.repeats {
             let chunks: Vec<&Chunk> = self.chunks.iter().filter(|chunk| chunk.repeat == repeat).collect();
-            let Some(moments) = self.merged(repeat, &chunks, &mut total)? else { return Ok(None) };
-            if let (Some(moments), Some(reference)) = (&moments, reference) {
-                each.push(frechet(moments, reference)?);
+            let Some(collected) = self.merged(work, repeat, &chunks, &mut total)? else { return Ok(None) };
+            let (mut figures, mut warnings) = Measured::default();
+            for (judge, images) in work.judges.iter().zip(&collected) {
+                let reference = judge.reference(self.target.as_ref())?;
+                figures.extend(judge.of.figures(&judge.probe, images, reference.as_deref())?);
+                warnings.extend(judge.of.warnings(&judge.probe, images, reference.as_deref()));
             }
+            sets.push((figures, warnings));
         }
-        Ok(Some((each, total)))
+        Ok(Some((sets, total)))
     }
 
-    fn record(&self, work: &Work, each: Vec<f64>, total: &Total) -> Record {
-        let name = self.features.as_ref().map(|features| format!("Fréchet distance, {}", features.card.name));
+    /// By name, in the order in which they are asked for: value and spread over sets, or else that of the one set.
+    fn summed_up(&self, sets: &[Measured]) -> IndexMap<String, (f64, Option<f64>)> {
+        let Some((first, _)) = sets.first() else { return IndexMap::new() };
+        let of = |(k, figure): (usize, &Figure)| {
+            let values: Vec<f64> = sets.iter().filter_map(|(figures, _)| Some(figures.get(k)?.value)).collect();
+            let (value, spread) = self.of.taken(&values, k == 0)?;
+            Some((figure.name.clone(), (value, spread.or(figure.spread))))
+        };
+        first.iter().enumerate().filter_map(of).collect()
+    }
+
+    fn record(&self, work: &Work, sets: &[Measured], total: &Total) -> Record {
         let images = self.of.images * self.of.repeats;
         let asked = self.identity["of"]["batch"].as_u64();
         let batch = asked.is_some_and(|asked| total.batch < asked as f64).then(|| {
             format!("memory sufficed for {} images together at times: images are equal up to rounding", total.batch)
         });
+        let mut told: Vec<String> = Vec::new();
+        for warning in sets.iter().flat_map(|(_, warnings)| warnings) {
+            if !told.contains(warning) {
+                work.common.say(format_args!("note: {}: {warning}", self.row.name));
+                told.push(warning.clone());
+            }
+        }
         Record {
             id: generation::id(&self.identity),
             experiment: work.place.name.to_owned(),
@@ -508,18 +609,18 @@ impl<'a> Session<'a> {
             evaluations: total.evaluations / self.chunks.len() as f64,
             seconds: total.seconds / images as f64,
             memory: total.memory as u64,
-            figures: name.into_iter().filter_map(|name| Some((name, self.of.taken(&each)?))).collect(),
-            each,
+            figures: self.summed_up(sets),
+            each: sets.iter().filter_map(|(figures, _)| Some(figures.first()?.value)).collect(),
             published: self.row.published,
             out: self.folder.display().to_string(),
-            warnings: self.warnings.iter().cloned().chain(batch).collect(),
+            warnings: self.warnings.iter().cloned().chain(batch).chain(told).collect(),
         }
     }
 
-    /// The moments of a set, chunk after chunk, and its archive; none if a chunk was damaged.
-    #[expect(clippy::option_option, reason = "there may be nothing to measure with")]
-    fn merged(&self, repeat: u64, chunks: &[&Chunk], total: &mut Total) -> Result<Option<Option<Moments>>> {
-        let mut moments = self.features.as_ref().map(|features| Moments::new(features.card.network.features));
+    /// What each network has made of a set, chunk after chunk, and its archive; none if a chunk was damaged.
+    fn merged(&self, work: &Work, repeat: u64, chunks: &[&Chunk], total: &mut Total) -> Result<Option<Vec<Collected>>> {
+        let collector = |judge: &Judge| Collector::new(judge.of.wanted(self.target.is_some()), self.of.images as usize);
+        let mut collectors: Vec<Collector> = work.judges.iter().map(collector).collect();
         let mut damaged = false;
         let mut fill = |archive: &mut Option<Archive>| -> Result<(), String> {
             for chunk in chunks {
@@ -528,7 +629,7 @@ impl<'a> Session<'a> {
                     damaged = true;
                     return fs::remove_file(&path).map_err(|e| e.to_string());
                 };
-                self.add(chunk, &arrays, (&mut moments, archive.as_mut(), total))?;
+                self.add(chunk, &arrays, (&mut collectors, archive.as_mut(), total))?;
             }
             archive.take().map_or(Ok(()), Archive::finish)
         };
@@ -545,15 +646,14 @@ impl<'a> Session<'a> {
         if damaged {
             return Ok(None);
         }
-        if let Some(moments) = &moments {
-            let arrays = [
-                ("mu".to_owned(), moments.mean()),
-                ("sigma".to_owned(), moments.covariance()),
-                ("count".to_owned(), Tensor::from(moments.count())),
-            ];
-            images::write_whole(&self.set(repeat, "statistics", Store::Npz), &npz::npz(&arrays)?)?;
+        let collected = collectors.into_iter().map(Collector::finish).collect::<Result<Vec<_>, _>>()?;
+        for (judge, images) in work.judges.iter().zip(&collected) {
+            let name =
+                if collected.len() == 1 { "statistics".to_owned() } else { format!("statistics-{}", judge.name()) };
+            let spatial = images.spatial.as_ref().map(Moments::statistics).transpose()?;
+            save_statistics(&self.set(repeat, &name, Store::Npz), &images.moments.statistics()?, spatial.as_ref())?;
         }
-        Ok(Some(moments))
+        Ok(Some(collected))
     }
 
     /// Adds a chunk to what there is of its set.
@@ -561,22 +661,32 @@ impl<'a> Session<'a> {
         &self,
         chunk: &Chunk,
         arrays: &[(String, Tensor)],
-        (moments, archive, total): (&mut Option<Moments>, Option<&mut Archive>, &mut Total),
+        (collectors, archive, total): (&mut [Collector], Option<&mut Archive>, &mut Total),
     ) -> Result<(), String> {
         let array = |name: &str| arrays.iter().find(|(known, _)| known == name).map(|(_, x)| x.shallow_clone());
-        let lacks = |name| format!("{} lacks {name}", chunk.name());
-        if let Some(moments) = moments {
-            let [count, sum, products] =
-                ["count", "sum", "products"].map(|name| array(name).ok_or_else(|| lacks(name)));
-            moments.merge(&Moments::of_sums(count?.double_value(&[]), sum?, products?));
+        let needed = |name: &str| array(name).ok_or_else(|| format!("{} lacks {name}", chunk.name()));
+        let digests = Vec::<i64>::try_from(needed("digests")?).map_err(|e| e.to_string())?;
+        let met = Met {
+            size: self.prior.model.card.image.to_vec(),
+            digests: digests.into_iter().map(i64::cast_unsigned).collect(),
+            labels: None,
+            jpegs: 0,
+        };
+        for (k, collector) in collectors.iter_mut().enumerate() {
+            let taken = Taken {
+                features: needed(&format!("features-{k}"))?,
+                logits: array(&format!("logits-{k}")),
+                spatial: array(&format!("spatial-{k}")),
+            };
+            collector.add(&met, &taken).map_err(|e| e.to_string())?;
         }
         if let Some(archive) = archive {
-            archive.push(chunk.seeds(), &array("images").ok_or_else(|| lacks("images"))?)?;
+            archive.push(chunk.seeds(), &needed("images")?)?;
         }
         if let Some(shown) = array("shown") {
             self.sheet(&shown).map_err(|e| e.to_string())?;
         }
-        total.add(&array("cost").ok_or_else(|| lacks("cost"))?);
+        total.add(&needed("cost")?);
         Ok(())
     }
 

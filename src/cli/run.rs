@@ -58,6 +58,9 @@ pub struct Run {
     /// Tables of generated images: only so many in place of the file's number, for a first look
     #[arg(long, value_name = "N")]
     images: Option<u64>,
+    /// Tables of generated images: measure nothing; `tweedie evaluate` does it later of the stored images
+    #[arg(long)]
+    draw_only: bool,
     /// Tables of generated images: after how many seconds of silence another process takes over the work of one
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     patience: u64,
@@ -136,7 +139,8 @@ impl Run {
             images: of.images,
             text: &text,
         };
-        let of = Generation { images: self.images.unwrap_or(of.images), ..of.clone() };
+        let evaluate = if self.draw_only { Vec::new() } else { of.evaluate.clone() };
+        let of = Generation { images: self.images.unwrap_or(of.images), evaluate, ..of.clone() };
         let place = Place { name, results: &self.results, out: &self.out, command };
         generate::run(&of, &place, &wish, &self.common)
     }

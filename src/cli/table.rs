@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use indexmap::IndexSet;
 use serde_json::Value;
 use tweedie::{
     experiment::AnyExperiment,
@@ -92,13 +93,14 @@ impl Table {
 
     /// A table of generated images, with plots of quality against cost and a sheet of each row.
     fn generated(&self, of: &Generation, name: &str, path: &Path, records: &[Record]) -> Result<(Chapter, String)> {
+        let head = records.iter().find_map(|record| record.figures.keys().next()).map_or("", String::as_str);
         let mut plots = Vec::new();
         let costs: [(&str, CostOf); 2] = [("evaluations", |r| r.evaluations), ("seconds", |r| r.seconds)];
         for (cost, of_record) in costs {
             let lines = series(of, records, of_record);
             if lines.iter().any(|line| line.points.len() > 1) {
                 let file = self.results.join(format!("{name}-{cost}.png"));
-                let plot = sheet::lines(&of.about, (&format!("{cost} for an image"), &of.label()), &lines, None)?;
+                let plot = sheet::lines(&of.about, (&format!("{cost} for an image"), head), &lines, None)?;
                 images::write_png(&file, &plot)?;
                 plots.push(Picture { label: format!("Quality against {cost}"), file });
             }
@@ -216,29 +218,41 @@ fn told(sampler: &Value) -> String {
     [flow(&sampler["kind"]), numbers.join(", ")].join(" ").trim().to_owned()
 }
 
-/// A line for each record: what is published, what was measured, and what it cost.
+/// A line for each record: what is published, what was measured, what it cost, and what else was measured.
 pub fn markdown(of: &Generation, records: &[Record]) -> String {
-    let mut text = String::from("| row | published | measured | difference | N | evaluations | s an image |\n");
-    text += "| --- | --- | --- | --- | --- | --- | --- |\n";
+    let others: IndexSet<&str> =
+        records.iter().flat_map(|record| record.figures.keys().skip(1)).map(String::as_str).collect();
+    let mut headings = vec!["row", "published", "measured", "difference", "N", "evaluations", "s an image"];
+    headings.extend(&others);
+    let mut text = format!("| {} |\n|{}\n", headings.join(" | "), " --- |".repeat(headings.len()));
     for record in records {
-        let _ = writeln!(text, "| {} |", cells(of, record).join(" | "));
+        let more = others.iter().map(|name| figure(record.figures.get(*name)));
+        let _ = writeln!(text, "| {} |", cells(of, record).into_iter().chain(more).collect::<Vec<_>>().join(" | "));
     }
     text
 }
 
+/// Value and spread, with digits for small numbers too.
+fn figure(figure: Option<&(f64, Option<f64>)>) -> String {
+    let Some((value, spread)) = figure else { return "–".to_owned() };
+    let digits = if value.abs() < 1.0 { 4 } else { 3 };
+    let spread = spread.map(|spread| format!(" ± {spread:.digits$}"));
+    format!("{value:.digits$}{}", spread.unwrap_or_default())
+}
+
 /// The cells of a record.
 fn cells(of: &Generation, record: &Record) -> Vec<String> {
-    let measured = record.figures.values().next();
+    let measured = record.figures.first();
     let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
     let spread = |spread: Option<f64>| spread.map_or_else(String::new, |spread| format!(" ± {spread:.2}"));
-    let ours = measured.map_or_else(|| "–".to_owned(), |(value, of)| format!("{value:.3}{}", spread(*of)));
+    let ours = measured.map_or_else(|| figure(None), |(_, found)| figure(Some(found)));
     let row = of.rows.iter().find(|row| row.name == record.row);
     let (published, given) = row.map_or((record.published, None), |row| (row.published, row.spread));
     vec![
         record.row.clone(),
         number(published) + &spread(given),
         ours,
-        number(measured.and_then(|(value, _)| Some(value - published?))),
+        number(measured.and_then(|(_, (value, _))| Some(value - published?))),
         format!("{} × {}", record.identity["repeats"], record.identity["images"]),
         format!("{:.0}", record.evaluations),
         format!("{:.3}", record.seconds),
@@ -247,6 +261,8 @@ fn cells(of: &Generation, record: &Record) -> Vec<String> {
 
 /// What a reader has to know of the figures.
 fn notes(of: &Generation, records: &[Record]) -> String {
+    let head = records.iter().find_map(|record| record.figures.keys().next());
+    let head = head.map_or_else(String::new, |name| format!("Measured: {name}. "));
     let take = match (of.repeats, of.take) {
         (1, _) => "",
         (_, Take::Mean) => "Means of several sets ± their standard deviation. ",
@@ -257,5 +273,5 @@ fn notes(of: &Generation, records: &[Record]) -> String {
     let record = records
         .first()
         .map(|record| format!("tweedie {}, libtorch {}, {}. ", record.version, record.libtorch, record.device));
-    format!("{take}{}{}", record.unwrap_or_default(), warnings.collect::<Vec<_>>().join(" "))
+    format!("{head}{take}{}{}", record.unwrap_or_default(), warnings.collect::<Vec<_>>().join(" "))
 }

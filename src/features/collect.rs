@@ -47,25 +47,64 @@ pub struct Collected {
     pub duplicates: usize,
 }
 
+/// Hears how many images went by.
+pub type Progress<'a> = dyn FnMut(usize) -> Result<(), Error> + 'a;
+
 /// Passes the first `count` images of a set through a network, `batch` at a time; `progress` hears of every batch.
 pub fn collect(
     probe: &Probe,
     reader: &mut Reader,
     (count, batch): (usize, usize),
     wanted: Wanted,
-    progress: &mut dyn FnMut(usize) -> Result<(), Error>,
+    progress: &mut Progress,
 ) -> Result<Collected, Error> {
     let count = count.min(reader.count());
-    let mut collector = Collector { wanted, count, found: None, seen: HashSet::new(), rows: Vec::new() };
+    let mut collector = Collector::new(wanted, count);
     for start in (0..count).step_by(batch.max(1)) {
         let chunk = reader.read(start..(start + batch.max(1)).min(count))?;
-        collector.add(&chunk, &probe.take(&chunk.images.pixels)?)?;
+        collector.add(&Met::of(&chunk)?, &probe.take(&chunk.images.pixels)?)?;
         progress(chunk.images.count())?;
     }
     collector.finish()
 }
 
-struct Collector {
+/// What is to be known of a batch of images besides its features.
+#[derive(Debug)]
+pub struct Met {
+    /// `[channels, height, width]`.
+    pub size: Vec<i64>,
+    /// Of the pixels of each image: the same for the same.
+    pub digests: Vec<u64>,
+    /// The class of each, where it is known.
+    pub labels: Option<Tensor>,
+    /// How many come from JPEG files.
+    pub jpegs: usize,
+}
+
+impl Met {
+    /// Of images that were read.
+    pub fn of(chunk: &Chunk) -> Result<Self, Error> {
+        let Chunk { images, jpegs, .. } = chunk;
+        let labels = images.labels.as_ref().map(Tensor::shallow_clone);
+        Ok(Self { labels, jpegs: *jpegs, ..Self::drawn(&images.pixels)? })
+    }
+
+    /// Of bytes `[count, channels, height, width]` that come from no file.
+    pub fn drawn(pixels: &Tensor) -> Result<Self, Error> {
+        let (count, bytes) = (pixels.size()[0] as usize, images::bytes(pixels)?);
+        let digest = |image: &[u8]| {
+            let mut hash = DefaultHasher::new();
+            image.hash(&mut hash);
+            hash.finish()
+        };
+        let digests = bytes.chunks_exact((bytes.len() / count.max(1)).max(1)).map(digest).collect();
+        Ok(Self { size: pixels.size()[1..].to_vec(), digests, labels: None, jpegs: 0 })
+    }
+}
+
+/// Sums up batch after batch; what comes of it does not depend on how images are cut into batches, but for roundings.
+#[derive(Debug)]
+pub struct Collector {
     wanted: Wanted,
     count: usize,
     found: Option<Collected>,
@@ -74,13 +113,19 @@ struct Collector {
 }
 
 impl Collector {
-    fn add(&mut self, chunk: &Chunk, taken: &Taken) -> Result<(), Error> {
-        let duplicates = self.duplicates(&chunk.images.pixels)?;
+    /// Of `count` images.
+    pub fn new(wanted: Wanted, count: usize) -> Self {
+        Self { wanted, count, found: None, seen: HashSet::new(), rows: Vec::new() }
+    }
+
+    /// Adds a batch and what a network made of it.
+    pub fn add(&mut self, met: &Met, taken: &Taken) -> Result<(), Error> {
+        let duplicates = met.digests.iter().filter(|digest| !self.seen.insert(**digest)).count();
         let found = match &mut self.found {
             Some(found) => found,
-            empty => empty.insert(self.wanted.start(self.count, &chunk.images.pixels, taken)?),
+            empty => empty.insert(self.wanted.start(self.count, &met.size, taken)?),
         };
-        found.jpegs += chunk.jpegs;
+        found.jpegs += met.jpegs;
         found.duplicates += duplicates;
         found.moments.push(&taken.features);
         if let (Some(moments), Some(spatial)) = (&mut found.spatial, &taken.spatial) {
@@ -89,7 +134,7 @@ impl Collector {
         if let (Some(score), Some(logits)) = (&mut found.score, &taken.logits) {
             score.push(&logits.to_device(Device::Cpu))?;
         }
-        if let (Some(labels), Some(logits)) = (&chunk.images.labels, &taken.logits) {
+        if let (Some(labels), Some(logits)) = (&met.labels, &taken.logits) {
             let classes = logits.argmax(1, false).to_device(Device::Cpu);
             *found.right.get_or_insert(0) += i64::try_from(classes.eq_tensor(labels).sum(Kind::Int64))?;
         }
@@ -99,18 +144,8 @@ impl Collector {
         Ok(())
     }
 
-    fn duplicates(&mut self, pixels: &Tensor) -> Result<usize, Error> {
-        let count = pixels.size()[0] as usize;
-        let bytes = images::bytes(pixels)?;
-        let new = bytes.chunks_exact((bytes.len() / count.max(1)).max(1)).filter(|image| {
-            let mut hash = DefaultHasher::new();
-            image.hash(&mut hash);
-            self.seen.insert(hash.finish())
-        });
-        Ok(count - new.count())
-    }
-
-    fn finish(self) -> Result<Collected, Error> {
+    /// All of it.
+    pub fn finish(self) -> Result<Collected, Error> {
         let mut found = self.found.ok_or_else(|| Error::parameter("the number of images", "at least 1", 0))?;
         found.features = self.wanted.features.then(|| Tensor::cat(&self.rows, 0));
         Ok(found)
@@ -118,8 +153,8 @@ impl Collector {
 }
 
 impl Wanted {
-    /// Nothing yet of `count` images, of which these are the first.
-    fn start(self, count: usize, pixels: &Tensor, taken: &Taken) -> Result<Collected, Error> {
+    /// Nothing yet of `count` images of this size, of which these features are the first.
+    fn start(self, count: usize, size: &[i64], taken: &Taken) -> Result<Collected, Error> {
         let lacking = |what| Error::parameter("--metrics", what, "asked of another network");
         let spatial = match (&taken.spatial, self.spatial) {
             (Some(spatial), true) => Some(Moments::new(spatial.size()[1])),
@@ -135,7 +170,7 @@ impl Wanted {
             score: self.score.map(|parts| InceptionScore::new(count, parts)),
             features: None,
             right: None,
-            size: pixels.size()[1..].to_vec(),
+            size: size.to_vec(),
             jpegs: 0,
             duplicates: 0,
         })

@@ -1,13 +1,15 @@
 //! Networks whose features measure how far apart two sets of images lie.
 
 mod collect;
+mod evaluation;
 mod probe;
 mod resize;
 mod statistics;
 
 use std::{fmt, path::PathBuf};
 
-pub use collect::{Collected, Wanted, collect};
+pub use collect::{Collected, Collector, Met, Progress, Wanted, collect};
+pub use evaluation::{Evaluation, Figure, Metric, Reference, Target};
 pub use probe::{Probe, Taken};
 pub use resize::Resize;
 use serde::{Deserialize, Serialize};

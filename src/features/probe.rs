@@ -10,7 +10,7 @@ use crate::{
     card::{script, sha256_of},
     checkpoint::{source::Source, state_dict, torch},
     images,
-    networks::{EFFICIENTNET_SIDE, EfficientNet, Inception, called, weights::Weights},
+    networks::{EFFICIENTNET_FEATURES, EFFICIENTNET_SIDE, EfficientNet, Inception, called, weights::Weights},
 };
 
 /// Numbers of features that Inception gives, the last of which are FID's.
@@ -98,6 +98,16 @@ impl Probe {
     /// Whether a Fréchet distance in its features is what is called FID.
     pub fn is_fid(&self) -> bool {
         TAPS[self.tap] == 2048 && self.is_inception()
+    }
+
+    /// How many features an image has, where that is known before one is seen.
+    pub fn dimensions(&self) -> Option<i64> {
+        match &self.network {
+            Network::Card(features) => Some(features.card.network.features),
+            Network::Inception(_) | Network::InceptionProgram(_) => Some(TAPS[self.tap]),
+            Network::EfficientNet(_) => Some(EFFICIENTNET_FEATURES),
+            Network::Program(_) => None,
+        }
     }
 
     /// Channels that images should be read with.

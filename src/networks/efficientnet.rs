@@ -11,6 +11,9 @@ use super::{
 /// Height and width that it was trained with.
 pub const SIDE: i64 = 224;
 
+/// How many features it has.
+pub const FEATURES: i64 = 1280;
+
 /// Taps, stride, expansion, channels in, channels out and repetitions of each stage.
 const STAGES: [[i64; 6]; 7] = [
     [3, 1, 1, 32, 16, 1],
@@ -98,8 +101,8 @@ impl EfficientNet {
         Self {
             stem: Same { convolution: stem, taps: 3, stride: 2 },
             blocks,
-            head: Folded::new(&(root / "_conv_head"), &(root / "_bn1"), [1280, 320, 1, 1], 1),
-            classes: Linear::new(&(root / "_fc"), 1280, 1000),
+            head: Folded::new(&(root / "_conv_head"), &(root / "_bn1"), [FEATURES, 320, 1, 1], 1),
+            classes: Linear::new(&(root / "_fc"), FEATURES, 1000),
         }
     }
 

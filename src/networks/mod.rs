@@ -17,7 +17,7 @@ use std::fmt;
 
 pub use adm::{Adm, AdmConfig, Heads};
 pub use classifier::{Classifier, ClassifierConfig};
-pub use efficientnet::{EfficientNet, SIDE as EFFICIENTNET_SIDE};
+pub use efficientnet::{EfficientNet, FEATURES as EFFICIENTNET_FEATURES, SIDE as EFFICIENTNET_SIDE};
 pub use ffdnet::{Ffdnet, FfdnetConfig, Layout};
 pub use inception::{Activations, Inception, SIDE as INCEPTION_SIDE};
 pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput};
