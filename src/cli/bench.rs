@@ -6,7 +6,8 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -27,6 +28,8 @@ use tweedie::{
 
 use super::{Common, not_interrupted};
 
+/// Threads that wait for work turn round and round for some milliseconds before they sleep: a turn begins after that.
+const PAUSE: Duration = Duration::from_millis(30);
 const PEER: &str = include_str!("../../tests/parity/bench.py");
 
 /// Measure a network's speed: images and evaluations per second, the loop's share, FLOP/s, memory
@@ -49,6 +52,9 @@ pub struct Bench {
     /// Compare with its torch.compile, frozen; minutes for each size of batch
     #[arg(long, requires = "compare")]
     compiled: bool,
+    /// Compare with what this script serves in place of UNet2DModel, as tests/parity/forwards.py does for other classes
+    #[arg(long, requires = "compare", value_name = "FILE.py")]
+    peer: Option<PathBuf>,
     /// Turns of the comparison
     #[arg(long, default_value_t = 15, value_name = "N")]
     rounds: usize,
@@ -77,6 +83,9 @@ struct Row {
     ratio: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_ms: Option<f64>,
+    /// Of the peer's process so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_memory_mb: Option<f64>,
 }
 
 impl Bench {
@@ -97,8 +106,8 @@ impl Bench {
             not_interrupted()?;
             let mut row = self.row(&model, batch, peak, device)?;
             if let Some(peer) = &mut peer {
-                let (ratio, seconds) = self.against(peer, &model, batch)?;
-                (row.ratio, row.peer_ms) = (Some(ratio), Some(seconds * 1e3));
+                let (ratio, seconds, memory) = self.against(peer, &model, batch)?;
+                (row.ratio, row.peer_ms, row.peer_memory_mb) = (Some(ratio), Some(seconds * 1e3), Some(memory));
             }
             self.common.say(line(&row));
             rows.push(row);
@@ -151,6 +160,7 @@ impl Bench {
             peak_memory_mb: memory(),
             ratio: None,
             peer_ms: None,
+            peer_memory_mb: None,
         })
     }
 
@@ -159,38 +169,44 @@ impl Bench {
         if device.is_cuda() {
             bail!("--compare is for the CPU: add --device cpu");
         }
+        if let Some(script) = &self.peer {
+            return Peer::start(&self.python, Some(script), Path::new(&self.model), self.compiled, None);
+        }
         let beside = model.source.parent().filter(|folder| folder.join("config.json").exists());
         match (beside, &model.card.network) {
-            (Some(folder), _) => Peer::start(&self.python, folder, self.compiled, None),
+            (Some(folder), _) => Peer::start(&self.python, None, folder, self.compiled, None),
             (None, AnyNetwork::Unet(config)) => {
                 let made = tempfile::tempdir()?;
                 write(config, model, made.path())?;
                 let folder = made.path().to_owned();
-                Peer::start(&self.python, &folder, self.compiled, Some(made))
+                Peer::start(&self.python, None, &folder, self.compiled, Some(made))
             }
-            (None, _) => bail!("{}: --compare knows UNet2DModel of diffusers alone", self.model),
+            (None, _) => bail!("{}: --compare knows UNet2DModel of diffusers alone: --peer FILE.py serves others", self.model),
         }
     }
 
-    /// Turn by turn: the median of the peer's seconds by ours, and of the peer's seconds.
-    fn against(&self, peer: &mut Peer, model: &Model, batch: i64) -> Result<(f64, f64)> {
+    /// Turn by turn: the median of the peer's seconds by ours, and of the peer's seconds; and its memory in MB.
+    fn against(&self, peer: &mut Peer, model: &Model, batch: i64) -> Result<(f64, f64, f64)> {
         let [channels, height, width] = model.card.image;
         let x = Tensor::randn([batch, channels, height, width], (Kind::Float, Device::Cpu));
         let label = Tensor::full([batch], 500.0, (Kind::Float, Device::Cpu));
-        let (mut ratios, mut seconds) = (Vec::new(), Vec::new());
+        let (mut ratios, mut seconds, mut memory) = (Vec::new(), Vec::new(), 0.0);
         for round in 0..=self.rounds {
             not_interrupted()?;
+            thread::sleep(PAUSE);
             let start = Instant::now();
             let _guard = tch::no_grad_guard();
             let _ = model.denoiser.network.forward(&x, &label, None);
             let ours = start.elapsed().as_secs_f64();
-            let theirs = peer.forward(batch, channels, height)?;
+            thread::sleep(PAUSE);
+            let theirs;
+            (theirs, memory) = peer.forward(batch, channels, height)?;
             if round > 0 {
                 ratios.push(theirs / ours);
                 seconds.push(theirs);
             }
         }
-        Ok((median(&mut ratios), median(&mut seconds)))
+        Ok((median(&mut ratios), median(&mut seconds), memory))
     }
 }
 
@@ -233,10 +249,14 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(python: &Path, folder: &Path, compiled: bool, made: Option<tempfile::TempDir>) -> Result<Self> {
+    fn start(python: &Path, script: Option<&Path>, folder: &Path, compiled: bool, made: Option<tempfile::TempDir>) -> Result<Self> {
         let mode = if compiled { "compile" } else { "eager" };
         let mut command = Command::new(python);
-        command.args(["-c", PEER]).arg(folder).args([&tch::get_num_threads().to_string(), mode]);
+        match script {
+            Some(script) => command.arg(script),
+            None => command.args(["-c", PEER]),
+        };
+        command.arg(folder).args([&tch::get_num_threads().to_string(), mode]);
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut process = started.with_context(|| format!("{}: cannot be started", python.display()))?;
         let (Some(questions), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
@@ -244,7 +264,7 @@ impl Peer {
         };
         let mut peer = Self { process, questions, answers: BufReader::new(answers), _folder: made };
         if !peer.answer()?.starts_with("ready") {
-            bail!("{}: needs torch and diffusers", python.display());
+            bail!("{}: needs torch and diffusers, or what its script asks for", python.display());
         }
         Ok(peer)
     }
@@ -255,10 +275,12 @@ impl Peer {
         Ok(line.trim().to_owned())
     }
 
-    /// Its seconds for one forward.
-    fn forward(&mut self, batch: i64, channels: i64, side: i64) -> Result<f64> {
+    /// Its seconds for one forward, and the most memory that it has had so far, in MB.
+    fn forward(&mut self, batch: i64, channels: i64, side: i64) -> Result<(f64, f64)> {
         writeln!(self.questions, "{batch} {channels} {side}")?;
-        self.answer()?.parse().context("the peer has failed: its own words are above")
+        let answer = self.answer()?;
+        let (seconds, memory) = answer.split_once(' ').context("the peer has failed: its own words are above")?;
+        Ok((seconds.parse()?, memory.parse()?))
     }
 }
 
@@ -300,9 +322,10 @@ fn described(config: &UNetConfig, side: i64) -> Result<Value> {
 
 fn line(row: &Row) -> String {
     let memory = row.peak_memory_mb.map_or("-".to_owned(), |mb| format!("{mb:.0}"));
-    let ratio = row.ratio.zip(row.peer_ms).map_or(String::new(), |(ratio, ms)| format!("  {ratio:.2} ({ms:.1} ms)"));
+    let ratio = row.ratio.map_or(String::new(), |ratio| format!("  {ratio:.2}"));
+    let peer = row.peer_ms.zip(row.peer_memory_mb).map_or(String::new(), |(ms, mb)| format!(" ({ms:.1} ms, {mb:.0} MB)"));
     format!(
-        "{:>6} {:>12.2} {:>9.2} {:>7.1} {:>9.1} {:>9.3} {:>9.3} {:>7.0} {memory:>9}{ratio}",
+        "{:>6} {:>12.2} {:>9.2} {:>7.1} {:>9.1} {:>9.3} {:>9.3} {:>7.0} {memory:>9}{ratio}{peer}",
         row.batch,
         row.network_ms,
         row.rest_ms,

@@ -132,8 +132,9 @@ def prepared():
 
     image = lambda seed, height, width: Image.fromarray(pixels(seed, (height, width, 3)).numpy())
     celeba = Resize(64)(image(60, 218, 178).crop((25, 57, 153, 185)))
+    ncsnv2 = Resize(64)(CenterCrop(140)(image(60, 218, 178)))
     lsun = CenterCrop(64)(Resize(64)(image(61, 101, 150)))
-    return {name: some(torch.from_numpy(numpy.array(x)).permute(2, 0, 1)) for name, x in (("celeba", celeba), ("lsun", lsun))}
+    return {name: some(torch.from_numpy(numpy.array(x)).permute(2, 0, 1)) for name, x in (("celeba", celeba), ("ncsnv2", ncsnv2), ("lsun", lsun))}
 
 
 def sets():

@@ -89,10 +89,10 @@ def by_score(unet):
         yield f"sigma = {sigma}", sigma, z, z + sigma**2 * unet(z, torch.tensor([sigma])).sample
 
 
-def adm(folder):
+def adm_unet():
     from azula.plugins.adm import make_model
 
-    unet = make_model(
+    return make_model(
         image_size=256,
         num_channels=128,
         num_res_blocks=1,
@@ -102,15 +102,24 @@ def adm(folder):
         resblock_updown=True,
         use_scale_shift_norm=True,
     ).backbone
+
+
+def adm(folder):
+    unet = adm_unet()
     torch.save(redraw(unet, seed=4).state_dict(), folder / "ffhq_10m.pt")
     # Six channels: the noise, and the variance that D does not need.
     return folder / "ffhq_10m.pt", by_time(lambda x, t: unet(x, t)[:, :3], (1, 3, 256, 256))
 
 
-def edm(folder):
+def song_unet(kind="ddpm"):
+    """EDM's DDPM++ (ddpm) or NCSN++ (ncsn) for CIFAR-10."""
     from deepinv.models import NCSNpp
 
-    song = NCSNpp("ddpm", img_resolution=32, channel_mult=(2, 2, 2), pixel_std=0.5, pretrained=None)
+    return NCSNpp(kind, img_resolution=32, channel_mult=(2, 2, 2), pixel_std=0.5, pretrained=None)
+
+
+def edm(folder):
+    song = song_unet()
     state = {f"model.{name}": tensor for name, tensor in redraw(song, seed=5).state_dict().items()}
     torch.save(state, folder / "edm-cifar10-32x32-uncond-vp.pt")
     return folder / "edm-cifar10-32x32-uncond-vp.pt", by_edm(song)

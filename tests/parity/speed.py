@@ -1,9 +1,10 @@
-"""How long Inception takes: pytorch-fid and the program, same weights, images, batch and threads, one after the other.
+"""How long Inception takes: pytorch-fid, torch-fidelity and the program, same weights, images, batch, threads, in turns.
 
     speed.py [--images 200] [--batch 50] [--rounds 3]
 
 Images are 32x32 PNG files of noise, weights those of features.py. Of the program, what its start takes (weights, libtorch)
-is measured with as many images as one batch has, and taken off; of pytorch-fid, reading weights is not measured at all.
+is measured with as many images as one batch has, and taken off, and so it is with the packages (reading weights is not
+measured there at all). Resizes are pytorch-fid's beside pytorch-fid, and TensorFlow's beside torch-fidelity.
 """
 
 import os
@@ -17,6 +18,8 @@ import pytorch_fid.inception
 import torch
 from PIL import Image
 from pytorch_fid.fid_score import compute_statistics_of_path
+from torch_fidelity.datasets import ImagesPathDataset
+from torch_fidelity.utils import get_featuresdict_from_dataset
 
 import common
 import features
@@ -43,6 +46,15 @@ def model(file):
     return pytorch_fid.inception.InceptionV3([3]).eval()
 
 
+def by_fidelity():
+    """torch-fidelity's class, with the formula's weights: how fast it is does not depend on them."""
+    fidelity = features.fidelity
+    load = torch.nn.Module.load_state_dict
+    fidelity.load_state_dict_from_url = lambda *_, **__: {}
+    fidelity.FeatureExtractorInceptionV3.load_state_dict = lambda model, _: load(model, features.fill(model.state_dict()))
+    return fidelity.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).eval()
+
+
 def seconds(run):
     start = time.perf_counter()
     run()
@@ -60,11 +72,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         file = folder / "inception.pth"
-        theirs = model(file)
+        theirs, fidelity = model(file), by_fidelity()
         sets = [files(folder / name, count) for name, count in (("many", args.images), ("few", args.batch))]
 
-        def ours(images):
-            call = [args.tweedie, "evaluate", images, "--network", f"inception:{file}", "--resize", "pytorch", "--quiet"]
+        def ours(images, resize):
+            call = [args.tweedie, "evaluate", images, "--network", f"inception:{file}", "--resize", resize, "--quiet"]
             call += ["--batch", str(args.batch), "--save-statistics", folder / "ours.npz", "--threads", str(threads)]
             subprocess.run([*map(str, call), "--device", args.device], check=True)
 
@@ -72,12 +84,24 @@ def main():
             with torch.no_grad():
                 compute_statistics_of_path(str(images), theirs, args.batch, 2048, args.device, 0)
 
+        def by_fidelity_of(images):
+            paths = sorted(map(str, images.iterdir()))
+            found = get_featuresdict_from_dataset(ImagesPathDataset(paths), fidelity, args.batch, False, False, False)
+            found["2048"].double().T.cov()
+
+        programs = {
+            "tweedie (pytorch)": lambda images: ours(images, "pytorch"),
+            "pytorch-fid": peers,
+            "tweedie (tf1)": lambda images: ours(images, "tf1"),
+            "torch-fidelity": by_fidelity_of,
+        }
+        print(f"{threads} threads, batches of {args.batch}, {args.images} images less {args.batch}: milliseconds an image")
         for _ in range(args.rounds):
-            (many, few), (peer, peer_few) = ([seconds(lambda: run(images)) for images in sets] for run in (ours, peers))
-            apart = args.images - args.batch
-            print(f"{threads} threads, per image: tweedie {(many - few) / apart * 1e3:.1f} ms, "
-                  f"pytorch-fid {(peer - peer_few) / apart * 1e3:.1f} ms; "
-                  f"{args.images} images: {many:.1f} s with start, {peer:.1f} s without")
+            each = {}
+            for name, run in programs.items():
+                many, few = (seconds(lambda: run(images)) for images in sets)
+                each[name] = (many - few) / (args.images - args.batch) * 1e3
+            print(", ".join(f"{name} {ms:.1f}" for name, ms in each.items()), flush=True)
     return 0
 
 
