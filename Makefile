@@ -17,7 +17,7 @@ SET_UP := LIBTORCH='$(LIBTORCH)' LIBTORCH_SET='$(LIBTORCH_SET)' .make/set-up
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check tables quick-table soak bench train data photos efficientnet verify-pretrained build clean distclean
+.PHONY: help demo test check tables quick-table soak bench bench-kernels train data photos efficientnet verify-pretrained build clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -55,6 +55,10 @@ soak: ## long proofs: sixty kills; four processes under torchrun, Open MPI and S
 
 bench: build ## how fast the shipped network is here (COMPARE='--compare --python PATH': beside diffusers)
 	$(TWEEDIE) bench $(MODEL) $(COMPARE)
+
+bench-kernels: ## convolutions and normalisations beside libtorch's, and beside the run before (Criterion)
+	@$(SET_UP)
+	OMP_NUM_THREADS=1 cargo bench --bench kernels
 
 train: build data ## train the shipped networks again, or go on from the last checkpoints (hours)
 	$(TWEEDIE) train experiments/train-classifier.yaml --resume

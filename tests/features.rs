@@ -138,7 +138,11 @@ fn resizes_are_those_of_their_packages() {
 /// Bytes that Pillow's fixed point rounds otherwise are one apart, and few.
 #[test]
 fn photographs_become_squares_as_ddim_and_ncsnv2_made_them() {
-    let cases = [("celeba", Recipe::CelebaDdim, 60, [218, 178]), ("ncsnv2", Recipe::CelebaNcsnv2, 60, [218, 178]), ("lsun", Recipe::LsunDdim, 61, [101, 150])];
+    let cases = [
+        ("celeba", Recipe::CelebaDdim, 60, [218, 178]),
+        ("ncsnv2", Recipe::CelebaNcsnv2, 60, [218, 178]),
+        ("lsun", Recipe::LsunDdim, 61, [101, 150]),
+    ];
     for (name, recipe, seed, [height, width]) in cases {
         let image = pixels(seed, &[height, width, 3]).permute([2, 0, 1]);
         let found = some(&recipe.apply(&image, 64).unwrap());

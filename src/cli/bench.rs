@@ -76,7 +76,7 @@ struct Row {
     teraflops: f64,
     /// Of the largest matrix product measured in this run.
     share_of_peak: f64,
-    /// Of the process so far.
+    /// Of the process so far; unknown of a GPU.
     peak_memory_mb: Option<f64>,
     /// The peer's seconds by ours.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,7 +106,7 @@ impl Bench {
             not_interrupted()?;
             let mut row = self.row(&model, batch, peak, device)?;
             if let Some(peer) = &mut peer {
-                let (ratio, seconds, memory) = self.against(peer, &model, batch)?;
+                let (ratio, seconds, memory) = self.against(peer, &model, batch, device)?;
                 (row.ratio, row.peer_ms, row.peer_memory_mb) = (Some(ratio), Some(seconds * 1e3), Some(memory));
             }
             self.common.say(line(&row));
@@ -157,7 +157,7 @@ impl Bench {
             images_per_second: batch as f64 / ((network + rest) * evaluations),
             teraflops: flops / network / 1e12,
             share_of_peak: flops / network / peak,
-            peak_memory_mb: memory(),
+            peak_memory_mb: memory().filter(|_| !device.is_cuda()),
             ratio: None,
             peer_ms: None,
             peer_memory_mb: None,
@@ -166,37 +166,69 @@ impl Bench {
 
     /// The peer, with the same weights: in the model's own folder of diffusers, or in one made of them.
     fn peer(&self, model: &Model, device: Device) -> Result<Peer> {
-        if device.is_cuda() {
-            bail!("--compare is for the CPU: add --device cpu");
-        }
         if let Some(script) = &self.peer {
-            return Peer::start(&self.python, Some(script), Path::new(&self.model), self.compiled, None);
+            return self.start(Some(script), Path::new(&self.model), device, None);
         }
         let beside = model.source.parent().filter(|folder| folder.join("config.json").exists());
         match (beside, &model.card.network) {
-            (Some(folder), _) => Peer::start(&self.python, None, folder, self.compiled, None),
+            (Some(folder), _) => self.start(None, folder, device, None),
             (None, AnyNetwork::Unet(config)) => {
                 let made = tempfile::tempdir()?;
                 write(config, model, made.path())?;
                 let folder = made.path().to_owned();
-                Peer::start(&self.python, None, &folder, self.compiled, Some(made))
+                self.start(None, &folder, device, Some(made))
             }
-            (None, _) => bail!("{}: --compare knows UNet2DModel of diffusers alone: --peer FILE.py serves others", self.model),
+            (None, _) => {
+                bail!("{}: --compare knows UNet2DModel of diffusers alone: --peer FILE.py serves others", self.model)
+            }
         }
     }
 
+    fn start(
+        &self,
+        script: Option<&Path>,
+        folder: &Path,
+        device: Device,
+        made: Option<tempfile::TempDir>,
+    ) -> Result<Peer> {
+        let python = &self.python;
+        let mut command = Command::new(python);
+        match script {
+            Some(script) => command.arg(script),
+            None => command.args(["-c", PEER]),
+        };
+        let mode = if self.compiled { "compile" } else { "eager" };
+        let threads = tch::get_num_threads().to_string();
+        let device = if device.is_cuda() { "cuda" } else { "cpu" };
+        let precision = format!("{:?}", self.common.precision).to_lowercase();
+        command.arg(folder).args([&threads, mode, device, &precision]);
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut process = started.with_context(|| format!("{}: cannot be started", python.display()))?;
+        let (Some(questions), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
+            bail!("{}: has no standard input and output", python.display());
+        };
+        let mut peer = Peer { process, questions, answers: BufReader::new(answers), _folder: made };
+        if !peer.answer()?.starts_with("ready") {
+            bail!("{}: needs torch and diffusers, or what its script asks for", python.display());
+        }
+        Ok(peer)
+    }
+
     /// Turn by turn: the median of the peer's seconds by ours, and of the peer's seconds; and its memory in MB.
-    fn against(&self, peer: &mut Peer, model: &Model, batch: i64) -> Result<(f64, f64, f64)> {
+    fn against(&self, peer: &mut Peer, model: &Model, batch: i64, device: Device) -> Result<(f64, f64, f64)> {
         let [channels, height, width] = model.card.image;
-        let x = Tensor::randn([batch, channels, height, width], (Kind::Float, Device::Cpu));
-        let label = Tensor::full([batch], 500.0, (Kind::Float, Device::Cpu));
+        let kind = self.common.kind(device)?;
+        let x = layers::channels_last(&Tensor::randn([batch, channels, height, width], (kind, device)));
+        let label = Tensor::full([batch], 500.0, (Kind::Float, device));
         let (mut ratios, mut seconds, mut memory) = (Vec::new(), Vec::new(), 0.0);
         for round in 0..=self.rounds {
             not_interrupted()?;
             thread::sleep(PAUSE);
+            synchronize(device);
             let start = Instant::now();
             let _guard = tch::no_grad_guard();
             let _ = model.denoiser.network.forward(&x, &label, None);
+            synchronize(device);
             let ours = start.elapsed().as_secs_f64();
             thread::sleep(PAUSE);
             let theirs;
@@ -249,26 +281,6 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(python: &Path, script: Option<&Path>, folder: &Path, compiled: bool, made: Option<tempfile::TempDir>) -> Result<Self> {
-        let mode = if compiled { "compile" } else { "eager" };
-        let mut command = Command::new(python);
-        match script {
-            Some(script) => command.arg(script),
-            None => command.args(["-c", PEER]),
-        };
-        command.arg(folder).args([&tch::get_num_threads().to_string(), mode]);
-        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut process = started.with_context(|| format!("{}: cannot be started", python.display()))?;
-        let (Some(questions), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {
-            bail!("{}: has no standard input and output", python.display());
-        };
-        let mut peer = Self { process, questions, answers: BufReader::new(answers), _folder: made };
-        if !peer.answer()?.starts_with("ready") {
-            bail!("{}: needs torch and diffusers, or what its script asks for", python.display());
-        }
-        Ok(peer)
-    }
-
     fn answer(&mut self) -> Result<String> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
@@ -323,7 +335,8 @@ fn described(config: &UNetConfig, side: i64) -> Result<Value> {
 fn line(row: &Row) -> String {
     let memory = row.peak_memory_mb.map_or("-".to_owned(), |mb| format!("{mb:.0}"));
     let ratio = row.ratio.map_or(String::new(), |ratio| format!("  {ratio:.2}"));
-    let peer = row.peer_ms.zip(row.peer_memory_mb).map_or(String::new(), |(ms, mb)| format!(" ({ms:.1} ms, {mb:.0} MB)"));
+    let peer =
+        row.peer_ms.zip(row.peer_memory_mb).map_or(String::new(), |(ms, mb)| format!(" ({ms:.1} ms, {mb:.0} MB)"));
     format!(
         "{:>6} {:>12.2} {:>9.2} {:>7.1} {:>9.1} {:>9.3} {:>9.3} {:>7.0} {memory:>9}{ratio}{peer}",
         row.batch,

@@ -1,17 +1,15 @@
 //! `tweedie run` of many images for a table: any number of processes, killed and started again at will.
 
 use std::{
-    cell::RefCell,
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    rc::Rc,
     sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -22,9 +20,7 @@ use tweedie::{
     card::sha256_of,
     claims::{self, Claims, Owner, Rank},
     denoiser::Denoiser,
-    features::{
-        Collected, Collector, Evaluation, Figure, Met, Probe, Reference, Taken, Target, Wanted, save_statistics,
-    },
+    features::{Collected, Collector, Figure, Met, Taken, Target, save_statistics},
     follow::follow,
     generation::{self, Chunk, Clipped, Generation, Row, Store},
     images, libtorch,
@@ -44,6 +40,7 @@ use super::{
     classes::{ClassArgs, Classes},
     guidance::Prior,
     images::{Loop, spread},
+    judge::{self, Judge},
     restorations::Place,
     run::folder,
     sample::Identity,
@@ -87,7 +84,7 @@ pub fn run(of: &Generation, place: &Place, wish: &Wish, common: &Common) -> Resu
     for (row, why) in &missing {
         common.say(format_args!("note: {}: {why}", row.name));
     }
-    let judges = judges(of, &rows, wish.models, common)?;
+    let judges = judge::open(of, &rows, wish.models, common)?;
     let work = Work { of, place, wish, rank, common, judges };
     let (mut finished, mut open) = (BTreeSet::new(), None);
     while finished.len() < rows.len() {
@@ -157,87 +154,6 @@ struct Work<'a> {
     common: &'a Common,
     judges: Vec<Judge>,
 }
-
-/// A network that measures, and the references that it has seen, by what the experiment calls them.
-struct Judge {
-    of: Evaluation,
-    probe: Probe,
-    references: RefCell<Vec<(Target, Rc<Reference>)>>,
-}
-
-/// Refuses before an image is drawn what could not be measured later.
-fn judges(of: &Generation, rows: &[&Row], models: Option<&Path>, common: &Common) -> Result<Vec<Judge>> {
-    let remedied = |e: tweedie::Error| {
-        anyhow!("{e} (--models DIR names a folder that has it; with --draw-only images are drawn and not measured)")
-    };
-    let device = common.device()?;
-    let open = |evaluation: &Evaluation| -> Result<Judge> {
-        let probe = evaluation.open(models, device).map_err(remedied)?;
-        for target in rows.iter().filter_map(|row| of.target(row)) {
-            evaluation.check(&probe, &target.located(models)).map_err(remedied)?;
-        }
-        // Sets tell more of the spread than one set drawn from again and again.
-        let bootstrap = if of.repeats > 1 { 0 } else { evaluation.bootstrap };
-        Ok(Judge { of: Evaluation { bootstrap, ..evaluation.clone() }, probe, references: RefCell::default() })
-    };
-    let judges = of.evaluate.iter().map(open).collect::<Result<Vec<_>>>()?;
-    let names: BTreeSet<String> = judges.iter().map(Judge::name).collect();
-    if names.len() < judges.len() {
-        bail!("evaluate: names the same network twice: one entry with all metrics is wanted");
-    }
-    Ok(judges)
-}
-
-impl Judge {
-    /// What its files are called by.
-    fn name(&self) -> String {
-        let resize = self.probe.resize.map(|way| format!("-{}", way.name())).unwrap_or_default();
-        let features = self.of.features.map(|features| format!("-{features}")).unwrap_or_default();
-        format!("{}{resize}{features}", folder(&self.probe.name))
-    }
-
-    /// What its figures depend on, wherever its files are.
-    fn identity(&self) -> Result<Value> {
-        let (probe, mut of) = (&self.probe, serde_json::to_value(&self.of)?);
-        of["network"] = json!([probe.name, probe.sha256]);
-        of["resize"] = json!(probe.resize);
-        Ok(of)
-    }
-
-    /// What the images of a row should resemble, measured when its first row is done.
-    fn reference(&self, target: Option<&Target>) -> Result<Option<Rc<Reference>>> {
-        let Some(target) = target else { return Ok(None) };
-        let known = self.references.borrow().iter().find(|(known, _)| known == target).map(|(_, found)| found.clone());
-        if known.is_some() {
-            return Ok(known);
-        }
-        let mut heard = |_| super::not_interrupted();
-        let found = Rc::new(self.of.reference(&self.probe, target, TOGETHER, &mut heard)?);
-        self.references.borrow_mut().push((target.clone(), found.clone()));
-        Ok(Some(found))
-    }
-
-    /// What it makes of images, with nothing that its figures do not need.
-    fn take(&self, pixels: &Tensor, wanted: Wanted) -> Result<Taken> {
-        let each = pixels
-            .split(TOGETHER as i64, 0)
-            .iter()
-            .map(|pixels| self.probe.take(pixels))
-            .collect::<Result<Vec<_>, _>>()?;
-        let all = |of: &dyn Fn(&Taken) -> Option<&Tensor>| {
-            let parts: Option<Vec<&Tensor>> = each.iter().map(of).collect();
-            parts.map(|parts| Tensor::cat(&parts, 0).to_device(Device::Cpu))
-        };
-        Ok(Taken {
-            features: all(&|taken| Some(&taken.features)).context("a chunk has no image")?,
-            logits: wanted.score.and_then(|_| all(&|taken| taken.logits.as_ref())),
-            spatial: if wanted.spatial { all(&|taken| taken.spatial.as_ref()) } else { None },
-        })
-    }
-}
-
-/// Images that pass through a network of features together.
-const TOGETHER: usize = 50;
 
 /// What a set comes to: figures, and what a reader of them has to know.
 type Measured = (Vec<Figure>, Vec<String>);
@@ -562,7 +478,7 @@ impl<'a> Session<'a> {
             let Some(collected) = self.merged(work, repeat, &chunks, &mut total)? else { return Ok(None) };
             let (mut figures, mut warnings) = Measured::default();
             for (judge, images) in work.judges.iter().zip(&collected) {
-                let reference = judge.reference(self.target.as_ref())?;
+                let reference = judge.reference(self.target.as_ref(), work.common)?;
                 figures.extend(judge.of.figures(&judge.probe, images, reference.as_deref())?);
                 warnings.extend(judge.of.warnings(&judge.probe, images, reference.as_deref()));
             }

@@ -12,6 +12,7 @@ mod guidance;
 mod images;
 mod information;
 mod inspect;
+mod judge;
 mod lists;
 mod restorations;
 mod restore;
@@ -108,7 +109,7 @@ pub struct Common {
     /// The same bits at any batch size: the network sees one image at a time
     #[arg(long, help_heading = "Everywhere")]
     deterministic: bool,
-    /// CPU threads of libtorch [default: OMP_NUM_THREADS, or all cores]
+    /// CPU threads of libtorch [default: OMP_NUM_THREADS, or all physical cores]
     #[arg(long, value_name = "N", help_heading = "Everywhere")]
     threads: Option<i32>,
     /// Of all that is random besides the images' own seeds
@@ -202,7 +203,9 @@ fn broken_pipe(error: &anyhow::Error) -> bool {
 impl Common {
     /// The device asked for; threads are set on the way.
     fn device(&self) -> Result<Device> {
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as i32);
+        // A second thread on the same core only gets into the way of the first; a container may have less than all of them.
+        let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cores = num_cpus::get_physical().min(allowed) as i32;
         let asked = std::env::var("OMP_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
         let threads = self.threads.or(asked).unwrap_or(cores);
         if threads < 1 {
@@ -210,7 +213,12 @@ impl Common {
         }
         tch::set_num_threads(threads);
         kernels::set_exact(self.exact);
-        Ok(libtorch::device(&self.device)?)
+        let device = libtorch::device(&self.device)?;
+        if device.is_cuda() {
+            // cuDNN then times its convolutions once for each shape and takes the fastest, which need not be the same every time.
+            tch::Cuda::cudnn_set_benchmark(!self.deterministic);
+        }
+        Ok(device)
     }
 
     /// How the network computes, in words.

@@ -1,7 +1,6 @@
 //! `tweedie table`: all results beside what papers print, as Markdown and as one page.
 
 use std::{
-    collections::BTreeMap,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -9,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use indexmap::IndexSet;
+use indexmap::{IndexMap, IndexSet};
 use serde_json::Value;
 use tweedie::{
     experiment::AnyExperiment,
@@ -20,7 +19,7 @@ use tweedie::{
     sheet::{self, Series},
 };
 
-use super::{Common, command, flow};
+use super::{Common, command};
 
 /// Write all results as one table: published, measured, what it cost, and how to have it again
 ///
@@ -194,28 +193,30 @@ fn latest(of: &Generation, name: &str, records: &[Record]) -> Vec<Record> {
 
 /// Rows that differ in the number of levels alone as one line, and what the paper prints of them as another.
 fn series(of: &Generation, records: &[Record], cost: CostOf) -> Vec<Series> {
-    let mut lines: BTreeMap<String, [Vec<(f64, f64)>; 2]> = BTreeMap::new();
+    let mut lines: IndexMap<String, Vec<(&Row, &Record)>> = IndexMap::new();
     for record in records {
         let Some(row) = of.rows.iter().find(|row| row.name == record.row) else { continue };
-        let Some((value, _)) = record.figures.values().next() else { continue };
-        let sampler = serde_json::to_value(&row.plan.sampler).unwrap_or_default();
-        let line = lines.entry(format!("{} {}", row.model, told(&sampler))).or_default();
-        line[0].push((cost(record), *value));
-        line[1].extend(row.published.map(|published| (cost(record), published)));
+        let sampler = serde_json::to_string(&row.plan.sampler).unwrap_or_default();
+        lines.entry(format!("{} {sampler}", row.model)).or_default().push((row, record));
     }
-    let both = |(name, [ours, theirs]): (String, [Vec<(f64, f64)>; 2])| {
-        let published = Series { name: format!("published: {name}"), points: theirs };
-        [Series { name, points: ours }, published]
+    let both = |(key, records): (String, Vec<(&Row, &Record)>)| {
+        let name = common(records.iter().map(|(row, _)| row.name.as_str())).unwrap_or(key);
+        let ours = records.iter().filter_map(|(_, record)| Some((cost(record), record.figures.first()?.1.0)));
+        let theirs = records.iter().filter_map(|(row, record)| Some((cost(record), row.published?)));
+        let published = Series { name: format!("published: {name}"), points: theirs.collect() };
+        [Series { name, points: ours.collect() }, published]
     };
     lines.into_iter().flat_map(both).filter(|line| !line.points.is_empty()).collect()
 }
 
-/// A sampler in few words: its kind, and a number or two.
-fn told(sampler: &Value) -> String {
-    let map = sampler.as_object().into_iter().flatten();
-    let numbers = map.filter(|(_, value)| value.is_number() && value.as_f64() < Some(1e6));
-    let numbers: Vec<String> = numbers.map(|(key, value)| format!("{key} {}", flow(value))).collect();
-    [flow(&sampler["kind"]), numbers.join(", ")].join(" ").trim().to_owned()
+/// What the names of rows have in common, part by part between commas: of `DDIM, 5` and `DDIM, 10` it is `DDIM`.
+fn common<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let first: Vec<&str> = names.next()?.split(", ").collect();
+    let kept = names.fold(first, |kept, name| {
+        let parts: Vec<&str> = name.split(", ").collect();
+        kept.into_iter().filter(|part| parts.contains(part)).collect()
+    });
+    Some(kept.join(", ")).filter(|name| !name.is_empty())
 }
 
 /// A line for each record: what is published, what was measured, what it cost, and what else was measured.

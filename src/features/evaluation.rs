@@ -299,11 +299,11 @@ impl Evaluation {
                 (Metric::Kid, Some(reference)) => figures.push(self.kid(probe, images, reference)?),
                 (Metric::Infinity, Some(reference)) => figures.push(self.infinity(probe, images, reference)?),
                 (Metric::Cmmd, Some(reference)) => {
-                    let value = cmmd(kept(&images.features)?, kept(&reference.features)?)?;
+                    let value = cmmd(kept(images.features.as_ref())?, kept(reference.features.as_ref())?)?;
                     figures.push(figure("cmmd", &format!("CMMD's formula in {}", probe.name), value));
                 }
                 (Metric::Mind, Some(reference)) => {
-                    let value = mind(kept(&images.features)?, kept(&reference.features)?, self.seed)?;
+                    let value = mind(kept(images.features.as_ref())?, kept(reference.features.as_ref())?, self.seed)?;
                     figures.push(figure("mind", &format!("MIND in {}", probe.name), value));
                 }
             }
@@ -324,12 +324,12 @@ impl Evaluation {
     }
 
     fn infinity(&self, probe: &Probe, images: &Collected, reference: &Reference) -> Result<Figure, Error> {
-        let value = extrapolated(kept(&images.features)?, &reference.statistics, self.seed)?;
+        let value = extrapolated(kept(images.features.as_ref())?, &reference.statistics, self.seed)?;
         Ok(figure("infinity", &format!("{}, extrapolated to infinitely many images", title(probe, images)), value))
     }
 
     fn kid(&self, probe: &Probe, images: &Collected, reference: &Reference) -> Result<Figure, Error> {
-        let [own, others] = [kept(&images.features)?, kept(&reference.features)?];
+        let [own, others] = [kept(images.features.as_ref())?, kept(reference.features.as_ref())?];
         let found = kid(own, others, self.subsets, self.subset_size, self.seed)?;
         let name = if probe.is_fid() { "KID".to_owned() } else { format!("kernel distance in {}", probe.name) };
         Ok(figure("kid", &name, found.mean).with(found.deviation, format!("{} subsets", self.subsets)))
@@ -402,7 +402,7 @@ fn sfid(images: &Collected, reference: &Reference) -> Result<Figure, Error> {
 }
 
 fn prdc(probe: &Probe, images: &Collected, reference: &Reference) -> Result<[Figure; 4], Error> {
-    let [own, others] = [kept(&images.features)?, kept(&reference.features)?];
+    let [own, others] = [kept(images.features.as_ref())?, kept(reference.features.as_ref())?];
     let (three, five) = (neighbours(own, others, 3)?, neighbours(own, others, 5)?);
     let of = |key, k, value| figure(key, &format!("{key} (k = {k}) in {}", probe.name), value);
     Ok([
@@ -443,8 +443,8 @@ fn title(probe: &Probe, images: &Collected) -> String {
     format!("Fréchet distance in the {dimensions} features of {} (not FID)", probe.name)
 }
 
-fn kept(features: &Option<Tensor>) -> Result<&Tensor, Error> {
-    features.as_ref().ok_or_else(|| lacking("this metric", "features, which were not kept"))
+fn kept(features: Option<&Tensor>) -> Result<&Tensor, Error> {
+    features.ok_or_else(|| lacking("this metric", "features, which were not kept"))
 }
 
 fn lacking(metric: &'static str, what: &str) -> Error {

@@ -8,10 +8,11 @@
 #![allow(unsafe_code)]
 
 use std::{
+    alloc::{Layout, handle_alloc_error},
     collections::BTreeMap,
     ffi::{c_int, c_long},
     fmt,
-    ptr::null,
+    ptr::{NonNull, null},
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -112,17 +113,58 @@ pub struct Packed {
     inputs: i64,
     outputs: i64,
     taps: Taps,
-    lines: Vec<Line>,
+    floats: Floats,
 }
 
-/// A line of the cache.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
+/// Numbers in pages of 2 MiB where the system has them: an evaluation reads all weights once, and small pages would cost a
+/// look-up for every 4 KiB.
+struct Floats {
+    place: NonNull<f32>,
+    layout: Layout,
+}
+
+const PAGE: usize = 2 << 20;
+
+// SAFETY: nobody writes to them once they are packed.
+unsafe impl Send for Floats {}
+// SAFETY: as above.
+unsafe impl Sync for Floats {}
+
+impl Floats {
+    /// So many, not yet set.
+    fn new(count: usize) -> Self {
+        let bytes = (4 * count).max(64);
+        let align = if bytes >= PAGE { PAGE } else { 64 };
+        let Ok(layout) = Layout::from_size_align(bytes.next_multiple_of(align), align) else {
+            panic!("{count} weights are too many");
+        };
+        #[expect(clippy::cast_ptr_alignment, reason = "64 bytes at least")]
+        // SAFETY: the layout has a size.
+        let Some(place) = NonNull::new(unsafe { std::alloc::alloc(layout) }.cast::<f32>()) else {
+            handle_alloc_error(layout)
+        };
+        #[cfg(target_os = "linux")]
+        if align == PAGE {
+            // SAFETY: these pages are ours; how they are kept changes nothing that can be read from them.
+            unsafe { libc::madvise(place.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE) };
+        }
+        Self { place, layout }
+    }
+}
+
+impl Drop for Floats {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, and freed nowhere else.
+        unsafe { std::alloc::dealloc(self.place.as_ptr().cast(), self.layout) };
+    }
+}
 
 impl fmt::Debug for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Packed").field("method", &self.method).field("lines", &self.lines.len()).finish_non_exhaustive()
+        f.debug_struct("Packed")
+            .field("method", &self.method)
+            .field("bytes", &self.floats.layout.size())
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,16 +175,22 @@ impl Packed {
     /// Of `[outputs, inputs, size, size]`.
     pub fn new(weight: &Tensor, taps: Taps, method: Method) -> Self {
         let (shape, source) = (weight.size(), weight.contiguous());
-        let mut packed =
-            Self { version: version(weight), method, inputs: shape[1], outputs: shape[0], taps, lines: Vec::new() };
+        let mut packed = Self {
+            version: version(weight),
+            method,
+            inputs: shape[1],
+            outputs: shape[0],
+            taps,
+            floats: Floats::new(0),
+        };
         let job = packed.job([1, 1, 1]);
         if let Some((_, kernels)) = kernels() {
             // SAFETY: `job` outlives the call, which reads its sizes alone.
             let floats = unsafe { (kernels.packed)(method as c_int, &raw const job) };
-            packed.lines = vec![Line([0.0; 16]); (floats as usize).div_ceil(16)];
-            // SAFETY: `source` holds outputs · inputs · size² floats, and `lines` as many as were asked for.
+            packed.floats = Floats::new(floats as usize);
+            // SAFETY: `source` holds outputs · inputs · size² floats, and `floats` as many as were asked for, all of which are set.
             unsafe {
-                (kernels.pack)(method as c_int, &raw const job, floats_of(&source), packed.lines.as_mut_ptr().cast());
+                (kernels.pack)(method as c_int, &raw const job, floats_of(&source), packed.floats.place.as_ptr());
             };
         }
         packed
@@ -176,7 +224,7 @@ impl Packed {
         let out = [height, width].map(|side| self.taps.along(side));
         Convolution {
             x: null(),
-            weights: self.lines.as_ptr().cast(),
+            weights: self.floats.place.as_ptr(),
             bias: null(),
             scale: null(),
             shift: null(),

@@ -1,7 +1,8 @@
 """The peer of `tweedie bench --compare`: diffusers' UNet2DModel in a process of its own, timed when it is asked.
 
-Arguments: the folder with the network, threads, eager or compile. It says "ready", then answers each line "BATCH CHANNELS
-SIDE" with the seconds of one forward and the most memory that the process has had so far, in MB."""
+Arguments: the folder with the network, threads, eager or compile, cpu or cuda, f32 or bf16. It says "ready", then answers each
+line "BATCH CHANNELS SIDE" with the seconds of one forward and the most memory that it has had so far, in MB: of the process on
+the CPU, of tensors on CUDA. bf16 is autocast, with channels side by side in memory."""
 
 import resource
 import sys
@@ -10,22 +11,32 @@ import time
 import torch
 
 
-def serve(model, threads, mode):
+def serve(model, threads, mode, device="cpu", precision="f32"):
     torch.set_num_threads(int(threads))
+    cuda, half = device.startswith("cuda"), precision == "bf16"
+    torch.backends.cudnn.benchmark = True
+    model = model.to(device, memory_format=torch.channels_last if half else torch.contiguous_format)
     if mode == "compile":
         from torch._inductor import config
 
         config.freezing = True
-        model = torch.compile(model, dynamic=False)
+        model = torch.compile(model, dynamic=False, mode="max-autotune" if cuda else None)
+    wait = torch.cuda.synchronize if cuda else lambda: None
     print("ready", torch.__version__, flush=True)
     for line in sys.stdin:
         batch, channels, side = map(int, line.split())
-        x, label = torch.randn(batch, channels, side, side), torch.full((batch,), 500.0)
-        with torch.no_grad():
+        x = torch.randn(batch, channels, side, side, device=device)
+        if half:
+            x = x.to(memory_format=torch.channels_last)
+        label = torch.full((batch,), 500.0, device=device)
+        with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+            wait()
             start = time.perf_counter()
             model(x, label)
+            wait()
             seconds = time.perf_counter() - start
-        print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+        memory = torch.cuda.max_memory_allocated() / 2**20 if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(seconds, memory, flush=True)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,15 @@ def redraw(module, seed):
     return module.eval()
 
 
+def uniform(seed, count):
+    """Numbers in [0, 1) on a grid of 2^-24: splitmix64 of seed 2^32 + i."""
+    z = (numpy.arange(count, dtype=numpy.uint64) + numpy.uint64(seed << 32)) * numpy.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
+    z ^= z >> numpy.uint64(31)
+    return (z >> numpy.uint64(40)).astype(numpy.float64) / 2**24
+
+
 def noisy(shape, sigma, seed, black=-1.0, white=1.0):
     """clean + sigma n, f32, with clean uniform on black ... white."""
     generator = torch.Generator().manual_seed(seed)

@@ -29,6 +29,8 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
+from common import uniform
+
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden/features.json"
 
 PACKAGES = ("pytorch-fid", "torch-fidelity", "clean-fid", "prdc", "pillow", "efficientnet-lite-pytorch")
@@ -36,15 +38,6 @@ PACKAGES = ("pytorch-fid", "torch-fidelity", "clean-fid", "prdc", "pillow", "eff
 IMAGES = (2, 3, 32, 32)
 SIZES = [(3, 20, 27), (3, 400, 310)]
 """Of the images to resize: one grows, one shrinks."""
-
-
-def uniform(seed, count):
-    """Numbers in [0, 1) on a grid of 2^-24: splitmix64 of seed 2^32 + i."""
-    z = (numpy.arange(count, dtype=numpy.uint64) + numpy.uint64(seed << 32)) * numpy.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
-    z ^= z >> numpy.uint64(31)
-    return (z >> numpy.uint64(40)).astype(numpy.float64) / 2**24
 
 
 def pixels(seed, shape):

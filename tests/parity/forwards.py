@@ -1,50 +1,97 @@
-"""Networks' own classes as peers of `tweedie bench --compare --peer forwards.py`, with random weights.
+"""Whole forwards of the program beside the networks' own classes, turn by turn: the table of experiments/speed.md.
 
-    forwards.py FOLDER                 writes the checkpoints that have no folder of diffusers: ffhq_10m.pt, edm-*.pt; and ncsnpp-256/
-    forwards.py MODEL THREADS MODE     the peer itself: reads "BATCH CHANNELS SIDE", answers with the seconds of one forward and
-                                       the most memory it has had, in MB
+    forwards.py [--device cuda --precision bf16] [--compiled] [--rounds N] [NAME ...]
+
+Each network gets random weights, is saved as its authors publish it, and is run by `tweedie bench --compare`, whose peer is this
+file again: forwards.py MODEL THREADS MODE DEVICE PRECISION.
+
+  ddpm-cifar10      google/ddpm-cifar10-32, by diffusers
+  edm-vp, edm-ve    EDM's DDPM++ and NCSN++ for CIFAR-10, by deepinv, which has EDM's class
+  ncsnpp-256        google/ncsnpp-*-256, by diffusers
+  adm-ffhq          ffhq_10m.pt of guided-diffusion at 256x256, by azula, which has its class
 """
 
+import argparse
+import json
+import math
 import pathlib
+import subprocess
 import sys
+import tempfile
 
 import torch
 from diffusers import ScoreSdeVeScheduler, UNet2DModel
 
 import bench
-from common import redraw
+from common import ROOT, redraw, save_ddpm
 from networks import NCSNPP, adm_unet, song_unet
 
-FILES = {
+NETWORKS = {
+    "ddpm-cifar10": ("ddpm-cifar10", [1, 4, 16], [1, 256]),
+    "edm-vp": ("edm-cifar10-32x32-uncond-vp.pt", [1, 4], [1, 256]),
+    "edm-ve": ("edm-cifar10-32x32-uncond-ve.pt", [1, 4], [1, 256]),
+    "ncsnpp-256": ("ncsnpp-256", [1], [1, 16]),
+    "adm-ffhq": ("ffhq_10m.pt", [1], [1, 32]),
+}
+"""By name: the checkpoint, and sizes of the batch on the CPU and on CUDA."""
+
+MODULES = {
     "ffhq_10m.pt": adm_unet,
     "edm-cifar10-32x32-uncond-vp.pt": lambda: song_unet("ddpm"),
     "edm-cifar10-32x32-uncond-ve.pt": lambda: song_unet("ncsn"),
 }
 
 
-def write(folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    for seed, (name, module) in enumerate(FILES.items()):
+def write(path):
+    if path.name == "ddpm-cifar10":
+        save_ddpm(path, seed=1)
+    elif path.name == "ncsnpp-256":
+        redraw(UNet2DModel(**NCSNPP), seed=3).save_pretrained(path)
+        ScoreSdeVeScheduler(num_train_timesteps=2000, snr=0.15, sigma_min=0.01, sigma_max=348).save_pretrained(path)
+    else:
         # EDM's programs have the network within its preconditioning.
-        prefix = "model." if name.startswith("edm") else ""
-        state = redraw(module(), seed).state_dict()
-        torch.save({prefix + key: tensor for key, tensor in state.items()}, folder / name)
-    redraw(UNet2DModel(**NCSNPP), seed=3).save_pretrained(folder / "ncsnpp-256")
-    scheduler = ScoreSdeVeScheduler(num_train_timesteps=2000, snr=0.15, sigma_min=0.01, sigma_max=348)
-    scheduler.save_pretrained(folder / "ncsnpp-256")
+        prefix = "model." if path.name.startswith("edm") else ""
+        state = redraw(MODULES[path.name](), seed=5).state_dict()
+        torch.save({prefix + key: tensor for key, tensor in state.items()}, path)
 
 
 def read(path):
     if path.is_dir():
         return UNet2DModel.from_pretrained(path).eval()
-    module = FILES[path.name]()
+    module = MODULES[path.name]()
     state = torch.load(path, weights_only=True)
     module.load_state_dict({key.removeprefix("model."): tensor for key, tensor in state.items()})
     return module.eval()
 
 
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which networks (default: all)")
+    parser.add_argument("--tweedie", default=ROOT / "target/release/tweedie", help="the program")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="f32")
+    parser.add_argument("--compiled", action="store_true", help="the peers by torch.compile")
+    parser.add_argument("--rounds", type=int, default=15, help="turns (default: 15)")
+    args = parser.parse_args()
+    print("| network | batch | own class, ms | ours, ms | ratio | memory, theirs : ours, MB | share of the matrix peak |")
+    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.names or NETWORKS:
+            file, cpu, cuda = NETWORKS[name]
+            path = pathlib.Path(folder) / file
+            write(path)
+            for batch in cuda if args.device.startswith("cuda") else cpu:
+                call = [args.tweedie, "bench", path, "--batches", batch, "--steps", 4, "--rounds", args.rounds, "--json"]
+                call += ["--compare", "--python", sys.executable, "--peer", __file__]
+                call += ["--device", args.device, "--precision", args.precision] + ["--compiled"] * args.compiled
+                done = subprocess.run([*map(str, call)], check=True, capture_output=True, text=True)
+                row = json.loads(done.stdout)["rows"][0]
+                print(f"| {name} | {batch} | {row['peer_ms']:.1f} | {row['peer_ms'] / row['ratio']:.1f} | {row['ratio']:.2f} | "
+                      f"{row['peer_memory_mb']:.0f} : {row['peak_memory_mb'] or math.nan:.0f} | {row['share_of_peak']:.0%} |", flush=True)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) == 2:
-        write(pathlib.Path(sys.argv[1]))
-    else:
+    if len(sys.argv) == 6 and sys.argv[2].isdigit():
         bench.serve(read(pathlib.Path(sys.argv[1])), *sys.argv[2:])
+    else:
+        main()

@@ -19,6 +19,8 @@ import skimage
 import torch
 from skimage.metrics import structural_similarity
 
+from common import uniform
+
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden/metrics.json"
 
 SIZES = [(3, 24, 31), (1, 16, 11)]
@@ -26,15 +28,6 @@ SIZES = [(3, 24, 31), (1, 16, 11)]
 
 SIDES = {"alex": (64, 47), "vgg": (40, 32)}
 """Height and width of the images for LPIPS."""
-
-
-def uniform(seed, count):
-    """Numbers in [0, 1) on a grid of 2^-24: splitmix64 of seed 2^32 + i."""
-    z = (numpy.arange(count, dtype=numpy.uint64) + numpy.uint64(seed << 32)) * numpy.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
-    z ^= z >> numpy.uint64(31)
-    return (z >> numpy.uint64(40)).astype(numpy.float64) / 2**24
 
 
 def pair(channels, height, width):
