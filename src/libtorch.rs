@@ -26,8 +26,7 @@ pub fn folder() -> PathBuf {
 /// - libtorch_cuda is opened here: linkers drop it, and once libtorch has been asked for CUDA without it, CUDA stays
 ///   invisible for the whole process.
 /// - f32 means f32: unless `tf32` is asked for, cuDNN and cuBLAS are told not to round their inputs to TF32.
-/// - Large blocks of memory stay with the process instead of going back and forth to the system at every operation, and lie in
-///   pages of 2 MiB where the system has them.
+/// - Large blocks of memory stay with the process instead of going back and forth to the system at every operation.
 pub fn start(tf32: bool) {
     let (name, value) = if tf32 { ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1") } else { ("NVIDIA_TF32_OVERRIDE", "0") };
     // SAFETY: no other thread reads the environment yet.
@@ -38,7 +37,6 @@ pub fn start(tf32: bool) {
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
-    large_pages();
     let _ = CUDA.get_or_init(|| {
         let path = folder().join("libtorch_cuda.so");
         // SAFETY: the library is libtorch's own and meant to be loaded beside libtorch_cpu; it is never unloaded.
@@ -50,23 +48,6 @@ pub fn start(tf32: bool) {
             Err(e) => Err(e.to_string()),
         }
     });
-}
-
-/// Asks for large pages in the part of the heap that the main thread's tensors will have: it is touched by nobody yet, and
-/// stays with the heap when it is given back.
-fn large_pages() {
-    const HEAP: usize = 512 << 20;
-    const PAGE: usize = 2 << 20;
-    // SAFETY: the block is ours until it is freed, and how its pages are kept changes nothing that can be read from them.
-    #[cfg(target_os = "linux")]
-    unsafe {
-        let block = libc::malloc(HEAP);
-        let first = (block as usize).next_multiple_of(PAGE);
-        if !block.is_null() {
-            libc::madvise(first as *mut libc::c_void, HEAP - PAGE, libc::MADV_HUGEPAGE);
-        }
-        libc::free(block);
-    }
 }
 
 /// Whether CUDA can be used, or else why not.

@@ -157,12 +157,26 @@ fn marks((low, high): (f64, f64)) -> Vec<f64> {
     all.filter(|mark| (low..=high).contains(mark)).collect()
 }
 
-/// Where a horizontal axis is marked: at the points' own numbers, as tables have them, or by powers where those are many.
+/// Where a horizontal axis is marked: at the points' own numbers, as tables have them, or by powers where those are many. Of
+/// numbers whose marks would overlap, the one that more points have is marked.
 fn columns(points: impl Iterator<Item = f64>, range: (f64, f64)) -> Vec<f64> {
-    let mut own: Vec<f64> = points.collect();
-    own.sort_by(f64::total_cmp);
-    own.dedup();
-    if own.len() <= 8 { own } else { marks(range) }
+    const APART: f64 = 0.04;
+    let mut all: Vec<f64> = points.collect();
+    all.sort_by(f64::total_cmp);
+    let mut own: Vec<(usize, f64)> = all.chunk_by(|a, b| a == b).map(|same| (same.len(), same[0])).collect();
+    if own.len() > 8 {
+        return marks(range);
+    }
+    own.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    let near = |a: f64, b: f64| (a / b).ln().abs() < APART * (range.1 / range.0).ln();
+    let mut kept: Vec<f64> = Vec::new();
+    for (_, value) in own {
+        if !kept.iter().any(|other| near(value, *other)) {
+            kept.push(value);
+        }
+    }
+    kept.sort_by(f64::total_cmp);
+    kept
 }
 
 /// A number on a logarithmic axis, without the rounding of its powers.

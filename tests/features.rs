@@ -8,8 +8,8 @@ use tweedie::{
     checkpoint::safetensors::Tensors,
     features::{Probe, Resize},
     metrics::{
-        InceptionScore, Moments, Spread, Statistics, bootstrap, cmmd, extrapolated, frechet, kernel_distance, kid,
-        mind, neighbours,
+        InceptionScore, Moments, Neighbourhood, Spread, Statistics, bootstrap, cmmd, extrapolated, frechet,
+        kernel_distance, kid, mind, neighbours,
     },
     networks::{EfficientNet, Inception, weights::Weights},
     recipe::Recipe,
@@ -216,11 +216,12 @@ fn distances_of_features_are_those_of_their_packages() {
     let x250 = x.narrow(0, 0, 250);
     near(kernel_distance(&x250, &y).unwrap(), &golden["kid"], 1e-10);
     near(kid(&x250, &y, 3, 1000, 0).unwrap().mean, &golden["kid_clean"], 1e-10);
-    let three = neighbours(&x, &y, 3).unwrap();
+    let [own, others] = [&x, &y].map(|set| Neighbourhood::of(set).unwrap());
+    let three = neighbours(&own, &others, 3).unwrap();
     // Shares of f32 there.
     near(three.precision, &golden["precision"], 1e-7);
     near(three.recall, &golden["recall"], 1e-7);
-    let five = neighbours(&x, &y, 5).unwrap();
+    let five = neighbours(&own, &others, 5).unwrap();
     for (found, name) in
         [(five.precision, "precision"), (five.recall, "recall"), (five.density, "density"), (five.coverage, "coverage")]
     {
@@ -371,7 +372,7 @@ fn too_few_features_are_told() {
     let told = |error: tweedie::Error| assert!(error.to_string().contains("the number of images"), "{error}");
     told(Moments::of(&one).statistics().unwrap_err());
     told(kid(&one, &one, 1, 10, 0).unwrap_err());
-    told(neighbours(&one, &one, 1).unwrap_err());
+    told(Neighbourhood::of(&one).unwrap_err());
     told(InceptionScore::new(0, 10).value().unwrap_err());
     let other = statistics(&sets().0);
     let told = statistics(&Tensor::eye(4, F64)).distance(&other).unwrap_err().to_string();

@@ -107,6 +107,7 @@ impl Table {
         let mut text = markdown(of, records);
         let mut table = Figures::of_markdown(&text);
         table.note = notes(of, records);
+        let _ = write!(text, "\n{}\n", table.note);
         let names = plots.iter().filter_map(|plot| Some((&plot.label, plot.file.file_name()?.to_string_lossy())));
         for (label, file) in names {
             let _ = write!(text, "\n![{label}]({file})\n");
@@ -223,12 +224,18 @@ fn common<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
 pub fn markdown(of: &Generation, records: &[Record]) -> String {
     let others: IndexSet<&str> =
         records.iter().flat_map(|record| record.figures.keys().skip(1)).map(String::as_str).collect();
-    let mut headings = vec!["row", "published", "measured", "difference", "N", "evaluations", "s an image"];
+    let is_published = records.iter().any(|record| published(of, record).is_some());
+    let mut headings = vec!["row", "measured"];
+    if is_published {
+        headings = vec!["row", "published", "measured", "difference"];
+    }
+    headings.extend(["N", "evaluations", "s an image"]);
     headings.extend(&others);
     let mut text = format!("| {} |\n|{}\n", headings.join(" | "), " --- |".repeat(headings.len()));
     for record in records {
         let more = others.iter().map(|name| figure(record.figures.get(*name)));
-        let _ = writeln!(text, "| {} |", cells(of, record).into_iter().chain(more).collect::<Vec<_>>().join(" | "));
+        let cells = cells(of, record, is_published).into_iter().chain(more);
+        let _ = writeln!(text, "| {} |", cells.collect::<Vec<_>>().join(" | "));
     }
     text
 }
@@ -241,23 +248,32 @@ fn figure(figure: Option<&(f64, Option<f64>)>) -> String {
     format!("{value:.digits$}{}", spread.unwrap_or_default())
 }
 
-/// The cells of a record.
-fn cells(of: &Generation, record: &Record) -> Vec<String> {
-    let measured = record.figures.first();
-    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
-    let spread = |spread: Option<f64>| spread.map_or_else(String::new, |spread| format!(" ± {spread:.2}"));
-    let ours = measured.map_or_else(|| figure(None), |(_, found)| figure(Some(found)));
+/// What the paper prints, as the experiment has it now, and its spread.
+fn published(of: &Generation, record: &Record) -> Option<(f64, Option<f64>)> {
     let row = of.rows.iter().find(|row| row.name == record.row);
-    let (published, given) = row.map_or((record.published, None), |row| (row.published, row.spread));
-    vec![
-        record.row.clone(),
-        number(published) + &spread(given),
-        ours,
-        number(measured.and_then(|(_, (value, _))| Some(value - published?))),
+    row.map_or(record.published.map(|value| (value, None)), |row| Some((row.published?, row.spread)))
+}
+
+/// The cells of a record before its other figures.
+fn cells(of: &Generation, record: &Record, is_published: bool) -> Vec<String> {
+    let head = record.figures.first().map(|(_, found)| found);
+    let mut cells = vec![record.row.clone()];
+    if is_published {
+        let theirs = published(of, record);
+        let spread = theirs.and_then(|(_, spread)| spread).map_or_else(String::new, |spread| format!(" ± {spread:.2}"));
+        let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
+        let value = theirs.map(|(value, _)| value);
+        let difference = head.zip(value).map(|((ours, _), theirs)| ours - theirs);
+        cells.extend([number(value) + &spread, figure(head), number(difference)]);
+    } else {
+        cells.push(figure(head));
+    }
+    cells.extend([
         format!("{} × {}", record.identity["repeats"], record.identity["images"]),
         format!("{:.0}", record.evaluations),
         format!("{:.3}", record.seconds),
-    ]
+    ]);
+    cells
 }
 
 /// What a reader has to know of the figures.
@@ -269,8 +285,14 @@ fn notes(of: &Generation, records: &[Record]) -> String {
         (_, Take::Mean) => "Means of several sets ± their standard deviation. ",
         (_, Take::Least) => "The least of several sets ± their standard deviation. ",
     };
-    let warnings =
-        records.iter().flat_map(|record| record.warnings.iter().map(|text| format!("{}: {text}.", record.row)));
+    let mut told: IndexMap<&str, Vec<&str>> = IndexMap::new();
+    for record in records {
+        for text in &record.warnings {
+            told.entry(text).or_default().push(&record.row);
+        }
+    }
+    let rows = |of: &[&str]| if of.len() == records.len() { "All rows".to_owned() } else { of.join("; ") };
+    let warnings = told.iter().map(|(text, of)| format!("{}: {text}.", rows(of)));
     let record = records
         .first()
         .map(|record| format!("tweedie {}, libtorch {}, {}. ", record.version, record.libtorch, record.device));

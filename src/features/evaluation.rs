@@ -1,6 +1,9 @@
 //! What is measured of a set of images, and how.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::OnceCell,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -9,7 +12,7 @@ use super::{Collected, Probe, Progress, Published, Resize, Wanted, collect};
 use crate::{
     Error,
     data::{AnyData, located},
-    metrics::{Moments, Statistics, bootstrap, cmmd, extrapolated, kid, mind, neighbours},
+    metrics::{Moments, Neighbourhood, Statistics, bootstrap, cmmd, extrapolated, kid, mind, neighbours},
     npz,
 };
 
@@ -173,6 +176,8 @@ pub struct Reference {
     pub features: Option<Tensor>,
     /// Its images, where there were any.
     pub images: Option<Collected>,
+    /// Of the features, found when they are first asked for.
+    neighbourhood: OnceCell<Neighbourhood>,
 }
 
 /// A figure with all that it has to be called by.
@@ -235,7 +240,7 @@ impl Evaluation {
         let reference = match published {
             Some(found) if !(self.needs_features() && found.features.is_none() && has_images()?) => {
                 let Published { statistics, spatial, features } = found;
-                Reference { statistics, spatial, features, images: None }
+                Reference { statistics, spatial, features, images: None, neighbourhood: OnceCell::new() }
             }
             published => self.measured(probe, target, published, batch, progress)?,
         };
@@ -278,7 +283,8 @@ impl Evaluation {
             Some(published) => (published.statistics, published.spatial.or(spatial)),
             None => (images.moments.statistics()?, spatial),
         };
-        Ok(Reference { statistics, spatial, features: images.features.take(), images: Some(images) })
+        let features = images.features.take();
+        Ok(Reference { statistics, spatial, features, images: Some(images), neighbourhood: OnceCell::new() })
     }
 
     /// All figures, each under its own name; without a reference, those that need none.
@@ -402,8 +408,12 @@ fn sfid(images: &Collected, reference: &Reference) -> Result<Figure, Error> {
 }
 
 fn prdc(probe: &Probe, images: &Collected, reference: &Reference) -> Result<[Figure; 4], Error> {
-    let [own, others] = [kept(images.features.as_ref())?, kept(reference.features.as_ref())?];
-    let (three, five) = (neighbours(own, others, 3)?, neighbours(own, others, 5)?);
+    let own = Neighbourhood::of(kept(images.features.as_ref())?)?;
+    if reference.neighbourhood.get().is_none() {
+        let _ = reference.neighbourhood.set(Neighbourhood::of(kept(reference.features.as_ref())?)?);
+    }
+    let others = reference.neighbourhood.get().ok_or_else(|| lacking("prdc", "neighbours"))?;
+    let (three, five) = (neighbours(&own, others, 3)?, neighbours(&own, others, 5)?);
     let of = |key, k, value| figure(key, &format!("{key} (k = {k}) in {}", probe.name), value);
     Ok([
         of("precision", 3, three.precision),

@@ -24,20 +24,53 @@ pub struct Neighbours {
     pub coverage: f64,
 }
 
-/// Precision, recall, density and coverage of features `[n, dimensions]` against those of a reference, `[m, dimensions]`.
+/// Features with the distances of each to its nearest others, which need to be found only once.
+#[derive(Debug)]
+pub struct Neighbourhood {
+    /// `[n, dimensions]`, f64.
+    features: Tensor,
+    /// `[n, NEAREST]`, from the nearest on.
+    nearest: Tensor,
+}
+
+/// How many nearest others are known of each.
+const NEAREST: i64 = 5;
+
+impl Neighbourhood {
+    /// Of `[n, dimensions]`; there must be more than five.
+    pub fn of(features: &Tensor) -> Result<Self, Error> {
+        let features = features.to_kind(Kind::Double);
+        let count = features.size()[0];
+        if count <= NEAREST {
+            return Err(Error::parameter("the number of images", "larger than the number of neighbours", count));
+        }
+        // The nearest of all is itself.
+        let nearest =
+            |rows: &Tensor| distances(rows, &features).topk(NEAREST + 1, 1, false, true).0.narrow(1, 1, NEAREST);
+        let parts: Vec<Tensor> = features.split(block(count), 0).iter().map(nearest).collect();
+        Ok(Self { nearest: Tensor::cat(&parts, 0), features })
+    }
+
+    /// The distance of each to its k-th nearest other, k = 1 … 5.
+    fn radii(&self, k: i64) -> Result<Tensor, Error> {
+        if (1..=NEAREST).contains(&k) {
+            return Ok(self.nearest.select(1, k - 1));
+        }
+        Err(Error::parameter("the number of neighbours", "from 1 to 5", k))
+    }
+}
+
+/// Precision, recall, density and coverage of n features against m of a reference.
 ///
 /// Published precision and recall are with k = 3 and ≤ at the border, density and coverage with k = 5 and <.
-pub fn neighbours(images: &Tensor, reference: &Tensor, k: i64) -> Result<Neighbours, Error> {
+pub fn neighbours(images: &Neighbourhood, reference: &Neighbourhood, k: i64) -> Result<Neighbours, Error> {
+    let (own, others) = (images.radii(k)?, reference.radii(k)?);
+    let (images, reference) = (&images.features, &reference.features);
     let (n, m) = (images.size()[0], reference.size()[0]);
-    if n.min(m) <= k {
-        return Err(Error::parameter("the number of images", "larger than the number of neighbours", n.min(m)));
-    }
-    let [images, reference] = [images, reference].map(|features| features.to_kind(Kind::Double));
-    let (own, others) = (radii(&images, k), radii(&reference, k));
     let (mut within, mut reached, mut nearest) = (0.0, Vec::new(), Vec::new());
     let mut balls = 0.0;
     for (rows, radius) in images.split(block(m), 0).iter().zip(own.split(block(m), 0)) {
-        let apart = distances(rows, &reference);
+        let apart = distances(rows, reference);
         within += f64::try_from(apart.le_tensor(&others).any_dim(1, false).sum(Kind::Double))?;
         balls += f64::try_from(apart.lt_tensor(&others).sum(Kind::Double))?;
         reached.push(apart.le_tensor(&radius.unsqueeze(1)).any_dim(0, false));
@@ -51,14 +84,6 @@ pub fn neighbours(images: &Tensor, reference: &Tensor, k: i64) -> Result<Neighbo
         density: balls / (k * n) as f64,
         coverage: share(Tensor::stack(&nearest, 0).amin([0i64].as_slice(), false).lt_tensor(&others))?,
     })
-}
-
-/// The distance of each to its k-th nearest other.
-fn radii(features: &Tensor, k: i64) -> Tensor {
-    let rows = features.split(block(features.size()[0]), 0);
-    // The nearest of all is itself.
-    let radius = |rows: &Tensor| distances(rows, features).kthvalue(k + 1, 1, false).0;
-    Tensor::cat(&rows.iter().map(radius).collect::<Vec<_>>(), 0)
 }
 
 /// How many rows of distances to so many others are held at once.

@@ -1,9 +1,9 @@
 """A whole job: 64 images of the shipped network by DDIM in 50 steps, by the program and by diffusers' pipeline, in turns.
 
-    job.py [--rounds 5] [--precision f32]
+    job.py [--rounds 5] [--precision f32] [--batch 16]
 
 Of the program the whole command is timed, from its start to the written PNG files. Of diffusers the pipeline's call alone is:
-imports, reading weights and writing files are not counted. Both have the same weights, batch, steps and threads.
+imports, reading weights and writing files are not counted. Both have the same weights, steps and threads.
 """
 
 import os
@@ -48,6 +48,7 @@ def main():
     parser = common.arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="f32")
+    parser.add_argument("--batch", type=int, default=16, help="of the program (default: 16, as its own); the pipeline has all at once")
     args = parser.parse_args()
     threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count()))
     torch.set_num_threads(threads)
@@ -55,7 +56,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for k in range(args.rounds):
             call = [args.tweedie, "sample", "fashion-mnist", "--seeds", f"0-{COUNT - 1}", "--steps", STEPS, "--sampler", "ddim"]
-            call += ["--batch", COUNT, "--precision", args.precision, "--quiet", "--threads", threads]
+            call += ["--batch", args.batch, "--precision", args.precision, "--quiet", "--threads", threads]
             start = time.perf_counter()
             subprocess.run([*map(str, call), "--out", pathlib.Path(folder) / str(k), "--device", args.device], check=True)
             ours = time.perf_counter() - start
