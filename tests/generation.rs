@@ -280,6 +280,8 @@ fn a_row_is_drawn_measured_and_recorded() {
     // The same command has nothing to do, and says the same.
     assert_eq!(place.succeed(&RUN), said);
     assert_eq!(outcome(&place).1.len(), 1);
+    let complaint = place.complaint(&[&RUN[..], &["--images", "5"]].concat());
+    assert_eq!(complaint, "images: 5 are too few for the metrics of judge.safetensors: at least 6");
     let complaint = place.complaint(&[&RUN[..], &["--images", "8"]].concat());
     let wanted = "Heun: out/tiny/Heun: holds the images of another run (images was 40, and is 8 now): choose another \
                   --out, or remove it";

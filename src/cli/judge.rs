@@ -35,6 +35,10 @@ pub fn open(of: &Generation, rows: &[&Row], models: Option<&Path>, common: &Comm
     }
     let device = common.device()?;
     let open = |evaluation: &Evaluation| -> Result<Judge> {
+        let fewest = evaluation.fewest();
+        if of.images < fewest {
+            bail!("images: {} are too few for the metrics of {}: at least {fewest}", of.images, evaluation.network);
+        }
         let probe = evaluation.open(models, device).map_err(remedied)?;
         for target in &targets {
             evaluation.check(&probe, &target.located(models)).map_err(remedied)?;

@@ -12,7 +12,7 @@ use super::{Collected, Probe, Progress, Published, Resize, Wanted, collect};
 use crate::{
     Error,
     data::{AnyData, located},
-    metrics::{Moments, Neighbourhood, Statistics, bootstrap, cmmd, extrapolated, kid, mind, neighbours},
+    metrics::{Moments, NEAREST, Neighbourhood, Statistics, bootstrap, cmmd, extrapolated, kid, mind, neighbours},
     npz,
 };
 
@@ -211,6 +211,11 @@ impl Evaluation {
 
     fn needs_features(&self) -> bool {
         self.metrics.iter().any(|metric| metric.needs_features())
+    }
+
+    /// How many images its figures need at least.
+    pub fn fewest(&self) -> u64 {
+        if self.has(Metric::Prdc) { NEAREST as u64 + 1 } else { 2 }
     }
 
     /// What is to be kept of a set that is, or is not, compared with a reference.

@@ -17,7 +17,7 @@ pub use inception_score::InceptionScore;
 pub use kid::{kernel_distance, kid};
 pub use lpips::{Backbone, Lpips};
 pub use mind::mind;
-pub use neighbours::{Neighbourhood, Neighbours, neighbours};
+pub use neighbours::{NEAREST, Neighbourhood, Neighbours, neighbours};
 pub use psnr::{psnr, psnr_min_max};
 pub use spread::{Spread, bootstrap, extrapolated};
 pub use ssim::{Window, ssim};

@@ -34,7 +34,7 @@ pub struct Neighbourhood {
 }
 
 /// How many nearest others are known of each.
-const NEAREST: i64 = 5;
+pub const NEAREST: i64 = 5;
 
 impl Neighbourhood {
     /// Of `[n, dimensions]`; there must be more than five.
