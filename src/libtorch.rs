@@ -62,6 +62,11 @@ pub fn cuda() -> Result<i64, String> {
     }
 }
 
+/// What records call a device, whichever of several GPUs it is.
+pub fn kind(device: Device) -> &'static str {
+    if device.is_cuda() { "cuda" } else { "cpu" }
+}
+
 /// The device that `name` stands for: auto, cpu, cuda or cuda:N.
 pub fn device(name: &str) -> Result<Device, Error> {
     let number = match name {

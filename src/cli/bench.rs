@@ -20,7 +20,7 @@ use tweedie::{
     checkpoint::safetensors::{self, Metadata},
     denoiser::{Denoiser, Pretrained},
     follow::follow,
-    kernels,
+    kernels, libtorch,
     networks::{AnyNetwork, UNetConfig, layers},
     noise::{Noise, Seeded},
     plan::Course,
@@ -199,9 +199,9 @@ impl Bench {
         };
         let mode = if self.compiled { "compile" } else { "eager" };
         let threads = tch::get_num_threads().to_string();
-        let device = if device.is_cuda() { "cuda" } else { "cpu" };
-        let precision = format!("{:?}", self.common.precision).to_lowercase();
-        command.arg(folder).args([&threads, mode, device, &precision]);
+        let device = libtorch::kind(device);
+        let precision = self.common.precision.name();
+        command.arg(folder).args([&threads, mode, device, precision]);
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut process = started.with_context(|| format!("{}: cannot be started", python.display()))?;
         let (Some(questions), Some(answers)) = (process.stdin.take(), process.stdout.take()) else {

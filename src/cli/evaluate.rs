@@ -1,18 +1,13 @@
 //! `tweedie evaluate`: how far a set of images lies from another.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
-use tweedie::{
-    data::AnyData,
-    features::{Collected, Evaluation, Figure, Metric, Probe, Reference, Resize, Target, collect, save_statistics},
-    metrics::Moments,
-    yaml,
-};
+use tweedie::features::{Collected, Evaluation, Figure, Metric, Probe, Reference, Resize, collect};
 
-use super::{Common, not_interrupted, thousands};
+use super::{Common, not_interrupted, target, thousands};
 
 /// Measure a set of images: how far it lies from another, in the features of a network
 ///
@@ -76,11 +71,7 @@ impl Evaluate {
         let device = self.common.device()?;
         let of = self.evaluation()?;
         let probe = of.open(None, device)?;
-        let data = match target(&self.images, "IMAGES")? {
-            Target::File(path) => AnyData::at(&path, probe.channels()),
-            Target::Data(data) => data,
-        };
-        let mut reader = data.reader()?;
+        let mut reader = target(&self.images, "IMAGES")?.data(probe.channels()).reader()?;
         let count = reader.count().min(self.limit.unwrap_or(usize::MAX));
         if let Some(expected) = self.expect.filter(|expected| *expected != count) {
             bail!("{} images are there, but --expect {expected} says how many there should be", thousands(count));
@@ -95,15 +86,18 @@ impl Evaluate {
             not_interrupted()
         };
         let reference = self.reference.as_ref().map(|text| -> Result<Reference> {
-            Ok(of.reference(&probe, &target(text, "--reference")?, batch, &mut progress)?)
+            let mut more = |done: usize| {
+                bar.inc_length(done as u64);
+                progress(done)
+            };
+            Ok(of.reference(&probe, &target(text, "--reference")?, batch, &mut more)?)
         });
         let reference = reference.transpose()?;
         let wanted = of.wanted(reference.is_some());
         let images = collect(&probe, &mut reader, (count, batch), wanted, &mut progress)?;
         bar.finish_and_clear();
         if let Some(path) = &self.save_statistics {
-            let spatial = images.spatial.as_ref().map(Moments::statistics).transpose()?;
-            save_statistics(path, &images.moments.statistics()?, spatial.as_ref())?;
+            images.save(path)?;
         }
         self.tell(&of, &probe, &images, reference.as_ref())
     }
@@ -157,10 +151,4 @@ impl Evaluate {
             "warnings": warnings,
         }))
     }
-}
-
-/// A file or folder, or YAML in braces.
-fn target(text: &str, what: &str) -> Result<Target> {
-    let data = text.starts_with('{').then(|| yaml::parse(text, Path::new(what)));
-    Ok(data.transpose()?.map_or_else(|| Target::File(text.into()), Target::Data))
 }

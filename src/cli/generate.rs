@@ -20,11 +20,10 @@ use tweedie::{
     card::sha256_of,
     claims::{self, Claims, Owner, Rank},
     denoiser::Denoiser,
-    features::{Collected, Collector, Figure, Met, Taken, Target, save_statistics},
+    features::{Collected, Collector, Figure, Met, Taken, Target},
     follow::follow,
     generation::{self, Chunk, Clipped, Generation, Row, Store},
     images, libtorch,
-    metrics::Moments,
     noise::Seeded,
     npz,
     plan::Course,
@@ -289,10 +288,6 @@ impl<'a> Session<'a> {
         }))
     }
 
-    fn kind(&self) -> &'static str {
-        if self.device.is_cuda() { "cuda" } else { "cpu" }
-    }
-
     /// What a reader of the figures has to know.
     fn caveats(&self, work: &Work, sigmas: &Sigmas) -> Vec<String> {
         let ((min, max), images, asked) = (self.prior.model.range(), self.of.images, work.wish.images);
@@ -519,7 +514,7 @@ impl<'a> Session<'a> {
             command: super::command(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             libtorch: libtorch::VERSION.to_owned(),
-            device: self.kind().to_owned(),
+            device: libtorch::kind(self.device).to_owned(),
             identity: self.identity.clone(),
             seeds: format!("0-{}", images - 1),
             evaluations: total.evaluations / self.chunks.len() as f64,
@@ -566,8 +561,7 @@ impl<'a> Session<'a> {
         for (judge, images) in work.judges.iter().zip(&collected) {
             let name =
                 if collected.len() == 1 { "statistics".to_owned() } else { format!("statistics-{}", judge.name()) };
-            let spatial = images.spatial.as_ref().map(Moments::statistics).transpose()?;
-            save_statistics(&self.set(repeat, &name, Store::Npz), &images.moments.statistics()?, spatial.as_ref())?;
+            images.save(&self.set(repeat, &name, Store::Npz))?;
         }
         Ok(Some(collected))
     }

@@ -13,6 +13,7 @@ use tweedie::{
     exact::Gaussian,
     images,
     information::{Cells, Curve, Flow, Mean, Trace, probes, square, squared_errors},
+    libtorch,
     noise::{Noise, Seeded},
     schedule::{AnySchedule, Geometric},
     sheet,
@@ -271,7 +272,7 @@ impl Information {
             steps: self.flow.then_some(self.steps),
             probes: self.flow.then_some(task.probes),
             seed: self.common.seed,
-            device: if task.device.is_cuda() { "cuda" } else { "cpu" },
+            device: libtorch::kind(task.device),
             precision: self.common.arithmetic(),
         })
     }

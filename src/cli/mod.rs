@@ -41,6 +41,7 @@ use tch::{Device, Kind};
 use tweedie::{
     card::{Model, sha256},
     data::AnyData,
+    features::Target,
     kernels, libtorch, yaml,
 };
 
@@ -129,6 +130,17 @@ enum Precision {
     F32,
     Tf32,
     Bf16,
+}
+
+impl Precision {
+    /// As the command line writes it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
 }
 
 /// Set by Ctrl-C; loops look at it between two steps.
@@ -223,8 +235,8 @@ impl Common {
 
     /// How the network computes, in words.
     fn arithmetic(&self) -> String {
-        let precision = format!("{:?}", self.precision).to_lowercase();
-        if self.exact { format!("{precision}, exact") } else { precision }
+        let precision = self.precision.name();
+        if self.exact { format!("{precision}, exact") } else { precision.to_owned() }
     }
 
     /// The kind of the network's numbers.
@@ -361,10 +373,13 @@ fn choice<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
 
 /// A set of images: a folder, a .zip, .npz or .bin file, or YAML in braces.
 fn data(text: &str, channels: i64, what: &str) -> Result<AnyData> {
-    if text.starts_with('{') {
-        return Ok(yaml::parse(text, Path::new(what))?);
-    }
-    Ok(AnyData::at(Path::new(text), channels))
+    Ok(target(text, what)?.data(channels))
+}
+
+/// The same, or a file of statistics.
+fn target(text: &str, what: &str) -> Result<Target> {
+    let data = text.starts_with('{').then(|| yaml::parse(text, Path::new(what)));
+    Ok(data.transpose()?.map_or_else(|| Target::File(text.into()), Target::Data))
 }
 
 /// 1234567 as 1,234,567.

@@ -110,7 +110,7 @@ impl Run {
         let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
         let identity = serde_json::json!({
             "text": text, "version": env!("CARGO_PKG_VERSION"), "libtorch": libtorch::VERSION, "set": self.common.set,
-            "precision": format!("{:?}", self.common.precision).to_lowercase(),
+            "precision": self.common.precision.name(),
         });
         let figure = |figure: &Figure| (format!("{}, {}", figure.method, figure.at), (figure.value, figure.spread));
         let record = Record {

@@ -18,7 +18,7 @@ use tweedie::{
     blocks::{self, Block},
     card::Model,
     follow::follow,
-    images,
+    images, libtorch,
     noise::Seeded,
     page::{Case, Page, Picture},
     plan::{AnySampler, Course, Plan},
@@ -172,7 +172,7 @@ impl<'a> Identity<'a> {
             guidance: None,
             plan,
             batch: (!common.deterministic).then_some(batch),
-            device: if device.is_cuda() { "cuda" } else { "cpu" },
+            device: libtorch::kind(device),
             precision: common.arithmetic(),
             given: String::new(),
         })

@@ -251,7 +251,7 @@ fn figure(figure: Option<&(f64, Option<f64>)>) -> String {
 /// What the paper prints, as the experiment has it now, and its spread.
 fn published(of: &Generation, record: &Record) -> Option<(f64, Option<f64>)> {
     let row = of.rows.iter().find(|row| row.name == record.row);
-    row.map_or(record.published.map(|value| (value, None)), |row| Some((row.published?, row.spread)))
+    row.and_then(|row| Some((row.published?, row.spread)))
 }
 
 /// The cells of a record before its other figures.

@@ -3,11 +3,12 @@
 use std::{
     collections::{HashSet, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
+    path::Path,
 };
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Probe, Taken};
+use super::{Probe, Taken, statistics::save};
 use crate::{
     Error,
     data::{Chunk, Reader},
@@ -45,6 +46,14 @@ pub struct Collected {
     pub jpegs: usize,
     /// How many images are the same, pixel by pixel, as one before.
     pub duplicates: usize,
+}
+
+impl Collected {
+    /// Writes what the Fréchet distances of these images need, as [`super::save_statistics`] does.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        let spatial = self.spatial.as_ref().map(Moments::statistics).transpose()?;
+        save(path, &self.moments.statistics()?, spatial.as_ref())
+    }
 }
 
 /// Hears how many images went by.

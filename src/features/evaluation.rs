@@ -157,7 +157,8 @@ impl Target {
         }
     }
 
-    fn data(&self, channels: i64) -> AnyData {
+    /// Its images, read with so many channels where the file does not say.
+    pub fn data(&self, channels: i64) -> AnyData {
         match self {
             Self::File(path) => AnyData::at(path, channels),
             Self::Data(data) => data.clone(),

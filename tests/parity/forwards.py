@@ -20,11 +20,11 @@ import sys
 import tempfile
 
 import torch
-from diffusers import ScoreSdeVeScheduler, UNet2DModel
+from diffusers import UNet2DModel
 
 import bench
 from common import ROOT, redraw, save_ddpm
-from networks import NCSNPP, adm_unet, song_unet
+from networks import adm_unet, save_ncsnpp, song_unet
 
 NETWORKS = {
     "ddpm-cifar10": ("ddpm-cifar10", [1, 4, 16], [1, 256]),
@@ -46,8 +46,7 @@ def write(path):
     if path.name == "ddpm-cifar10":
         save_ddpm(path, seed=1)
     elif path.name == "ncsnpp-256":
-        redraw(UNet2DModel(**NCSNPP), seed=3).save_pretrained(path)
-        ScoreSdeVeScheduler(num_train_timesteps=2000, snr=0.15, sigma_min=0.01, sigma_max=348).save_pretrained(path)
+        save_ncsnpp(path)
     else:
         # EDM's programs have the network within its preconditioning.
         prefix = "model." if path.name.startswith("edm") else ""

@@ -76,9 +76,14 @@ def by_time(epsilon, shape, times=(200, 700)):
         yield f"t = {t}", sigma_at(t), z, from_epsilon(epsilon, z, t)
 
 
-def ncsnpp(folder):
+def save_ncsnpp(folder):
+    """A folder of diffusers in the layout of google/ncsnpp-*-256, with random weights."""
     redraw(UNet2DModel(**NCSNPP), seed=3).save_pretrained(folder)
     ScoreSdeVeScheduler(num_train_timesteps=2000, snr=0.15, sigma_min=0.01, sigma_max=348).save_pretrained(folder)
+
+
+def ncsnpp(folder):
+    save_ncsnpp(folder)
     return folder, by_score(UNet2DModel.from_pretrained(folder).eval())
 
 
