@@ -94,6 +94,7 @@ pub mod noise;
 pub mod npz;
 pub mod operators;
 pub mod page;
+mod pages;
 pub mod plan;
 pub mod points;
 pub mod precondition;

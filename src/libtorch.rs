@@ -62,6 +62,14 @@ pub fn cuda() -> Result<i64, String> {
     }
 }
 
+/// Whether libtorch has fast convolutions of bf16 for this CPU; else it goes number by number.
+pub fn convolves_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512dq");
+    #[cfg(not(target_arch = "x86_64"))]
+    true
+}
+
 /// What records call a device, whichever of several GPUs it is.
 pub fn kind(device: Device) -> &'static str {
     if device.is_cuda() { "cuda" } else { "cpu" }

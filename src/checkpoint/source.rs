@@ -16,7 +16,7 @@ use memmap2::{Mmap, MmapMut, MmapOptions};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use crate::Error;
+use crate::{Error, pages};
 
 /// A tensor that is still in its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,7 +140,10 @@ impl Source {
             let map = unsafe { MmapOptions::new().no_reserve_swap().map_copy(file) };
             let map = map.map_err(|e| Error::file(&self.path, format!("cannot be read: {e}")))?;
             // Tensors may outlive everything: the map stays, and costs addresses alone once the source is gone.
-            self.views.get_or_init(|| Box::leak(Box::new(map)));
+            let map: &MmapMut = self.views.get_or_init(|| Box::leak(Box::new(map)));
+            let start = map.as_ptr() as usize;
+            // SAFETY: private, and leaked.
+            unsafe { pages::lend(start..start + map.len()) };
         }
         let Some(map) = self.views.get() else { return Ok(None) };
         let Some(bytes) = map.get(start..stored.place.end) else { return Ok(None) };

@@ -271,6 +271,9 @@ impl Common {
         if !model.assumed.is_empty() {
             self.say(format_args!("assumed: {}", model.assumed));
         }
+        if self.precision == Precision::Bf16 && !device.is_cuda() && !libtorch::convolves_bf16() {
+            self.say("note: on a CPU without AVX-512, bf16 takes a hundred times as long as f32");
+        }
         Ok(model)
     }
 

@@ -8,18 +8,22 @@
 #![allow(unsafe_code)]
 
 use std::{
-    alloc::{Layout, handle_alloc_error},
     collections::BTreeMap,
     ffi::{c_int, c_long},
     fmt,
-    ptr::{NonNull, null},
+    ptr::null,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
+use memmap2::MmapMut;
 use tch::{Device, Kind, Tensor};
+
+use crate::pages;
 
 /// What a weight costs to be read, in multiplications by it: large networks do not stay in any cache from one evaluation to
 /// the next. Of one thread and maps of 4×4 to 32×32 pixels, with weights out of cache, the method so chosen took at most a
@@ -119,43 +123,37 @@ pub struct Packed {
 /// Numbers in pages of 2 MiB where the system has them: an evaluation reads all weights once, and small pages would cost a
 /// look-up for every 4 KiB.
 struct Floats {
-    place: NonNull<f32>,
-    layout: Layout,
+    map: MmapMut,
+    /// Of the first number, in bytes.
+    start: usize,
 }
 
 const PAGE: usize = 2 << 20;
 
-// SAFETY: nobody writes to them once they are packed.
-unsafe impl Send for Floats {}
-// SAFETY: as above.
-unsafe impl Sync for Floats {}
-
 impl Floats {
-    /// So many, not yet set.
+    /// So many, all 0.
     fn new(count: usize) -> Self {
         let bytes = (4 * count).max(64);
-        let align = if bytes >= PAGE { PAGE } else { 64 };
-        let Ok(layout) = Layout::from_size_align(bytes.next_multiple_of(align), align) else {
-            panic!("{count} weights are too many");
-        };
-        #[expect(clippy::cast_ptr_alignment, reason = "64 bytes at least")]
-        // SAFETY: the layout has a size.
-        let Some(place) = NonNull::new(unsafe { std::alloc::alloc(layout) }.cast::<f32>()) else {
-            handle_alloc_error(layout)
-        };
+        // Whole large pages lie at multiples of their size. What is never touched takes no memory.
+        let room = if bytes >= PAGE { PAGE } else { 0 };
+        let map = MmapMut::map_anon(bytes + room).unwrap_or_else(|e| panic!("{count} weights: no memory is left: {e}"));
+        let start = (map.as_ptr() as usize).wrapping_neg() % room.max(1);
         #[cfg(target_os = "linux")]
-        if align == PAGE {
-            // SAFETY: these pages are ours; how they are kept changes nothing that can be read from them.
-            unsafe { libc::madvise(place.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE) };
+        if room > 0 {
+            // A system without large pages says so; small ones do then.
+            let _ = map.advise_range(Advice::HugePage, start, bytes - bytes % PAGE);
         }
-        Self { place, layout }
+        Self { map, start }
     }
-}
 
-impl Drop for Floats {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this layout, and freed nowhere else.
-        unsafe { std::alloc::dealloc(self.place.as_ptr().cast(), self.layout) };
+    fn as_ptr(&self) -> *const f32 {
+        // SAFETY: `start` lies within the map.
+        unsafe { self.map.as_ptr().add(self.start) }.cast()
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut f32 {
+        // SAFETY: as above.
+        unsafe { self.map.as_mut_ptr().add(self.start) }.cast()
     }
 }
 
@@ -163,7 +161,7 @@ impl fmt::Debug for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Packed")
             .field("method", &self.method)
-            .field("bytes", &self.floats.layout.size())
+            .field("bytes", &self.floats.map.len())
             .finish_non_exhaustive()
     }
 }
@@ -190,8 +188,9 @@ impl Packed {
             packed.floats = Floats::new(floats as usize);
             // SAFETY: `source` holds outputs · inputs · size² floats, and `floats` as many as were asked for, all of which are set.
             unsafe {
-                (kernels.pack)(method as c_int, &raw const job, floats_of(&source), packed.floats.place.as_ptr());
+                (kernels.pack)(method as c_int, &raw const job, floats_of(&source), packed.floats.as_mut_ptr());
             };
+            leave(weight);
         }
         packed
     }
@@ -224,7 +223,7 @@ impl Packed {
         let out = [height, width].map(|side| self.taps.along(side));
         Convolution {
             x: null(),
-            weights: self.floats.place.as_ptr(),
+            weights: self.floats.as_ptr(),
             bias: null(),
             scale: null(),
             shift: null(),
@@ -359,6 +358,17 @@ pub fn take(x: &Tensor, parameters: &[&Tensor]) -> bool {
         && parameters.iter().all(|t| plain(t))
         && !EXACT.load(Ordering::Relaxed)
         && kernels().is_some()
+}
+
+/// Leaves the pages of a weight that is not read again soon, if a mapped file can give them again: a network is then not held
+/// twice.
+fn leave(weight: &Tensor) {
+    let start = weight.data_ptr() as usize;
+    let bytes = start..start + weight.numel() * weight.kind().elt_size_in_bytes();
+    if version(weight) == 0 && weight.is_contiguous() {
+        // SAFETY: this weight was never changed in place, nor was any tensor that shares its numbers: they share the count.
+        unsafe { pages::leave(bytes) };
+    }
 }
 
 /// How often a tensor was changed in place.

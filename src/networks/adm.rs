@@ -351,7 +351,8 @@ impl Network for Adm {
         h = through(h, &self.middle);
         for block in &self.up {
             let skip = skips.pop().unwrap_or_else(|| h.zeros_like());
-            h = through(Tensor::cat(&[h, skip], 1), block);
+            let joined = Tensor::cat(&[h, skip], 1);
+            h = through(joined, block);
         }
         let out = self.conv_out.within(&h, &Around { norm: Some(&self.norm_out), ..Around::default() });
         out.narrow(1, 0, self.config.in_channels).to_kind(x.kind()).contiguous()

@@ -422,7 +422,8 @@ impl Network for Ncsnpp {
         for level in &self.up {
             for block in &level.blocks {
                 let skip = skips.pop().unwrap_or_else(|| h.zeros_like());
-                h = block.forward(&Tensor::cat(&[h, skip], 1), &embedding, &self.resample);
+                let joined = Tensor::cat(&[h, skip], 1);
+                h = block.forward(&joined, &embedding, &self.resample);
             }
             if let Some(attention) = &level.attention {
                 h = attention.forward(&h) * scale;

@@ -319,7 +319,8 @@ impl Network for UNet {
         for level in &self.up {
             for (block, attention) in &level.blocks {
                 let skip = skips.pop().unwrap_or_else(|| h.zeros_like());
-                h = block.forward(&Tensor::cat(&[h, skip], 1), &embedding);
+                let joined = Tensor::cat(&[h, skip], 1);
+                h = block.forward(&joined, &embedding);
                 if let Some(attention) = attention {
                     h = attention.forward(&h);
                 }

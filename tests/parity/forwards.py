@@ -9,11 +9,14 @@ file again: forwards.py MODEL THREADS MODE DEVICE PRECISION.
   edm-vp, edm-ve    EDM's DDPM++ and NCSN++ for CIFAR-10, by deepinv, which has EDM's class
   ncsnpp-256        google/ncsnpp-*-256, by diffusers
   adm-ffhq          ffhq_10m.pt of guided-diffusion at 256x256, by azula, which has its class
+  score-sde-ve      score_sde's NCSN++ for CIFAR-10 (VE, continuous), by its own repository, whose folder SCORE_SDE tells; on the
+                    CPU alone, and left out where there is none
 """
 
 import argparse
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -24,7 +27,7 @@ from diffusers import UNet2DModel
 
 import bench
 from common import ROOT, redraw, save_ddpm
-from networks import adm_unet, save_ncsnpp, song_unet
+from networks import adm_unet, save_ncsnpp, score_sde_unet, song_unet
 
 NETWORKS = {
     "ddpm-cifar10": ("ddpm-cifar10", [1, 4, 16], [1, 256]),
@@ -32,13 +35,14 @@ NETWORKS = {
     "edm-ve": ("edm-cifar10-32x32-uncond-ve.pt", [1, 4], [1, 256]),
     "ncsnpp-256": ("ncsnpp-256", [1], [1, 16]),
     "adm-ffhq": ("ffhq_10m.pt", [1], [1, 32]),
-}
+} | ({"score-sde-ve": ("ve-cifar10-ncsnpp-continuous.pth", [1, 4], [])} if os.environ.get("SCORE_SDE") else {})
 """By name: the checkpoint, and sizes of the batch on the CPU and on CUDA."""
 
 MODULES = {
     "ffhq_10m.pt": adm_unet,
     "edm-cifar10-32x32-uncond-vp.pt": lambda: song_unet("ddpm"),
     "edm-cifar10-32x32-uncond-ve.pt": lambda: song_unet("ncsn"),
+    "ve-cifar10-ncsnpp-continuous.pth": score_sde_unet,
 }
 
 

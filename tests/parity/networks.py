@@ -9,15 +9,20 @@ opens the same file. max |ours - theirs| / max |theirs| must stay below 1e-4.
   ncsnpp-256         google/ncsnpp-*-256: a folder of diffusers, by diffusers; pixels of 0 ... 1
   adm-ffhq-256       ffhq_10m.pt: a state dict of guided-diffusion, by azula
   edm-cifar10-vp     edm-cifar10-32x32-uncond-vp: the state dict of EDM's network, by deepinv
+  score-sde-ve       ve/cifar10_ncsnpp_continuous: score_sde_pytorch's own NCSN++, from a checkout of that repository whose
+                     folder the environment variable SCORE_SDE tells; left out where there is none
 
 Ends with status 1 if any network misses.
 """
 
+import importlib
+import os
 import pathlib
 import sys
 import tempfile
 
 import torch
+import torch.utils.cpp_extension
 from diffusers import ScoreSdeVeScheduler, UNet2DModel
 
 from common import Program, arguments, from_epsilon, noisy, redraw, relative, report, save_ddpm, sigma_at
@@ -84,14 +89,34 @@ def save_ncsnpp(folder):
 
 def ncsnpp(folder):
     save_ncsnpp(folder)
-    return folder, by_score(UNet2DModel.from_pretrained(folder).eval())
+    unet = UNet2DModel.from_pretrained(folder).eval()
+    return folder, by_score(lambda z, sigma: unet(z, sigma).sample, (1, 3, 256, 256))
 
 
-def by_score(unet):
-    """D = x + sigma^2 score: this class divides by sigma itself, and is told sigma."""
+def by_score(score, shape):
+    """D = x + sigma^2 score: these classes divide by sigma themselves, and are told sigma; pixels are 0 ... 1."""
     for sigma in (0.5, 20.0):
-        z = noisy((1, 3, 256, 256), sigma, seed=round(10 * sigma), black=0.0)
-        yield f"sigma = {sigma}", sigma, z, z + sigma**2 * unet(z, torch.tensor([sigma])).sample
+        z = noisy(shape, sigma, seed=round(10 * sigma), black=0.0)
+        yield f"sigma = {sigma}", sigma, z, z + sigma**2 * score(z, torch.full(shape[:1], sigma))
+
+
+def score_sde_unet():
+    """score_sde_pytorch's NCSN++ for CIFAR-10 (VE, continuous). Its CUDA kernels are not built: on the CPU it needs none."""
+    checkout = os.environ.get("SCORE_SDE")
+    if not checkout:
+        sys.exit("SCORE_SDE: say where a checkout of score_sde_pytorch is")
+    sys.path.insert(0, checkout)
+    torch.utils.cpp_extension.load = lambda *_, **__: None
+    config = importlib.import_module("configs.ve.cifar10_ncsnpp_continuous").get_config()
+    return importlib.import_module("models.ncsnpp").NCSNpp(config)
+
+
+def score_sde(folder):
+    unet = redraw(score_sde_unet(), seed=6)
+    file = folder / "ve-cifar10-ncsnpp-continuous.pth"
+    torch.save(unet.state_dict(), file)
+    # The class was written for pixels of 0 ... 1, which it centres itself only if its data are not.
+    return file, by_score(lambda z, sigma: unet(z, sigma), (2, 3, 32, 32))
 
 
 def adm_unet():
@@ -142,7 +167,7 @@ NETWORKS = {
     "ncsnpp-256": ncsnpp,
     "adm-ffhq-256": adm,
     "edm-cifar10-vp": edm,
-}
+} | ({"score-sde-ve": score_sde} if os.environ.get("SCORE_SDE") else {})
 
 
 @torch.no_grad()
