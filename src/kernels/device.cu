@@ -10,6 +10,7 @@
 constexpr int THREADS = 256;    // of a block, as in device.rs
 constexpr int FEW = 32;         // where a block has little to do, as in device.rs
 constexpr int CHANNELS = 2048;  // at most, as in device.rs
+constexpr int AHEAD = 4;        // lanes that a thread has asked for before it needs the first
 
 struct Bf16 {
     unsigned short bits;
@@ -51,6 +52,29 @@ template <int MANY> struct Share {
     }
 };
 
+/// A lane of the one and the same of the other.
+template <class Kind, int MANY> struct Pair {
+    Lane<Kind, MANY> one, other;
+};
+
+/// The pixels of a share, of which AHEAD are read before the first of them is written: memory then does not wait for memory.
+template <int MANY> struct Ahead {
+    long long start, first, last;
+    int rows, channels;
+    template <class Read, class Write> __device__ void each(Read read, Write write) const {
+        constexpr int DEPTH = MANY > 1 ? AHEAD : 1;
+        for (long long pixel = first; pixel < last; pixel += DEPTH * rows) {
+            decltype(read(0)) values[DEPTH];
+#pragma unroll
+            for (int i = 0; i < DEPTH; i++)
+                if (pixel + i * rows < last) values[i] = read(start + (pixel + i * rows) * channels);
+#pragma unroll
+            for (int i = 0; i < DEPTH; i++)
+                if (pixel + i * rows < last) write(start + (pixel + i * rows) * channels, values[i]);
+        }
+    }
+};
+
 __device__ inline long long least(long long a, long long b) { return a < b ? a : b; }
 
 /// Σ x and Σ x² over a chunk of the pixels of an image, for each of its groups: [images, groups, chunks]. Blocks: chunks, images.
@@ -69,7 +93,7 @@ __device__ void sums(const Kind *x, double2 *partial, long long pixels, int chan
             const Lane<Kind, MANY> origin = load<MANY>(image + own * channels + lane * MANY);
             for (int j = 0; j < MANY; j++) pivot[j] = number(origin.at[j]);
         }
-#pragma unroll 4
+#pragma unroll(MANY > 1 ? AHEAD : 1)
         for (long long pixel = own; pixel < last; pixel += share.rows) {
             const Lane<Kind, MANY> values = load<MANY>(image + pixel * channels + lane * MANY);
             for (int j = 0; j < MANY; j++) {
@@ -151,16 +175,14 @@ __device__ void apply(const Kind *x, const float2 *folded, Kind *y, long long pi
     for (int lane = share.lane; lane < share.lanes; lane += THREADS) {
         float2 own[MANY];
         for (int j = 0; j < MANY; j++) own[j] = folded[(long long)blockIdx.y * channels + lane * MANY + j];
-#pragma unroll 4
-        for (long long pixel = first + share.row; pixel < last; pixel += share.rows) {
-            const long long at = image + pixel * channels + lane * MANY;
-            Lane<Kind, MANY> values = load<MANY>(x + at);
+        const Ahead<MANY> ahead = {image + lane * MANY, first + share.row, last, share.rows, channels};
+        ahead.each([&](long long at) { return load<MANY>(x + at); }, [&](long long at, Lane<Kind, MANY> values) {
             for (int j = 0; j < MANY; j++) {
                 const float value = fmaf(number(values.at[j]), own[j].x, own[j].y);
                 put(values.at[j], activate ? silu(value, Kind()) : value);
             }
             store<MANY>(y + at, values);
-        }
+        });
     }
 }
 
@@ -179,15 +201,17 @@ __device__ void add(Kind *y, const Kind *bias, const Kind *told, const Kind *res
             own[j] = bias ? number(bias[channel]) : -0.f;  // which changes no number, nor the sign of 0
             if (told) own[j] += number(told[(long long)blockIdx.y * channels + channel]);
         }
-#pragma unroll 4
-        for (long long pixel = first + share.row; pixel < last; pixel += share.rows) {
-            const long long at = image + pixel * channels + lane * MANY;
-            Lane<Kind, MANY> values = load<MANY>(y + at), others = {};
-            if (residual) others = load<MANY>(residual + at);
-            for (int j = 0; j < MANY; j++)
-                put(values.at[j], (number(values.at[j]) + own[j] + (residual ? number(others.at[j]) : -0.f)) * factor);
-            store<MANY>(y + at, values);
-        }
+        const Ahead<MANY> ahead = {image + lane * MANY, first + share.row, last, share.rows, channels};
+        const auto both = [&](long long at) {
+            return Pair<Kind, MANY>{load<MANY>(y + at), residual ? load<MANY>(residual + at) : Lane<Kind, MANY>()};
+        };
+        ahead.each(both, [&](long long at, Pair<Kind, MANY> values) {
+            for (int j = 0; j < MANY; j++) {
+                const float value = number(values.one.at[j]) + own[j] + (residual ? number(values.other.at[j]) : -0.f);
+                put(values.one.at[j], value * factor);
+            }
+            store<MANY>(y + at, values.one);
+        });
     }
 }
 

@@ -313,6 +313,7 @@ pub fn status(device: Device) -> Result<(), String> {
     drop(at(device));
     match found().get(&number(device)) {
         Some(known) => known.as_ref().map(|_| ()).map_err(Clone::clone),
+        None if device.is_cuda() => Err("they are not compiled within a CUDA graph".to_owned()),
         None => Err("they are for NVIDIA GPUs".to_owned()),
     }
 }
@@ -335,7 +336,7 @@ fn take(x: &Tensor, parameters: &[&Tensor]) -> Option<Arc<dyn Launch>> {
 /// lie on such bounds.
 fn names(x: &Tensor, all: &[&Tensor]) -> (&'static str, &'static str) {
     let (kind, wide, many) = if x.kind() == Kind::BFloat16 { ("bf16", "bf16_by_8", 8) } else { ("f32", "f32_by_4", 4) };
-    let fills = sizes(x)[3] % many == 0 && all.iter().all(|tensor| place(tensor) % 16 == 0);
+    let fills = sizes(x)[3] % many == 0 && all.iter().all(|tensor| place(tensor).is_multiple_of(16));
     (kind, if fills { wide } else { kind })
 }
 
