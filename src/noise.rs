@@ -3,10 +3,12 @@
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
+use crate::kernels::device;
+
 /// Streams of numbers that are the same, bit for bit, on every machine.
 ///
 /// The bits are ChaCha8's with the key (seed, step, draw); `libm` gives the logarithm and the sine, since the
-/// platforms' own differ in the last bit.
+/// platforms' own differ in the last bit. GPUs compute the same bits by a kernel of their own ([`device`]).
 pub mod stream {
     use std::{f64::consts::TAU, iter};
 
@@ -67,6 +69,9 @@ impl Noise for Seeded {
     fn like(&self, x: &Tensor, step: u64, draw: u64) -> Tensor {
         let size = x.size();
         let each = size[1..].iter().product::<i64>() as usize;
+        if let Some(values) = device::normal(&self.0, each, [step, draw], x.kind(), x.device()) {
+            return values.reshape(size.as_slice());
+        }
         let values = match x.kind() {
             Kind::Double => Tensor::from_slice(&self.draws(each, step, draw, |n| n)),
             _ => Tensor::from_slice(&self.draws(each, step, draw, |n| n as f32)),

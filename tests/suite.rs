@@ -7,6 +7,7 @@ mod checkpoints;
 mod cli;
 mod common;
 mod deepinv;
+mod device;
 mod evaluate;
 mod exact;
 mod experiments;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 use tch::{Device, Kind, Tensor};
-use tweedie::{card, features, libtorch};
+use tweedie::{card, features, kernels::device, libtorch};
 
 use super::Common;
 
@@ -28,12 +28,16 @@ impl Doctor {
             ones.matmul(&ones).double_value(&[0, 0])
         });
         let cuda = libtorch::cuda();
+        let kernels = cuda.as_ref().ok().map(|count| match (0..*count as usize).try_for_each(serves) {
+            Ok(()) => "compiled, checked".to_owned(),
+            Err(why) => format!("no, libtorch alone: {why}"),
+        });
         let models: Vec<&str> = card::names().collect();
         let features: Vec<&str> = features::names().collect();
         if self.common.json {
             return self.common.record(&serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"), "libtorch": folder, "cpu_works": product == 64.0,
-                "cores": cores, "cuda": cuda, "models": models, "features": features,
+                "cores": cores, "cuda": cuda, "cuda_kernels": kernels, "models": models, "features": features,
             }));
         }
         let mut out = io::stdout();
@@ -44,10 +48,18 @@ impl Doctor {
             Ok(count) => writeln!(out, "CUDA       works: {count} GPUs")?,
             Err(why) => writeln!(out, "CUDA       no: {why}")?,
         }
+        if let Some(kernels) = kernels {
+            writeln!(out, "CUDA kernels: {kernels}")?;
+        }
         for (what, names) in [("models", models), ("features", features)] {
             let none = "none ship with this build: make train".to_owned();
             writeln!(out, "{what:<11}{}", if names.is_empty() { none } else { names.join(", ") })?;
         }
         Ok(())
     }
+}
+
+/// Whether our kernels serve on the GPU of this number.
+fn serves(number: usize) -> Result<(), String> {
+    device::status(Device::Cuda(number)).map_err(|why| format!("GPU {number}: {why}"))
 }

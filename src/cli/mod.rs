@@ -101,7 +101,7 @@ pub struct Common {
     /// How the network computes; the state of the walk is f32 always
     #[arg(long, value_enum, default_value = "f32", help_heading = "Everywhere")]
     precision: Precision,
-    /// Without the CPU's fast kernels, by libtorch alone: no Winograd convolutions, whose rounding is larger
+    /// Without kernels of our own, by libtorch alone: on the CPU no Winograd convolutions, whose rounding is larger
     #[arg(long, help_heading = "Everywhere")]
     exact: bool,
     /// Images computed together [default: 16, on CUDA 64]

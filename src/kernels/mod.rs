@@ -3,9 +3,13 @@
 //! `kernels.cpp` holds them; here is when they are used, and how. They serve f32 on CPUs with AVX-512, or AVX2 and FMA, where
 //! no gradient is recorded; everywhere else, and after [`set_exact`], layers compute by libtorch alone. Of networks measured,
 //! images of 50 steps differ by at most 4e-6 of their largest value (`experiments/speed.md`). The environment variable
-//! `TWEEDIE_KERNELS` allows one instruction set alone (avx512, avx2), or none. Images lie channels-last.
+//! `TWEEDIE_KERNELS` allows one instruction set alone (avx512, avx2), or none. Images lie channels-last. GPUs have theirs in
+//! [`device`].
 
 #![allow(unsafe_code)]
+
+pub mod device;
+pub mod driver;
 
 use std::{
     collections::BTreeMap,

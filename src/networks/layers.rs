@@ -2,7 +2,7 @@
 //!
 //! Images are `[batch, channels, height, width]`, channels-last in memory. A layer computes in the kind of its input: where
 //! parameters are f32 and images bf16, as in training, it rounds its parameters on the way. f32 on the CPU goes to the
-//! [`kernels`] where they can take it.
+//! [`kernels`] where they can take it, and on GPUs normalisations and sums to [`device`].
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,7 +13,7 @@ use std::{
 use tch::{Device, Kind, Tensor};
 
 use super::weights::{FREQUENCIES, Init, Path};
-use crate::kernels::{self, Method, Packed, Taps};
+use crate::kernels::{self, Method, Packed, Taps, device};
 
 thread_local! {
     static FLOPS: Cell<f64> = const { Cell::new(0.0) };
@@ -161,7 +161,13 @@ impl Conv {
         let Taps { stride, padding, dilation, .. } = self.taps;
         let bias = self.bias.as_ref().map(|bias| bias.to_kind(x.kind()));
         let weight = self.weight.to_kind(x.kind());
-        let mut y = x.conv2d(&weight, bias, [stride; 2], [padding; 2], [dilation; 2], 1);
+        let conv = |bias: Option<&Tensor>| x.conv2d(&weight, bias, [stride; 2], [padding; 2], [dilation; 2], 1);
+        let Around { told, residual, factor, .. } = *around;
+        let sum = device::Sum { bias: bias.as_ref(), told, residual, factor };
+        if let Some(y) = sum.over(x, &weight, || conv(None)) {
+            return y;
+        }
+        let mut y = conv(bias.as_ref());
         if let Some(told) = around.told {
             y += told.unsqueeze(-1).unsqueeze(-1);
         }
@@ -231,6 +237,9 @@ impl GroupNorm {
         if kernels::take(x, &[&self.weight, &self.bias]) {
             return kernels::apply(x, &self.moments(x, None), false);
         }
+        if let Some(y) = self.on_device().of(x, None, false) {
+            return y;
+        }
         let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.to_kind(x.kind()));
         x.group_norm(self.groups, Some(&weight), Some(&bias), self.epsilon, true)
     }
@@ -241,10 +250,17 @@ impl GroupNorm {
         if kernels::take(x, &parameters) {
             return kernels::apply(x, &self.moments(x, modulation), true);
         }
+        if let Some(y) = self.on_device().of(x, modulation, true) {
+            return y;
+        }
         let y = self.forward(x);
         let Some(modulation) = modulation else { return y.silu() };
         let parts = modulation.unsqueeze(-1).unsqueeze(-1).chunk(2, 1);
         (y * (&parts[0] + 1.0) + &parts[1]).silu()
+    }
+
+    fn on_device(&self) -> device::Norm<'_> {
+        device::Norm { weight: &self.weight, bias: &self.bias, groups: self.groups, epsilon: self.epsilon }
     }
 
     /// The normalisation, and what follows it, as a scale and a shift of each channel.
