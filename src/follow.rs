@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::{
     Error,
+    arrival::Arrival,
     denoiser::{Denoiser, Score},
     noise::Noise,
     scheme::{Adaptive, Hop, Langevin, Mix, Move, Norms, Scheme},
@@ -141,7 +142,7 @@ fn sum(mix: &Mix, x: &Tensor, values: &[Tensor], drawn: &[Tensor]) -> Tensor {
 
 /// A denoiser that remembers, on the device, when its answer first was not finite.
 ///
-/// The loop needs no answer from the device, so it is asked once, at the end, by [`Watched::check`].
+/// The loop needs no answer from the device, so it is asked once, at the end, by [`Watched::verdict`].
 pub struct Watched<'a> {
     prior: &'a dyn Denoiser,
     seen: RefCell<Seen>,
@@ -176,16 +177,31 @@ impl<'a> Watched<'a> {
         self.seen.borrow().sigmas.clone()
     }
 
-    /// An error that names step, σ and `seeds` where an answer was not finite; each seed may stand for several particles.
-    pub fn check(&self, seeds: &[u64]) -> Result<(), Error> {
+    /// What was seen of `seeds`, each of which may stand for several particles.
+    pub fn verdict(&self, seeds: &[u64]) -> Verdict {
         let seen = self.seen.borrow();
-        let Some(first) = &seen.first else { return Ok(()) };
-        let first = Vec::<i64>::try_from(first)?;
+        Verdict { first: seen.first.as_ref().map(Arrival::of), sigmas: seen.sigmas.clone(), seeds: seeds.to_vec() }
+    }
+}
+
+/// What a [`Watched`] denoiser has seen, on its way from the device.
+#[derive(Debug)]
+pub struct Verdict {
+    first: Option<Arrival>,
+    sigmas: Vec<f64>,
+    seeds: Vec<u64>,
+}
+
+impl Verdict {
+    /// An error that names step, σ and seeds where an answer was not finite.
+    pub fn check(self) -> Result<(), Error> {
+        let Self { first: Some(first), sigmas, seeds } = self else { return Ok(()) };
+        let first = Vec::<i64>::try_from(first.wait()?)?;
         let evaluation = first.iter().map(|&k| k as usize).min().unwrap_or(usize::MAX);
-        let Some(&sigma) = seen.sigmas.get(evaluation) else { return Ok(()) };
+        let Some(&sigma) = sigmas.get(evaluation) else { return Ok(()) };
         let particles = first.chunks((first.len() / seeds.len().max(1)).max(1));
-        let lost = particles.zip(seeds).filter(|(of, _)| of.iter().any(|k| (*k as usize) < seen.sigmas.len()));
-        Err(Error::NotFinite { evaluation, sigma, seeds: lost.map(|(_, &seed)| seed).collect() })
+        let lost = particles.zip(seeds).filter(|(of, _)| of.iter().any(|k| (*k as usize) < sigmas.len()));
+        Err(Error::NotFinite { evaluation, sigma, seeds: lost.map(|(_, seed)| seed).collect() })
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 use tch::{Device, Kind, Tensor};
-use tweedie::{card, features, libtorch};
+use tweedie::{card, cuda::Graphs, features, libtorch};
 
 use super::Common;
 
@@ -28,12 +28,13 @@ impl Doctor {
             ones.matmul(&ones).double_value(&[0, 0])
         });
         let cuda = libtorch::cuda();
+        let graphs = cuda.is_ok().then(|| Graphs::new(0).check());
         let models: Vec<&str> = card::names().collect();
         let features: Vec<&str> = features::names().collect();
         if self.common.json {
             return self.common.record(&serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"), "libtorch": folder, "cpu_works": product == 64.0,
-                "cores": cores, "cuda": cuda, "models": models, "features": features,
+                "cores": cores, "cuda": cuda, "graphs": graphs, "models": models, "features": features,
             }));
         }
         let mut out = io::stdout();
@@ -43,6 +44,11 @@ impl Doctor {
         match cuda {
             Ok(count) => writeln!(out, "CUDA       works: {count} GPUs")?,
             Err(why) => writeln!(out, "CUDA       no: {why}")?,
+        }
+        match graphs {
+            Some(Ok(())) => writeln!(out, "graphs     work: a network's evaluation is one launch")?,
+            Some(Err(why)) => writeln!(out, "graphs     no: {why}; each layer is launched by itself")?,
+            None => {}
         }
         for (what, names) in [("models", models), ("features", features)] {
             let none = "none ship with this build: make train".to_owned();

@@ -25,9 +25,14 @@ pub fn flops() -> f64 {
     FLOPS.get()
 }
 
+/// Counts so many for work that was not done layer by layer.
+pub(super) fn add_flops(flops: f64) {
+    FLOPS.set(FLOPS.get() + flops);
+}
+
 /// Counts `outputs` sums of `products` products each.
 fn count(outputs: usize, products: i64) {
-    FLOPS.set(FLOPS.get() + 2.0 * outputs as f64 * products as f64);
+    add_flops(2.0 * outputs as f64 * products as f64);
 }
 
 /// The same tensor with its channels side by side in memory, as convolutions like it.
@@ -158,17 +163,31 @@ impl Conv {
     fn by_libtorch(&self, x: &Tensor, around: &Around) -> Tensor {
         let activated = around.norm.map(|norm| norm.silu(x, around.modulation));
         let x = activated.as_ref().unwrap_or(x);
-        let Taps { stride, padding, dilation, .. } = self.taps;
         let bias = self.bias.as_ref().map(|bias| bias.to_kind(x.kind()));
-        let weight = self.weight.to_kind(x.kind());
-        let mut y = x.conv2d(&weight, bias, [stride; 2], [padding; 2], [dilation; 2], 1);
-        if let Some(told) = around.told {
+        // A GPU passes over y for each term: those that are one number for all pixels go together.
+        let (bias, told) = match (bias, around.told) {
+            (Some(bias), Some(told)) if x.device().is_cuda() => (None, Some(bias + told)),
+            (bias, told) => (bias, told.map(Tensor::shallow_clone)),
+        };
+        let mut y = self.products(x, bias);
+        if let Some(told) = told {
             y += told.unsqueeze(-1).unsqueeze(-1);
         }
         if let Some(residual) = around.residual {
             y = residual + y;
         }
         if around.factor == 1.0 { y } else { y * around.factor }
+    }
+
+    /// W ∗ x + b.
+    fn products(&self, x: &Tensor, bias: Option<Tensor>) -> Tensor {
+        let Taps { size, stride, padding, dilation } = self.taps;
+        let weight = self.weight.to_kind(x.kind());
+        if size == 1 && stride == 1 && x.dim() == 4 && x.device().is_cuda() {
+            // One product of matrices, to which cuBLAS adds b itself.
+            return image_of(&pixels(x).linear(&weight.flatten(1, -1), bias), x);
+        }
+        x.conv2d(&weight, bias, [stride; 2], [padding; 2], [dilation; 2], 1)
     }
 }
 
