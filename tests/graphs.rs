@@ -11,8 +11,11 @@ use std::{
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    Error, cuda,
+    Error,
+    arrival::Arrival,
+    cuda, images,
     networks::{Graphed, Inputs, Network, Recorder, Recording, Replay, layers, weights::Weights},
+    rounding::Rounding,
 };
 
 /// 2x + σ, and the class on top; counts how often it is asked.
@@ -272,6 +275,16 @@ fn replays_count_as_the_work_that_they_are() {
     let before = layers::flops();
     let _ = network.forward(&x, &label, None);
     assert_eq!(layers::flops() - before, 8.0);
+}
+
+/// On the CPU there is no way to go: an arrival is the tensor itself.
+#[test]
+fn what_arrives_is_what_was_sent() {
+    let x = Tensor::randn([3, 2, 4, 4], (Kind::Float, Device::Cpu));
+    let pixels = Rounding::Edm.bytes(&x);
+    let (sent, arrived) = (images::bytes(&pixels).unwrap(), Arrival::of(&pixels).wait().unwrap());
+    assert_eq!(images::bytes(&arrived).unwrap(), sent);
+    assert_eq!(arrived.data_ptr(), pixels.data_ptr());
 }
 
 /// Where there is no CUDA, each part says so, and none ends the process.

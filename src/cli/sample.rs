@@ -297,7 +297,7 @@ impl Sample {
                     if let Err(error) = self.write(landing)
                         && let Ok(mut failure) = failure.lock()
                     {
-                        *failure = Some(error);
+                        failure.get_or_insert(error);
                     }
                 });
                 Ok(())
