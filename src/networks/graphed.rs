@@ -103,7 +103,8 @@ impl Evaluation {
 /// A network whose evaluations are replayed, as soon as inputs of the same form come again and again.
 ///
 /// A recording is used only if its first answer is the network's own; wherever that is not so, or nothing can be recorded, the
-/// network computes as ever. Where gradients are asked for, it does so too.
+/// network computes as ever. Where gradients are asked for, it does so too. After the first refusal nothing else is recorded:
+/// what cannot be recorded may keep the memory that it was given for it.
 #[derive(Debug)]
 pub struct Graphed {
     network: Box<dyn Network>,
@@ -138,7 +139,9 @@ impl Graphed {
 
     fn next(&self, state: State, given: &Inputs) -> (Tensor, State) {
         match state {
-            State::Seen(times) if times < Self::PATIENCE => (self.evaluate(given), State::Seen(times + 1)),
+            State::Seen(times) if times < Self::PATIENCE || !self.refusals().is_empty() => {
+                (self.evaluate(given), State::Seen(times + 1))
+            }
             State::Seen(_) => {
                 self.make_room();
                 let answer = self.evaluate(given);
