@@ -19,7 +19,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::networks::{Inputs, Recorder, Recording, Replay};
 
-/// Members of `at::cuda::CUDAGraph` as libtorch_cuda exports them, in the order of [`Functions`].
+/// Members of `at::cuda::CUDAGraph` as libtorch_cuda exports them, in the order of `Functions` in `cuda.cpp`.
 pub const SYMBOLS: [&str; 5] = [
     "_ZN2at4cuda9CUDAGraphC1Eb",
     "_ZN2at4cuda9CUDAGraphD1Ev",
