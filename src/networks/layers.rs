@@ -161,16 +161,16 @@ impl Conv {
     }
 
     fn by_libtorch(&self, x: &Tensor, around: &Around) -> Tensor {
+        if let Some(y) = self.product(x, around) {
+            return y;
+        }
         let activated = around.norm.map(|norm| norm.silu(x, around.modulation));
         let x = activated.as_ref().unwrap_or(x);
+        let Taps { stride, padding, dilation, .. } = self.taps;
         let bias = self.bias.as_ref().map(|bias| bias.to_kind(x.kind()));
-        // A GPU passes over y for each term: those that are one number for all pixels go together.
-        let (bias, told) = match (bias, around.told) {
-            (Some(bias), Some(told)) if x.device().is_cuda() => (None, Some(bias + told)),
-            (bias, told) => (bias, told.map(Tensor::shallow_clone)),
-        };
-        let mut y = self.products(x, bias);
-        if let Some(told) = told {
+        let weight = self.weight.to_kind(x.kind());
+        let mut y = x.conv2d(&weight, bias, [stride; 2], [padding; 2], [dilation; 2], 1);
+        if let Some(told) = around.told {
             y += told.unsqueeze(-1).unsqueeze(-1);
         }
         if let Some(residual) = around.residual {
@@ -179,15 +179,14 @@ impl Conv {
         if around.factor == 1.0 { y } else { y * around.factor }
     }
 
-    /// W ∗ x + b.
-    fn products(&self, x: &Tensor, bias: Option<Tensor>) -> Tensor {
-        let Taps { size, stride, padding, dilation } = self.taps;
-        let weight = self.weight.to_kind(x.kind());
-        if size == 1 && stride == 1 && x.dim() == 4 && x.device().is_cuda() {
-            // One product of matrices, to which cuBLAS adds b itself.
-            return image_of(&pixels(x).linear(&weight.flatten(1, -1), bias), x);
-        }
-        x.conv2d(&weight, bias, [stride; 2], [padding; 2], [dilation; 2], 1)
+    /// W ∗ x + b of single taps on a GPU: one product of matrices, to which cuBLAS adds b itself.
+    fn product(&self, x: &Tensor, around: &Around) -> Option<Tensor> {
+        let Around { norm: None, told: None, residual: None, factor: 1.0, .. } = around else { return None };
+        let single = self.taps == Taps { size: 1, padding: 0, ..Taps::default() };
+        (single && x.device().is_cuda()).then(|| {
+            let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.as_ref().map(|bias| bias.to_kind(x.kind())));
+            image_of(&pixels(x).linear(&weight.flatten(1, -1), bias), x)
+        })
     }
 }
 
