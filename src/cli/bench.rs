@@ -166,10 +166,12 @@ impl Bench {
 
     /// Step by step; the first is not counted.
     fn by_steps(&self, denoiser: &Pretrained, scheme: &Scheme, x: &Tensor, noise: &Seeded) -> Spent {
-        let prior = Timed { prior: denoiser, network: Cell::default(), evaluations: Cell::default() };
+        let device = x.device();
+        let prior = Timed { prior: denoiser, device, network: Cell::default(), evaluations: Cell::default() };
         let (mut whole, mut inside, mut work, mut asked) = (Vec::new(), Vec::new(), 0.0, 0);
         let mut start = (Instant::now(), layers::flops());
         for (step, _) in follow(scheme, x.shallow_clone(), &prior, noise).take(self.steps.max(2)).enumerate() {
+            synchronize(device);
             let (seconds, network, count) =
                 (start.0.elapsed().as_secs_f64(), prior.network.take(), prior.evaluations.take());
             if step > 0 {
@@ -305,14 +307,17 @@ struct Spent {
 /// A denoiser that notes how long its network takes.
 struct Timed<'a> {
     prior: &'a Pretrained,
+    device: Device,
     network: Cell<f64>,
     evaluations: Cell<u32>,
 }
 
 impl Timed<'_> {
     fn timed(&self, evaluate: impl Fn() -> Tensor) -> Tensor {
+        synchronize(self.device);
         let start = Instant::now();
         let y = evaluate();
+        synchronize(self.device);
         self.network.set(self.network.get() + start.elapsed().as_secs_f64());
         self.evaluations.set(self.evaluations.get() + 1);
         y
