@@ -1,4 +1,5 @@
-//! Links against the libtorch that torch-sys found, compiles the CPU's kernels, and packs `models/` into the program.
+//! Links against the libtorch that torch-sys found, compiles the CPU's kernels and what speaks to CUDA, and packs `models/`
+//! into the program.
 
 use std::{env, fs, path::Path};
 
@@ -7,6 +8,7 @@ fn main() {
     println!("cargo:rerun-if-changed=models");
     link();
     kernels();
+    cuda();
     for (name, folder) in [("models.rs", "models"), ("features.rs", "models/features")] {
         let list = Path::new(&variable("OUT_DIR")).join(name);
         if let Err(e) = fs::write(&list, shipped(folder)) {
@@ -46,6 +48,18 @@ fn kernels() {
     // libtorch brings the one that its threads are of.
     println!("cargo:rustc-link-lib=gomp");
     println!("cargo:rustc-cfg=kernels");
+}
+
+/// `src/cuda/cuda.cpp`, which needs libtorch's headers and none of CUDA's.
+fn cuda() {
+    let source = "src/cuda/cuda.cpp";
+    println!("cargo:rerun-if-changed={source}");
+    let include = Path::new(&variable("DEP_TCH_LIBTORCH_LIB")).join("../include");
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").file(source).include(include).define("_GLIBCXX_USE_CXX11_ABI", "1").warnings(false);
+    build.compile("tweedie_cuda");
+    // After those who use it.
+    println!("cargo:rustc-link-lib=c10");
 }
 
 /// `SHIPPED`: name, card and weights of every card in `folder` that has weights beside it.

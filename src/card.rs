@@ -17,8 +17,9 @@ use crate::{
         source::Source,
         torch,
     },
+    cuda::Graphs,
     denoiser::Pretrained,
-    networks::{AnyNetwork, Network, ScriptClassifier, TorchScript, weights::Weights},
+    networks::{AnyNetwork, Graphed, Network, ScriptClassifier, TorchScript, weights::Weights},
     plan::Plan,
     precondition::AnyPrecondition,
     zoo,
@@ -362,6 +363,12 @@ impl Model {
             }
         };
         network.check(card.image)?;
+        let network = match parameters.first().map(|(_, tensor)| tensor.device()) {
+            Some(Device::Cuda(index)) if Graphs::allowed() => {
+                Box::new(Graphed::new(network, Box::new(Graphs::new(index))))
+            }
+            _ => network,
+        };
         let denoiser = Pretrained { network, precondition: card.precondition.build()? };
         Ok(Self { card, source, sources, script, assumed, parameters, denoiser })
     }

@@ -1,5 +1,7 @@
 //! Denoisers, and the scores that Tweedie's formula makes of them.
 
+use std::cell::OnceCell;
+
 use tch::{Kind, Tensor};
 
 use crate::{
@@ -68,7 +70,7 @@ pub struct Pretrained {
 impl Pretrained {
     /// D(x, σ | class): the images of a batch are known to be of these classes, one for each, if the network has any.
     pub fn of(&self, classes: Option<&[i64]>) -> OfClass<'_> {
-        OfClass { prior: self, classes: classes.map(Tensor::from_slice) }
+        OfClass { prior: self, classes: classes.map(Tensor::from_slice), placed: OnceCell::new() }
     }
 }
 
@@ -87,14 +89,16 @@ impl Denoiser for Pretrained {
 pub struct OfClass<'a> {
     prior: &'a Pretrained,
     classes: Option<Tensor>,
+    /// The same where the images are: to bring them there makes a device wait, which is done once.
+    placed: OnceCell<Tensor>,
 }
 
 impl OfClass<'_> {
     /// out · F(input · x, label).
     fn output(&self, x: &Tensor, Scaling { out, input, label, .. }: Scaling) -> Tensor {
         let label = Tensor::full([x.size()[0]], label, (Kind::Float, x.device()));
-        let class = self.classes.as_ref().map(|classes| classes.to_device(x.device()));
-        self.prior.network.forward(&(x * input), &label, class.as_ref()) * out
+        let class = self.classes.as_ref().map(|classes| self.placed.get_or_init(|| classes.to_device(x.device())));
+        self.prior.network.forward(&(x * input), &label, class) * out
     }
 }
 

@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::{
     Error,
+    arrival::Arrival,
     denoiser::{Denoiser, Score},
     noise::Noise,
     scheme::{Adaptive, Hop, Langevin, Mix, Move, Norms, Scheme},
@@ -139,9 +140,9 @@ fn sum(mix: &Mix, x: &Tensor, values: &[Tensor], drawn: &[Tensor]) -> Tensor {
     present.reduce(|total, term| total + term).unwrap_or_else(|| x.zeros_like())
 }
 
-/// A denoiser that remembers, on the device, when its answer first was not finite.
+/// A denoiser that remembers, on the device, whether its answers were finite: one number for each image and evaluation.
 ///
-/// The loop needs no answer from the device, so it is asked once, at the end, by [`Watched::check`].
+/// The loop needs no answer from the device, so it is asked once, at the end, by [`Watched::verdict`].
 pub struct Watched<'a> {
     prior: &'a dyn Denoiser,
     seen: RefCell<Seen>,
@@ -150,8 +151,8 @@ pub struct Watched<'a> {
 #[derive(Default)]
 struct Seen {
     sigmas: Vec<f64>,
-    /// For each image the first evaluation that was not finite, or the number of evaluations so far.
-    first: Option<Tensor>,
+    /// Of each evaluation, `[batch]`. A sum is finite only if all its terms are; images cannot come near the largest f32.
+    sums: Vec<Tensor>,
 }
 
 impl std::fmt::Debug for Watched<'_> {
@@ -176,16 +177,34 @@ impl<'a> Watched<'a> {
         self.seen.borrow().sigmas.clone()
     }
 
-    /// An error that names step, σ and `seeds` where an answer was not finite; each seed may stand for several particles.
-    pub fn check(&self, seeds: &[u64]) -> Result<(), Error> {
-        let seen = self.seen.borrow();
-        let Some(first) = &seen.first else { return Ok(()) };
-        let first = Vec::<i64>::try_from(first)?;
-        let evaluation = first.iter().map(|&k| k as usize).min().unwrap_or(usize::MAX);
-        let Some(&sigma) = seen.sigmas.get(evaluation) else { return Ok(()) };
+    /// What was seen of `seeds`, each of which may stand for several particles.
+    pub fn verdict(&self, seeds: &[u64]) -> Verdict {
+        let Seen { sigmas, sums } = &*self.seen.borrow();
+        let sums = (!sums.is_empty()).then(|| Arrival::of(&Tensor::stack(sums, 1)));
+        Verdict { sums, sigmas: sigmas.clone(), seeds: seeds.to_vec() }
+    }
+}
+
+/// What a [`Watched`] denoiser has seen, on its way from the device.
+#[derive(Debug)]
+pub struct Verdict {
+    /// `[batch, evaluations]`.
+    sums: Option<Arrival>,
+    sigmas: Vec<f64>,
+    seeds: Vec<u64>,
+}
+
+impl Verdict {
+    /// An error that names step, σ and seeds where an answer was not finite.
+    pub fn check(self) -> Result<(), Error> {
+        let Self { sums: Some(sums), sigmas, seeds } = self else { return Ok(()) };
+        let sums = Vec::<f64>::try_from(sums.wait()?.to_kind(Kind::Double).flatten(0, -1))?;
+        let first: Vec<Option<usize>> =
+            sums.chunks(sigmas.len()).map(|image| image.iter().position(|sum| !sum.is_finite())).collect();
+        let Some(&evaluation) = first.iter().flatten().min() else { return Ok(()) };
         let particles = first.chunks((first.len() / seeds.len().max(1)).max(1));
-        let lost = particles.zip(seeds).filter(|(of, _)| of.iter().any(|k| (*k as usize) < seen.sigmas.len()));
-        Err(Error::NotFinite { evaluation, sigma, seeds: lost.map(|(_, &seed)| seed).collect() })
+        let lost = particles.zip(seeds).filter(|(of, _)| of.iter().any(Option::is_some));
+        Err(Error::NotFinite { evaluation, sigma: sigmas[evaluation], seeds: lost.map(|(_, seed)| seed).collect() })
     }
 }
 
@@ -196,16 +215,9 @@ impl Denoiser for Watched<'_> {
 
     fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
         let residual = self.prior.residual(x, sigma);
-        let seen = &mut *self.seen.borrow_mut();
-        let now = seen.sigmas.len() as i64;
-        // A sum is finite only if all its terms are; images cannot come near the largest f32.
         let sum = residual.detach().flatten(1, -1).sum_dim_intlist([1i64].as_slice(), false, None);
-        let finite = sum.isfinite();
-        let alive =
-            seen.first.take().unwrap_or_else(|| Tensor::full(finite.size(), now, (Kind::Int64, finite.device())));
-        // Images alive so far hold `now`; those still finite move on to `now + 1`.
-        let still = alive.eq(now).logical_and(&finite);
-        seen.first = Some(alive + still.to_kind(Kind::Int64));
+        let seen = &mut *self.seen.borrow_mut();
+        seen.sums.push(sum);
         seen.sigmas.push(sigma);
         residual
     }

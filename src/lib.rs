@@ -67,11 +67,13 @@
 
 pub mod animation;
 pub mod archive;
+pub mod arrival;
 pub mod blocks;
 pub mod bounds;
 pub mod card;
 pub mod checkpoint;
 pub mod claims;
+pub mod cuda;
 pub mod data;
 pub mod denoiser;
 pub mod error;

@@ -18,18 +18,26 @@ use tch::{Cuda, Device, Kind, Tensor};
 use tweedie::{
     card::Model,
     checkpoint::safetensors::{self, Metadata},
+    cuda,
     denoiser::{Denoiser, Pretrained},
-    follow::follow,
+    follow::{Watched, follow},
     kernels, libtorch,
-    networks::{AnyNetwork, UNetConfig, layers},
+    networks::{AnyNetwork, Graphed, UNetConfig, layers},
     noise::{Noise, Seeded},
     plan::Course,
+    scheme::Scheme,
 };
 
 use super::{Common, not_interrupted};
 
 /// Threads that wait for work turn round and round for some milliseconds before they sleep: a turn begins after that.
 const PAUSE: Duration = Duration::from_millis(30);
+/// What networks are told of σ where that decides nothing.
+const LABEL: f64 = 500.0;
+/// Turns on a GPU.
+const TURNS: usize = 5;
+/// Seconds of a turn beside a peer on a GPU, at least.
+const TURN: f64 = 0.05;
 const PEER: &str = include_str!("../../tests/parity/bench.py");
 
 /// Measure a network's speed: images and evaluations per second, the loop's share, FLOP/s, memory
@@ -76,14 +84,14 @@ struct Row {
     teraflops: f64,
     /// Of the largest matrix product measured in this run.
     share_of_peak: f64,
-    /// Of the process so far; unknown of a GPU.
+    /// Of the process so far; on a GPU, of tensors while this size was measured.
     peak_memory_mb: Option<f64>,
     /// The peer's seconds by ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_ms: Option<f64>,
-    /// Of the peer's process so far.
+    /// Of the peer's process so far; on a GPU, of its tensors.
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_memory_mb: Option<f64>,
 }
@@ -115,10 +123,15 @@ impl Bench {
         let best = rows.iter().max_by(|a, b| a.images_per_second.total_cmp(&b.images_per_second));
         let best = best.map(|row| row.batch);
         self.common.say(format_args!("best batch: {}", best.unwrap_or_default()));
-        let threads = tch::get_num_threads();
-        self.common
-            .record(&json!({"model": model.card.name, "arithmetic": self.common.arithmetic(), "threads": threads,
-            "kernels": kernels::instructions(), "peak_teraflops": peak / 1e12, "rows": rows, "best_batch": best}))
+        let (threads, refusals) = (tch::get_num_threads(), model.denoiser.network.refusals());
+        for why in &refusals {
+            self.common.say(format_args!("note: launched layer by layer: {why}"));
+        }
+        self.common.record(
+            &json!({"model": model.card.name, "arithmetic": self.common.arithmetic(), "threads": threads,
+            "kernels": kernels::instructions(), "peak_teraflops": peak / 1e12, "rows": rows, "best_batch": best,
+            "refusals": refusals}),
+        )
     }
 
     /// Some steps of the model's own walk.
@@ -129,11 +142,35 @@ impl Bench {
         let noise = Seeded((0..batch as u64).collect());
         let like = Tensor::zeros([batch, channels, height, width], (Kind::Float, device));
         let x = noise.like(&like, 0, 0) * sigmas.max();
-        let prior = Timed { prior: &model.denoiser, device, network: Cell::default(), evaluations: Cell::default() };
         let evaluations = scheme.asked().count() as f64;
+        let tensors = device_memory(device);
+        let Spent { network, rest, flops } = if device.is_cuda() {
+            self.by_turns(&model.denoiser, &scheme, &x, &noise)
+        } else {
+            self.by_steps(&model.denoiser, &scheme, &x, &noise)
+        };
+        Ok(Row {
+            batch,
+            network_ms: network * 1e3,
+            rest_ms: rest * 1e3,
+            evaluations_per_second: batch as f64 / (network + rest),
+            images_per_second: batch as f64 / ((network + rest) * evaluations),
+            teraflops: flops / network / 1e12,
+            share_of_peak: flops / network / peak,
+            peak_memory_mb: if tensors.is_some() { device_memory(device) } else { memory() },
+            ratio: None,
+            peer_ms: None,
+            peer_memory_mb: None,
+        })
+    }
+
+    /// Step by step; the first is not counted.
+    fn by_steps(&self, denoiser: &Pretrained, scheme: &Scheme, x: &Tensor, noise: &Seeded) -> Spent {
+        let device = x.device();
+        let prior = Timed { prior: denoiser, device, network: Cell::default(), evaluations: Cell::default() };
         let (mut whole, mut inside, mut work, mut asked) = (Vec::new(), Vec::new(), 0.0, 0);
         let mut start = (Instant::now(), layers::flops());
-        for (step, _) in follow(&scheme, x, &prior, &noise).take(self.steps.max(2)).enumerate() {
+        for (step, _) in follow(scheme, x.shallow_clone(), &prior, noise).take(self.steps.max(2)).enumerate() {
             synchronize(device);
             let (seconds, network, count) =
                 (start.0.elapsed().as_secs_f64(), prior.network.take(), prior.evaluations.take());
@@ -145,23 +182,32 @@ impl Bench {
             }
             start = (Instant::now(), layers::flops());
         }
-        let steps = whole.len() as f64;
-        let (rest, network) = (median(&mut whole), median(&mut inside));
-        let flops = work / (f64::from(asked) / steps);
-        let rest = rest / (f64::from(asked) / steps);
-        Ok(Row {
-            batch,
-            network_ms: network * 1e3,
-            rest_ms: rest * 1e3,
-            evaluations_per_second: batch as f64 / (network + rest),
-            images_per_second: batch as f64 / ((network + rest) * evaluations),
-            teraflops: flops / network / 1e12,
-            share_of_peak: flops / network / peak,
-            peak_memory_mb: memory().filter(|_| !device.is_cuda()),
-            ratio: None,
-            peer_ms: None,
-            peer_memory_mb: None,
-        })
+        let each = f64::from(asked) / whole.len() as f64;
+        Spent { network: median(&mut inside), rest: median(&mut whole) / each, flops: work / each }
+    }
+
+    /// Turns of all steps beside turns of as many evaluations of the network alone. A GPU works on while the next of them are
+    /// prepared, so that this process waits for it at the ends of turns alone; the first turns are not counted.
+    fn by_turns(&self, denoiser: &Pretrained, scheme: &Scheme, x: &Tensor, noise: &Seeded) -> Spent {
+        let _guard = tch::no_grad_guard();
+        let label = Tensor::full([x.size()[0]], LABEL, (Kind::Float, x.device()));
+        let walk = || {
+            let watched = Watched::new(denoiser);
+            follow(scheme, x.shallow_clone(), &watched, noise).take(self.steps.max(2)).for_each(drop);
+            watched.evaluations()
+        };
+        let asked = walk();
+        let alone = || (0..asked).for_each(|_| drop(denoiser.network.forward(x, &label, None)));
+        alone();
+        let (mut whole, mut inside) = (Vec::new(), Vec::new());
+        let before = layers::flops();
+        for _ in 0..TURNS {
+            whole.push(seconds(x.device(), walk));
+            inside.push(seconds(x.device(), alone));
+        }
+        let flops = (layers::flops() - before) / (2 * TURNS * asked) as f64;
+        let network = median(&mut inside) / asked as f64;
+        Spent { network, rest: (median(&mut whole) / asked as f64 - network).max(0.0), flops }
     }
 
     /// The peer, with the same weights: in the model's own folder of diffusers, or in one made of them.
@@ -215,31 +261,47 @@ impl Bench {
     }
 
     /// Turn by turn: the median of the peer's seconds by ours, and of the peer's seconds; and its memory in MB.
+    ///
+    /// On a GPU a turn is so many evaluations that both ends of it cost nothing, and the first few are not counted: there, the
+    /// peer may compile and both may record what they replay.
     fn against(&self, peer: &mut Peer, model: &Model, batch: i64, device: Device) -> Result<(f64, f64, f64)> {
         let [channels, height, width] = model.card.image;
-        let kind = self.common.kind(device)?;
-        let x = layers::channels_last(&Tensor::randn([batch, channels, height, width], (kind, device)));
-        let label = Tensor::full([batch], 500.0, (Kind::Float, device));
-        let (mut ratios, mut seconds, mut memory) = (Vec::new(), Vec::new(), 0.0);
-        for round in 0..=self.rounds {
+        let options = (self.common.kind(device)?, Device::Cpu);
+        let x = layers::channels_last(&Tensor::randn([batch, channels, height, width], options).to_device(device));
+        let label = Tensor::full([batch], LABEL, (Kind::Float, device));
+        let _guard = tch::no_grad_guard();
+        let turn = |times: usize| {
+            let evaluate = |_| drop(model.denoiser.network.forward(&x, &label, None));
+            seconds(device, || (0..times).for_each(evaluate)) / times as f64
+        };
+        let (mut ratios, mut theirs, mut memory) = (Vec::new(), Vec::new(), 0.0);
+        let (first, times) = if device.is_cuda() {
+            turn(Graphed::PATIENCE + 2);
+            (Graphed::PATIENCE + 2, (TURN / turn(1)).clamp(1.0, 100.0) as usize)
+        } else {
+            (1, 1)
+        };
+        for round in 0..first + self.rounds {
             not_interrupted()?;
             thread::sleep(PAUSE);
-            synchronize(device);
-            let start = Instant::now();
-            let _guard = tch::no_grad_guard();
-            let _ = model.denoiser.network.forward(&x, &label, None);
-            synchronize(device);
-            let ours = start.elapsed().as_secs_f64();
+            let ours = turn(times);
             thread::sleep(PAUSE);
-            let theirs;
-            (theirs, memory) = peer.forward(batch, channels, height)?;
-            if round > 0 {
-                ratios.push(theirs / ours);
-                seconds.push(theirs);
+            let (seconds, most) = peer.forward(batch, channels, height, times)?;
+            memory = most;
+            if round >= first {
+                ratios.push(seconds / ours);
+                theirs.push(seconds);
             }
         }
-        Ok((median(&mut ratios), median(&mut seconds), memory))
+        Ok((median(&mut ratios), median(&mut theirs), memory))
     }
+}
+
+/// Seconds of an evaluation, of what surrounds it, and its floating-point operations.
+struct Spent {
+    network: f64,
+    rest: f64,
+    flops: f64,
 }
 
 /// A denoiser that notes how long its network takes.
@@ -287,9 +349,9 @@ impl Peer {
         Ok(line.trim().to_owned())
     }
 
-    /// Its seconds for one forward, and the most memory that it has had so far, in MB.
-    fn forward(&mut self, batch: i64, channels: i64, side: i64) -> Result<(f64, f64)> {
-        writeln!(self.questions, "{batch} {channels} {side}")?;
+    /// Its seconds for one of so many forwards, and the most memory that it has had so far, in MB.
+    fn forward(&mut self, batch: i64, channels: i64, side: i64, times: usize) -> Result<(f64, f64)> {
+        writeln!(self.questions, "{batch} {channels} {side} {times}")?;
         let answer = self.answer()?;
         let (seconds, memory) = answer.split_once(' ').context("the peer has failed: its own words are above")?;
         Ok((seconds.parse()?, memory.parse()?))
@@ -352,18 +414,12 @@ fn line(row: &Row) -> String {
 
 /// FLOP/s of the largest matrix product that is reasonable to wait for.
 fn peak(device: Device, kind: Kind) -> f64 {
-    let side = if device.is_cuda() { 8192 } else { 1536 };
+    let (side, times) = if device.is_cuda() { (8192, 10) } else { (1536, 1) };
     let _guard = tch::no_grad_guard();
     let [a, b] = [0, 1].map(|_| Tensor::randn([side, side], (Kind::Float, device)).to_kind(kind));
-    let mut rates: Vec<f64> = (0..8)
-        .map(|_| {
-            synchronize(device);
-            let start = Instant::now();
-            let _ = a.matmul(&b);
-            synchronize(device);
-            2.0 * (side as f64).powi(3) / start.elapsed().as_secs_f64()
-        })
-        .collect();
+    let products = || (0..times).for_each(|_| drop(a.matmul(&b)));
+    let work = 2.0 * (side as f64).powi(3) * f64::from(times);
+    let mut rates: Vec<f64> = (0..8).map(|_| work / seconds(device, products)).collect();
     rates.sort_by(f64::total_cmp);
     rates[rates.len() - 1]
 }
@@ -373,6 +429,21 @@ fn memory() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? / 1024.0)
+}
+
+/// The most memory that tensors have had on a GPU since this was last asked, in MB.
+fn device_memory(device: Device) -> Option<f64> {
+    let Device::Cuda(index) = device else { return None };
+    cuda::peak_memory(index).ok().map(|bytes| bytes as f64 / f64::from(1 << 20))
+}
+
+/// How long the device is busy with what `launch` gives it.
+fn seconds<T>(device: Device, launch: impl FnOnce() -> T) -> f64 {
+    synchronize(device);
+    let start = Instant::now();
+    let _made = launch();
+    synchronize(device);
+    start.elapsed().as_secs_f64()
 }
 
 fn synchronize(device: Device) {

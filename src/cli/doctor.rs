@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 use tch::{Device, Kind, Tensor};
-use tweedie::{card, features, kernels::device, libtorch};
+use tweedie::{card, cuda::Graphs, features, kernels::device, libtorch};
 
 use super::Common;
 
@@ -32,12 +32,14 @@ impl Doctor {
             Ok(()) => "compiled, checked".to_owned(),
             Err(why) => format!("no, libtorch alone: {why}"),
         });
+        let graphs = cuda.is_ok().then(|| Graphs::new(0).check());
         let models: Vec<&str> = card::names().collect();
         let features: Vec<&str> = features::names().collect();
         if self.common.json {
             return self.common.record(&serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"), "libtorch": folder, "cpu_works": product == 64.0,
-                "cores": cores, "cuda": cuda, "cuda_kernels": kernels, "models": models, "features": features,
+                "cores": cores, "cuda": cuda, "cuda_kernels": kernels, "graphs": graphs, "models": models,
+                "features": features,
             }));
         }
         let mut out = io::stdout();
@@ -49,7 +51,12 @@ impl Doctor {
             Err(why) => writeln!(out, "CUDA       no: {why}")?,
         }
         if let Some(kernels) = kernels {
-            writeln!(out, "CUDA kernels: {kernels}")?;
+            writeln!(out, "kernels    {kernels}")?;
+        }
+        match graphs {
+            Some(Ok(())) => writeln!(out, "graphs     work: a network's evaluation is one launch")?,
+            Some(Err(why)) => writeln!(out, "graphs     no: {why}; each layer is launched by itself")?,
+            None => {}
         }
         for (what, names) in [("models", models), ("features", features)] {
             let none = "none ship with this build: make train".to_owned();

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tch::{Device, Tensor};
 use tweedie::{
     archive::Archive,
+    arrival::Arrival,
     blocks::{self, Block},
     card::sha256_of,
     claims::{self, Claims, Owner, Rank},
@@ -38,7 +39,7 @@ use super::{
     Common,
     classes::{ClassArgs, Classes},
     guidance::Prior,
-    images::{Loop, spread},
+    images::{Drawn, Landing, Loop, spread},
     judge::{self, Judge},
     restorations::Place,
     run::folder,
@@ -411,15 +412,19 @@ impl<'a> Session<'a> {
                 let prior = prior.of(classes.rows(seeds.iter().copied()).as_deref());
                 if *clip { Box::new(Clipped(prior)) } else { prior }
             };
-            let x = drawing
-                .images(&block.seeds, None, &of, &|_, prior, x, noise, seen| walk(scheme, prior, x, noise, seen))?;
-            let bytes = rounding.bytes(&x);
-            Ok(block.wanted.iter().map(|&i| (block.seeds[i], bytes.get(i as i64))).collect::<Vec<_>>())
+            let Drawn { x, verdicts } = drawing
+                .draw(&block.seeds, None, &of, &|_, prior, x, noise, seen| walk(scheme, prior, x, noise, seen))?;
+            Ok(Landing { block: block.clone(), pixels: Arrival::of(&rounding.bytes(&x)), states: None, verdicts })
         };
-        spread(&self.prior, self.workers, blocks.iter().map(Ok), draw, |images| {
-            pixels.extend(images);
+        let mut land = |landing: Option<Landing>| -> Result<()> {
+            let landed = landing.map_or(Ok(Vec::new()), Landing::wait)?;
+            pixels.extend(landed.into_iter().map(|(seed, image, _)| (seed, image)));
             Ok(())
-        })?;
+        };
+        // A block lands while the next is computed.
+        let mut under_way = None;
+        spread(&self.prior, self.workers, blocks.iter().map(Ok), draw, |landing| land(under_way.replace(landing)))?;
+        land(under_way)?;
         pixels.sort_by_key(|(seed, _)| *seed);
         let pixels: Vec<Tensor> = pixels.into_iter().map(|(_, image)| image).collect();
         let asked = drawing.asked.as_ref().and_then(|asked| asked.lock().ok().map(|asked| asked.len()));

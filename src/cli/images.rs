@@ -13,8 +13,10 @@ use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     Error,
+    arrival::Arrival,
+    blocks::Block,
     denoiser::Denoiser,
-    follow::Watched,
+    follow::{Verdict, Watched},
     noise::{Noise, Seeded},
     restoration::Seen,
 };
@@ -43,6 +45,41 @@ pub type PriorOf<'a> = dyn Fn(&[u64]) -> Box<dyn Denoiser + 'a> + 'a;
 /// From the initial states of the i-th piece of a block to its images.
 pub type Way<'a> = dyn Fn(usize, &dyn Denoiser, Tensor, &Seeded, &mut Seen) -> Result<Tensor, Error> + 'a;
 
+/// Images of a block as the device has them, or will have them.
+pub struct Drawn {
+    /// `[batch, channels, height, width]`.
+    pub x: Tensor,
+    /// Whether they are what they should be.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// A block on its way to files.
+pub struct Landing {
+    /// Whose images they are.
+    pub block: Block,
+    /// Bytes, `[batch, channels, height, width]`.
+    pub pixels: Arrival,
+    /// The states themselves, if they are wanted.
+    pub states: Option<Arrival>,
+    /// Whether they are what they should be.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// An image that is wanted, and its state.
+pub type Landed = (u64, Tensor, Option<Tensor>);
+
+impl Landing {
+    /// The images that are wanted, by their seeds, once they are there.
+    pub fn wait(self) -> Result<Vec<Landed>, Error> {
+        let Self { block, pixels, states, verdicts } = self;
+        verdicts.into_iter().try_for_each(Verdict::check)?;
+        let (pixels, states) = (pixels.wait()?, states.map(Arrival::wait).transpose()?);
+        let row = |x: &Tensor, i: usize| x.get(i as i64);
+        let each = |&i: &usize| (block.seeds[i], row(&pixels, i), states.as_ref().map(|states| row(states, i)));
+        Ok(block.wanted.iter().map(each).collect())
+    }
+}
+
 impl Loop<'_> {
     /// The seeds that the network sees together.
     pub fn pieces<'a>(&self, seeds: &'a [u64]) -> Chunks<'a, u64> {
@@ -51,16 +88,25 @@ impl Loop<'_> {
 
     /// The images of `seeds`, `[batch, channels, height, width]`, on the CPU; `init` replaces the initial noise.
     pub fn images(&self, seeds: &[u64], init: Option<&Tensor>, prior: &PriorOf, way: &Way) -> Result<Tensor> {
+        let Drawn { x, verdicts } = self.draw(seeds, init, prior, way)?;
+        verdicts.into_iter().try_for_each(Verdict::check)?;
+        Ok(x.to_device(Device::Cpu))
+    }
+
+    /// The same while the device may still be at work on them.
+    pub fn draw(&self, seeds: &[u64], init: Option<&Tensor>, prior: &PriorOf, way: &Way) -> Result<Drawn> {
         let mut first = 0;
-        let mut solved = Vec::new();
+        let (mut solved, mut verdicts) = (Vec::new(), Vec::new());
         for (i, seeds) in self.pieces(seeds).enumerate() {
             let count = seeds.len() as i64;
             let x = self.start(seeds, init.map(|init| init.narrow(0, first, count)));
             let prior = prior(seeds);
-            solved.push(self.solve(seeds, x, &*prior, |prior, x, noise, seen| way(i, prior, x, noise, seen))?);
+            let (x, verdict) = self.solve(seeds, x, &*prior, |prior, x, noise, seen| way(i, prior, x, noise, seen))?;
+            solved.push(x);
+            verdicts.push(verdict);
             first += count;
         }
-        Ok(Tensor::cat(&solved, 0))
+        Ok(Drawn { x: Tensor::cat(&solved, 0), verdicts })
     }
 
     fn start(&self, seeds: &[u64], init: Option<Tensor>) -> Tensor {
@@ -78,7 +124,7 @@ impl Loop<'_> {
         x: Tensor,
         prior: &dyn Denoiser,
         way: impl Fn(&dyn Denoiser, Tensor, &Seeded, &mut Seen) -> Result<Tensor, Error>,
-    ) -> Result<Tensor> {
+    ) -> Result<(Tensor, Verdict)> {
         let watched = Watched::new(prior);
         let mut told = 0;
         let x = way(&watched, x, &Seeded(seeds.to_vec()), &mut |_| {
@@ -87,11 +133,10 @@ impl Loop<'_> {
             told = evaluations;
             not_interrupted()
         })?;
-        watched.check(seeds)?;
         if let Some(Ok(mut asked)) = self.asked.as_ref().map(Mutex::lock) {
             asked.extend(watched.sigmas());
         }
-        Ok(x.to_device(Device::Cpu))
+        Ok((x, watched.verdict(seeds)))
     }
 }
 
@@ -101,7 +146,8 @@ type Outcome<R> = Result<Result<R>, Box<dyn Any + Send>>;
 /// Does `jobs` with `workers` replicas of the prior, each in a thread of its own, and gives the results to `take`, in the
 /// order in which they come.
 ///
-/// Jobs are made as they are needed, two for each worker ahead. After an error no further job begins, but what is under
+/// A single worker is this thread and this prior: what they have learnt, as cuDNN its algorithms, serves the next call as well.
+/// Of several, jobs are made as they are needed, two for each worker ahead. After an error no further job begins, but what is under
 /// way is finished and taken.
 pub fn spread<J: Send, R: Send>(
     prior: &Prior,
@@ -110,6 +156,9 @@ pub fn spread<J: Send, R: Send>(
     work: impl Fn(&Prior, J) -> Result<R> + Sync,
     mut take: impl FnMut(R) -> Result<()>,
 ) -> Result<()> {
+    if workers == 1 {
+        return jobs.try_for_each(|job| take(work(prior, job?)?));
+    }
     let replicas = (0..workers).map(|_| prior.replica()).collect::<Result<Vec<_>>>()?;
     let (give, waiting) = mpsc::channel::<J>();
     let (finish, finished) = mpsc::channel::<Outcome<R>>();

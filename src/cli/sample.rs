@@ -15,6 +15,7 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     Error,
+    arrival::Arrival,
     blocks::{self, Block},
     card::Model,
     follow::follow,
@@ -34,7 +35,7 @@ use super::{
     classes::{ClassArgs, Classes},
     command, entries,
     guidance::{Cost, GuidanceArgs, Prior},
-    images::{Loop, spread},
+    images::{Drawn, Landing, Loop, spread},
     workers,
 };
 
@@ -278,27 +279,25 @@ impl Sample {
         });
         let compute = |prior: &Prior, (block, init): (&Block, Option<Tensor>)| {
             let of = |seeds: &[u64]| prior.of(classes.rows(seeds.iter().copied()).as_deref());
-            let x = sampling.images(&block.seeds, init.as_ref(), &of, &|_, prior, mut x, noise, seen| {
-                for state in follow(scheme, x.shallow_clone(), &prior, noise) {
-                    seen(&state)?;
-                    x = state;
-                }
-                Ok(x)
-            })?;
-            let pixels = images::to_bytes(&x);
-            let row = |&i: &usize| (block.seeds[i], pixels.get(i as i64), x.get(i as i64));
-            Ok(block.wanted.iter().map(row).collect::<Vec<_>>())
+            let Drawn { x, verdicts } =
+                sampling.draw(&block.seeds, init.as_ref(), &of, &|_, prior, mut x, noise, seen| {
+                    for state in follow(scheme, x.shallow_clone(), &prior, noise) {
+                        seen(&state)?;
+                        x = state;
+                    }
+                    Ok(x)
+                })?;
+            let (pixels, states) = (Arrival::of(&images::to_bytes(&x)), self.states.then(|| Arrival::of(&x)));
+            Ok(Landing { block: block.clone(), pixels, states, verdicts })
         };
         rayon::in_place_scope(|scope| {
-            spread(prior, threads, jobs, compute, |wanted| {
+            spread(prior, threads, jobs, compute, |landing| {
                 let failure = &failure;
                 scope.spawn(move |_| {
-                    for (seed, pixels, state) in wanted {
-                        if let Err(error) = self.write(seed, &pixels, &state)
-                            && let Ok(mut failure) = failure.lock()
-                        {
-                            *failure = Some(error);
-                        }
+                    if let Err(error) = self.write(landing)
+                        && let Ok(mut failure) = failure.lock()
+                    {
+                        failure.get_or_insert(error);
                     }
                 });
                 Ok(())
@@ -315,11 +314,14 @@ impl Sample {
         self.file(seed).with_extension("npy")
     }
 
-    fn write(&self, seed: u64, pixels: &Tensor, state: &Tensor) -> Result<(), Error> {
-        if self.states {
-            images::write_npy(&self.state(seed), state)?;
+    fn write(&self, landing: Landing) -> Result<(), Error> {
+        for (seed, pixels, state) in landing.wait()? {
+            if let Some(state) = state {
+                images::write_npy(&self.state(seed), &state)?;
+            }
+            images::write_png(&self.file(seed), &pixels)?;
         }
-        images::write_png(&self.file(seed), pixels)
+        Ok(())
     }
 
     /// The first images of the run on one sheet.

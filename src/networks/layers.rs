@@ -25,9 +25,14 @@ pub fn flops() -> f64 {
     FLOPS.get()
 }
 
+/// Counts so many for work that was not done layer by layer.
+pub(super) fn add_flops(flops: f64) {
+    FLOPS.set(FLOPS.get() + flops);
+}
+
 /// Counts `outputs` sums of `products` products each.
 fn count(outputs: usize, products: i64) {
-    FLOPS.set(FLOPS.get() + 2.0 * outputs as f64 * products as f64);
+    add_flops(2.0 * outputs as f64 * products as f64);
 }
 
 /// The same tensor with its channels side by side in memory, as convolutions like it.
@@ -156,6 +161,9 @@ impl Conv {
     }
 
     fn by_libtorch(&self, x: &Tensor, around: &Around) -> Tensor {
+        if let Some(y) = self.product(x, around) {
+            return y;
+        }
         let activated = around.norm.map(|norm| norm.silu(x, around.modulation));
         let x = activated.as_ref().unwrap_or(x);
         let Taps { stride, padding, dilation, .. } = self.taps;
@@ -175,6 +183,16 @@ impl Conv {
             y = residual + y;
         }
         if around.factor == 1.0 { y } else { y * around.factor }
+    }
+
+    /// W ∗ x + b of single taps on a GPU: one product of matrices, to which cuBLAS adds b itself.
+    fn product(&self, x: &Tensor, around: &Around) -> Option<Tensor> {
+        let Around { norm: None, told: None, residual: None, factor: 1.0, .. } = around else { return None };
+        let single = self.taps == Taps { size: 1, padding: 0, ..Taps::default() };
+        (single && x.device().is_cuda()).then(|| {
+            let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.as_ref().map(|bias| bias.to_kind(x.kind())));
+            image_of(&pixels(x).linear(&weight.flatten(1, -1), bias), x)
+        })
     }
 }
 

@@ -5,6 +5,7 @@ mod classifier;
 mod efficientnet;
 mod ffdnet;
 mod folded;
+mod graphed;
 mod inception;
 pub mod layers;
 mod ncsnpp;
@@ -19,6 +20,7 @@ pub use adm::{Adm, AdmConfig, Heads};
 pub use classifier::{Classifier, ClassifierConfig};
 pub use efficientnet::{EfficientNet, FEATURES as EFFICIENTNET_FEATURES, SIDE as EFFICIENTNET_SIDE};
 pub use ffdnet::{Ffdnet, FfdnetConfig, Layout};
+pub use graphed::{Graphed, Inputs, Recorder, Recording, Replay};
 pub use inception::{Activations, Inception, SIDE as INCEPTION_SIDE};
 pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput};
 pub use refinenet::{RefineNet, RefineNetConfig, Stage};
@@ -48,6 +50,11 @@ pub trait Network: fmt::Debug + Send {
     /// The number that stands for no class, if classes were dropped in training: its answer is then that of all images.
     fn null_class(&self) -> Option<i64> {
         None
+    }
+
+    /// Shapes of images whose evaluations are not replayed as others are, each with the reason; see [`Graphed`].
+    fn refusals(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use tch::{Device, Kind, Tensor};
 
+use super::layers::channels_last;
 use crate::{Error, noise::stream};
 
 /// What the frequencies of an embedding are called: angles need all their digits.
@@ -24,9 +25,12 @@ pub enum Init {
 }
 
 /// A tensor of this name as a network on `device` that computes in `kind` holds it; frequencies are f32 always.
+///
+/// On a GPU the taps of convolutions lie as images do, channels side by side: cuDNN would rearrange them at every evaluation.
 pub fn placed(name: &str, tensor: &Tensor, device: Device, kind: Kind) -> Tensor {
     let kind = if name.ends_with(FREQUENCIES) { Kind::Float } else { kind };
-    tensor.to_device(device).to_kind(kind)
+    let tensor = tensor.to_device(device).to_kind(kind);
+    if device.is_cuda() && tensor.dim() == 4 { channels_last(&tensor) } else { tensor }
 }
 
 /// The parameters of one network, by the names that its checkpoint gives them.

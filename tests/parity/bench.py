@@ -1,7 +1,7 @@
 """The peer of `tweedie bench --compare`: diffusers' UNet2DModel in a process of its own, timed when it is asked.
 
 Arguments: the folder with the network, threads, eager or compile, cpu or cuda, f32 or bf16. It says "ready", then answers each
-line "BATCH CHANNELS SIDE" with the seconds of one forward and the most memory that it has had so far, in MB: of the process on
+line "BATCH CHANNELS SIDE TIMES" with the seconds of one of so many forwards and the most memory that it has had so far, in MB: of the process on
 the CPU, of tensors on CUDA. bf16 is autocast, with channels side by side in memory."""
 
 import resource
@@ -24,7 +24,7 @@ def serve(model, threads, mode, device="cpu", precision="f32"):
     wait = torch.cuda.synchronize if cuda else lambda: None
     print("ready", torch.__version__, flush=True)
     for line in sys.stdin:
-        batch, channels, side = map(int, line.split())
+        batch, channels, side, times = map(int, line.split())
         x = torch.randn(batch, channels, side, side, device=device)
         if half:
             x = x.to(memory_format=torch.channels_last)
@@ -32,9 +32,10 @@ def serve(model, threads, mode, device="cpu", precision="f32"):
         with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=half):
             wait()
             start = time.perf_counter()
-            model(x, label)
+            for _ in range(times):
+                model(x, label)
             wait()
-            seconds = time.perf_counter() - start
+            seconds = (time.perf_counter() - start) / times
         memory = torch.cuda.max_memory_allocated() / 2**20 if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(seconds, memory, flush=True)
 

@@ -1,0 +1,234 @@
+//! Evaluations that are recorded once and replayed: on a GPU, some hundred launches become one.
+
+use std::{cell::RefCell, fmt};
+
+use tch::{Kind, Tensor};
+
+use super::{Network, layers};
+use crate::Error;
+
+/// What a network is given.
+#[derive(Debug)]
+pub struct Inputs {
+    /// `[batch, channels, height, width]`.
+    pub x: Tensor,
+    /// `[batch]`.
+    pub label: Tensor,
+    /// `[batch]`, where the network is told classes.
+    pub class: Option<Tensor>,
+}
+
+impl Inputs {
+    fn each(&self) -> impl Iterator<Item = &Tensor> {
+        [Some(&self.x), Some(&self.label), self.class.as_ref()].into_iter().flatten()
+    }
+
+    /// By which recordings are told apart.
+    fn form(&self) -> Form {
+        self.each().map(|tensor| (tensor.size(), tensor.kind())).collect()
+    }
+
+    /// Zeros of the same form.
+    fn blank(&self) -> Self {
+        Self {
+            x: self.x.zeros_like(),
+            label: self.label.zeros_like(),
+            class: self.class.as_ref().map(Tensor::zeros_like),
+        }
+    }
+
+    fn set(&mut self, given: &Self) {
+        self.x.copy_(&given.x);
+        self.label.copy_(&given.label);
+        if let (Some(own), Some(class)) = (&mut self.class, &given.class) {
+            own.copy_(class);
+        }
+    }
+}
+
+/// Sizes and kinds.
+type Form = Vec<(Vec<i64>, Kind)>;
+
+/// A device that can record an evaluation.
+pub trait Recorder: fmt::Debug + Send {
+    /// Records `evaluate` of `inputs`; says why if it cannot.
+    fn record(&self, inputs: &Inputs, evaluate: &mut dyn FnMut(&Inputs) -> Tensor) -> Result<Recording, String>;
+}
+
+/// A recorded evaluation.
+#[derive(Debug)]
+pub struct Recording {
+    /// Where it leaves its answer.
+    pub output: Tensor,
+    /// Computes the answer again, from what its inputs hold by then.
+    pub replay: Box<dyn Replay>,
+}
+
+/// See [`Recording::replay`].
+pub trait Replay: fmt::Debug + Send {
+    /// Once, in the order of the device's work; says why if it cannot.
+    fn replay(&mut self) -> Result<(), String>;
+}
+
+/// What is known of a form of inputs.
+#[derive(Debug)]
+enum State {
+    /// It was seen so often.
+    Seen(usize),
+    Recorded(Evaluation),
+    /// Why it is not recorded.
+    Refused(String),
+}
+
+#[derive(Debug)]
+struct Evaluation {
+    inputs: Inputs,
+    recording: Recording,
+    /// As [`layers::flops`] counts them.
+    flops: f64,
+}
+
+impl Evaluation {
+    fn of(&mut self, given: &Inputs) -> Result<Tensor, String> {
+        self.inputs.set(given);
+        self.recording.replay.replay()?;
+        layers::add_flops(self.flops);
+        let mut answer = self.recording.output.empty_like();
+        // The next replay overwrites what is copied here.
+        answer.copy_(&self.recording.output);
+        Ok(answer)
+    }
+}
+
+/// A network whose evaluations are replayed, as soon as inputs of the same form come again and again.
+///
+/// A recording is used only if its first answer is the network's own; wherever that is not so, or nothing can be recorded, the
+/// network computes as ever. Where gradients are asked for, it does so too. After the first refusal nothing else is recorded:
+/// what cannot be recorded may keep the memory that it was given for it.
+#[derive(Debug)]
+pub struct Graphed {
+    network: Box<dyn Network>,
+    recorder: Box<dyn Recorder>,
+    /// By form; what was used last comes last.
+    known: RefCell<Vec<(Form, State)>>,
+}
+
+impl Graphed {
+    /// So often inputs of a form come before they are recorded, which costs about as much as five evaluations.
+    pub const PATIENCE: usize = 2;
+    /// So many recordings are kept: each holds the memory of an evaluation. The one that was idle longest makes room.
+    pub const KEPT: usize = 4;
+    /// So many forms are remembered.
+    pub const REMEMBERED: usize = 64;
+    /// Largest difference, of the largest value, that is taken for rounding: the device may add in another order.
+    pub const ROUNDING: f64 = 1.0 / 64.0;
+
+    /// `network`, which computes on the device of `recorder`.
+    pub fn new(network: Box<dyn Network>, recorder: Box<dyn Recorder>) -> Self {
+        Self { network, recorder, known: RefCell::default() }
+    }
+
+    /// How many recordings are kept at present.
+    pub fn recordings(&self) -> usize {
+        self.known.borrow().iter().filter(|(_, state)| matches!(state, State::Recorded(_))).count()
+    }
+
+    fn evaluate(&self, given: &Inputs) -> Tensor {
+        self.network.forward(&given.x, &given.label, given.class.as_ref())
+    }
+
+    fn next(&self, state: State, given: &Inputs) -> (Tensor, State) {
+        match state {
+            State::Seen(times) if times < Self::PATIENCE || !self.refusals().is_empty() => {
+                (self.evaluate(given), State::Seen(times + 1))
+            }
+            State::Seen(_) => {
+                self.make_room();
+                let answer = self.evaluate(given);
+                let state = self.record(given, &answer).map_or_else(State::Refused, State::Recorded);
+                (answer, state)
+            }
+            State::Recorded(mut evaluation) => match evaluation.of(given) {
+                Ok(answer) => (answer, State::Recorded(evaluation)),
+                Err(why) => (self.evaluate(given), State::Refused(why)),
+            },
+            State::Refused(why) => (self.evaluate(given), State::Refused(why)),
+        }
+    }
+
+    /// The evaluation of inputs of this form, if it answers `answer` to `given`.
+    fn record(&self, given: &Inputs, answer: &Tensor) -> Result<Evaluation, String> {
+        if answer.requires_grad() {
+            return Err("it records gradients".to_owned());
+        }
+        // Of blanks: a recording that does not read its inputs cannot give the answer to others.
+        let inputs = given.blank();
+        let (mut before, mut after) = (0.0, 0.0);
+        let recording = self.recorder.record(&inputs, &mut |inputs| {
+            before = layers::flops();
+            let answer = self.evaluate(inputs);
+            after = layers::flops();
+            answer
+        })?;
+        let mut evaluation = Evaluation { inputs, recording, flops: after - before };
+        let replayed = evaluation.of(given)?;
+        let largest = |x: &Tensor| x.abs().max().double_value(&[]);
+        let (difference, scale) = (largest(&(&replayed - answer)), largest(answer));
+        if difference <= Self::ROUNDING * scale {
+            return Ok(evaluation);
+        }
+        Err(format!("what was replayed differs by {difference:.1e} from an answer of {scale:.1e}"))
+    }
+
+    /// Forgets the recording that was idle longest, if there are as many as there may be.
+    fn make_room(&self) {
+        let mut known = self.known.borrow_mut();
+        let recorded = |(_, state): &(Form, State)| matches!(state, State::Recorded(_));
+        if known.iter().filter(|entry| recorded(entry)).count() >= Self::KEPT
+            && let Some(oldest) = known.iter().position(recorded)
+        {
+            known.remove(oldest);
+        }
+    }
+}
+
+impl Network for Graphed {
+    fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
+        if x.requires_grad() {
+            return self.network.forward(x, label, class);
+        }
+        let given =
+            Inputs { x: x.shallow_clone(), label: label.shallow_clone(), class: class.map(Tensor::shallow_clone) };
+        let form = given.form();
+        let known = self.known.borrow().iter().position(|(known, _)| *known == form);
+        let state = known.map_or(State::Seen(0), |at| self.known.borrow_mut().remove(at).1);
+        let (answer, state) = self.next(state, &given);
+        let mut known = self.known.borrow_mut();
+        known.push((form, state));
+        if known.len() > Self::REMEMBERED {
+            known.remove(0);
+        }
+        answer
+    }
+
+    fn check(&self, shape: [i64; 3]) -> Result<(), Error> {
+        self.network.check(shape)
+    }
+
+    fn classes(&self) -> Option<i64> {
+        self.network.classes()
+    }
+
+    fn null_class(&self) -> Option<i64> {
+        self.network.null_class()
+    }
+
+    fn refusals(&self) -> Vec<String> {
+        let known = self.known.borrow();
+        let refused = known.iter().filter_map(|(form, state)| match state {
+            State::Refused(why) => Some(format!("{:?}: {why}", form[0].0)),
+            _ => None,
+        });
+        refused.collect()
+    }
+}
