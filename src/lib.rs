@@ -67,6 +67,7 @@
 
 pub mod animation;
 pub mod archive;
+pub mod autograd;
 pub mod blocks;
 pub mod bounds;
 pub mod card;

@@ -14,6 +14,7 @@ mod features;
 mod forward;
 mod gaussian_walks;
 mod generation;
+mod gradients;
 mod guidance;
 mod hostile;
 mod identities;

@@ -36,6 +36,7 @@ const PEER: &str = include_str!("../../tests/parity/bench.py");
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tweedie bench fashion-mnist
+  tweedie bench fashion-mnist --gradient --batches 4
   tweedie bench google/ddpm-cifar10-32/ --batches 1,4,16 --compare --python .venv/bin/python")]
 pub struct Bench {
     #[arg(help = super::MODEL)]
@@ -46,6 +47,9 @@ pub struct Bench {
     /// Steps of the model's own walk for each of them; of these, the first is not counted
     #[arg(long, default_value_t = 6, value_name = "K")]
     steps: usize,
+    /// Of each evaluation also the gradient of a misfit through the network, as DPS asks for it
+    #[arg(long)]
+    gradient: bool,
     /// Beside PyTorch's UNet2DModel of diffusers with the same weights: turn by turn, median of the ratios
     #[arg(long)]
     compare: bool,
@@ -129,7 +133,8 @@ impl Bench {
         let noise = Seeded((0..batch as u64).collect());
         let like = Tensor::zeros([batch, channels, height, width], (Kind::Float, device));
         let x = noise.like(&like, 0, 0) * sigmas.max();
-        let prior = Timed { prior: &model.denoiser, device, network: Cell::default(), evaluations: Cell::default() };
+        let (network, evaluations) = (Cell::default(), Cell::default());
+        let prior = Timed { prior: &model.denoiser, gradient: self.gradient, device, network, evaluations };
         let evaluations = scheme.asked().count() as f64;
         let (mut whole, mut inside, mut work, mut asked) = (Vec::new(), Vec::new(), 0.0, 0);
         let mut start = (Instant::now(), layers::flops());
@@ -197,7 +202,12 @@ impl Bench {
             Some(script) => command.arg(script),
             None => command.args(["-c", PEER]),
         };
-        let mode = if self.compiled { "compile" } else { "eager" };
+        let mode = match (self.gradient, self.compiled) {
+            (false, false) => "eager",
+            (false, true) => "compile",
+            (true, false) => "gradient",
+            (true, true) => "gradient-compile",
+        };
         let threads = tch::get_num_threads().to_string();
         let device = libtorch::kind(device);
         let precision = self.common.precision.name();
@@ -220,14 +230,18 @@ impl Bench {
         let kind = self.common.kind(device)?;
         let x = layers::channels_last(&Tensor::randn([batch, channels, height, width], (kind, device)));
         let label = Tensor::full([batch], 500.0, (Kind::Float, device));
+        let (low, high) = model.range();
         let (mut ratios, mut seconds, mut memory) = (Vec::new(), Vec::new(), 0.0);
         for round in 0..=self.rounds {
             not_interrupted()?;
             thread::sleep(PAUSE);
             synchronize(device);
             let start = Instant::now();
-            let _guard = tch::no_grad_guard();
-            let _ = model.denoiser.network.forward(&x, &label, None);
+            if self.gradient {
+                let _ = steered(&x, |x| model.denoiser.denoise(x, (low * high).sqrt()));
+            } else {
+                let _ = tch::no_grad(|| model.denoiser.network.forward(&x, &label, None));
+            }
             synchronize(device);
             let ours = start.elapsed().as_secs_f64();
             thread::sleep(PAUSE);
@@ -245,16 +259,17 @@ impl Bench {
 /// A denoiser that notes how long its network takes.
 struct Timed<'a> {
     prior: &'a Pretrained,
+    gradient: bool,
     device: Device,
     network: Cell<f64>,
     evaluations: Cell<u32>,
 }
 
 impl Timed<'_> {
-    fn timed(&self, evaluate: impl Fn() -> Tensor) -> Tensor {
+    fn timed(&self, x: &Tensor, evaluate: impl Fn(&Tensor) -> Tensor) -> Tensor {
         synchronize(self.device);
         let start = Instant::now();
-        let y = evaluate();
+        let y = if self.gradient { steered(x, evaluate) } else { evaluate(x) };
         synchronize(self.device);
         self.network.set(self.network.get() + start.elapsed().as_secs_f64());
         self.evaluations.set(self.evaluations.get() + 1);
@@ -264,12 +279,24 @@ impl Timed<'_> {
 
 impl Denoiser for Timed<'_> {
     fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.timed(|| self.prior.denoise(x, sigma))
+        self.timed(x, |x| self.prior.denoise(x, sigma))
     }
 
     fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.timed(|| self.prior.residual(x, sigma))
+        self.timed(x, |x| self.prior.residual(x, sigma))
     }
+}
+
+/// What is evaluated at x, once the gradient of ‖A f(x)‖ by x was asked for, where A sees the left half.
+fn steered(x: &Tensor, evaluate: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    let leaf = x.detach().set_requires_grad(true);
+    let (y, misfit) = tch::with_grad(|| {
+        let y = evaluate(&leaf);
+        let misfit = y.narrow(3, 0, y.size()[3] / 2).norm();
+        (y, misfit)
+    });
+    let _ = Tensor::run_backward(&[misfit], &[leaf], false, false);
+    y.detach()
 }
 
 /// A process of Python that computes a forward when it is asked for one.
