@@ -1,5 +1,4 @@
-//! Links against the libtorch that torch-sys found, compiles the CPU's kernels and what speaks to CUDA, and packs `models/`
-//! into the program.
+//! Links against the libtorch that torch-sys found, compiles what is in C++, and packs `models/` into the program.
 
 use std::{env, fs, path::Path};
 
@@ -7,6 +6,7 @@ fn main() {
     println!("cargo:rerun-if-changed=src/build.rs");
     println!("cargo:rerun-if-changed=models");
     link();
+    autograd();
     kernels();
     cuda();
     for (name, folder) in [("models.rs", "models"), ("features.rs", "models/features")] {
@@ -25,6 +25,19 @@ fn link() {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../../.libtorch/torch/lib");
     println!("cargo:rustc-env=TWEEDIE_LIBTORCH={lib}");
+}
+
+/// `src/autograd/autograd.cpp`, with the headers of that libtorch.
+fn autograd() {
+    let source = "src/autograd/autograd.cpp";
+    println!("cargo:rerun-if-changed={source}");
+    let headers = Path::new(&variable("DEP_TCH_LIBTORCH_LIB")).with_file_name("include");
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").opt_level(1).file(source);
+    for folder in [headers.join("torch/csrc/api/include"), headers] {
+        build.flag("-isystem").flag(folder);
+    }
+    build.compile("tweedie_autograd");
 }
 
 /// `src/kernels/kernels.cpp`, once for each instruction set; elsewhere, layers compute by libtorch alone.

@@ -68,6 +68,7 @@
 pub mod animation;
 pub mod archive;
 pub mod arrival;
+pub mod autograd;
 pub mod blocks;
 pub mod bounds;
 pub mod card;

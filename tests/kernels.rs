@@ -4,7 +4,7 @@ use std::process::Command;
 
 use tch::{Kind, Tensor, no_grad};
 use tweedie::{
-    kernels::{self, Around, Method, Packed, Taps},
+    kernels::{self, Around, Direction, Method, Moments, Norm, Packed, Taps},
     networks::{
         AnyNetwork, UNetConfig,
         layers::{self, Conv, GroupNorm},
@@ -54,14 +54,14 @@ fn both(method: Method, taps: Taps, shape: [i64; 4], outputs: i64, all: bool) ->
     let want = entered.conv2d(&double(&weight), Some(double(&bias)), sides.0, sides.1, sides.2, 1);
     let residual = random(&want.size(), 7);
     let around = Around {
-        normalised: all.then_some(&normalised),
+        normalised: all.then(|| normalised.each_ref()),
         bias: Some(&bias),
         told: all.then_some(&told),
         residual: all.then_some(&residual),
         factor: if all { 0.5f64.sqrt() } else { 1.0 },
     };
     let want = if all { (want + spread(&told) + double(&residual)) * around.factor } else { want };
-    [Packed::new(&weight, taps, method).convolve(&x, &around), want]
+    [Packed::new(&weight, taps, Direction::Forward, method).convolve(&x, &around), want]
 }
 
 #[test]
@@ -119,12 +119,12 @@ fn group_normalisation_is_that_of_f64() {
         let told = random(&[3, 2 * channels], 4);
         let double = |t: &Tensor| t.to_kind(Kind::Double);
         let normed = double(&x).group_norm(groups, Some(&double(&weight)), Some(&double(&bias)), 1e-5, true);
-        let parts = kernels::moments(&x, [&weight, &bias], None, groups, 1e-5);
-        assert!(apart(&kernels::apply(&x, &parts, false), &normed) < allowed, "{side} {channels} {groups}");
+        let norm = Norm { weight: &weight, bias: &bias, told: None, groups, epsilon: 1e-5, silu: false };
+        assert!(apart(&norm.apply(&x, &norm.moments(&x)), &normed) < allowed, "{side} {channels} {groups}");
         let halves = spread(&told).chunk(2, 1);
         let want = (normed * (&halves[0] + 1.0) + &halves[1]).silu();
-        let parts = kernels::moments(&x, [&weight, &bias], Some(&told), groups, 1e-5);
-        assert!(apart(&kernels::apply(&x, &parts, true), &want) < allowed, "{side} {channels} {groups}, modulated");
+        let norm = Norm { told: Some(&told), silu: true, ..norm };
+        assert!(apart(&norm.apply(&x, &norm.moments(&x)), &want) < allowed, "{side} {channels} {groups}, modulated");
     }
 }
 
@@ -137,11 +137,12 @@ fn no_bit_depends_on_the_rest_of_the_batch_or_on_the_threads() {
     let (gain, bias) = (random(&[24], 3), random(&[24], 4));
     let before = tch::get_num_threads();
     for method in [Method::Direct, Method::Winograd2, Method::Winograd4] {
-        let packed = Packed::new(&weight, Taps::default(), method);
+        let packed = Packed::new(&weight, Taps::default(), Direction::Forward, method);
+        let norm = Norm { weight: &gain, bias: &bias, told: None, groups: 8, epsilon: 1e-5, silu: true };
         let convolved = |x: &Tensor| {
-            let parts = kernels::moments(x, [&gain, &bias], None, 8, 1e-5);
-            packed
-                .convolve(x, &Around { normalised: Some(&parts), bias: None, told: None, residual: None, factor: 1.0 })
+            let normalised = Some(norm.moments(x));
+            let normalised = normalised.as_ref().map(Moments::affine);
+            packed.convolve(x, &Around { normalised, bias: None, told: None, residual: None, factor: 1.0 })
         };
         let all = convolved(&x);
         for i in 0..5 {
@@ -154,13 +155,15 @@ fn no_bit_depends_on_the_rest_of_the_batch_or_on_the_threads() {
     }
 }
 
-/// Gradients are recorded by libtorch alone, so a layer that is asked for one computes without kernels.
+/// Gradients of parameters are recorded by libtorch alone, so a layer whose parameters have one computes without kernels.
 #[test]
 fn layers_with_kernels_compute_what_layers_without_do() {
     let weights = Weights::fresh(3, tch::Device::Cpu, Kind::Float);
     let root = weights.root();
     let (norm, conv) = (GroupNorm::new(&(&root / "norm"), 8, 32, 1e-6), Conv::new(&(&root / "conv"), 32, 48, 3));
     let (modulation, told) = (random(&[2, 64], 1), random(&[2, 48], 2));
+    let parameters = weights.finish().unwrap();
+    let record = |wanted| parameters.iter().for_each(|(_, tensor)| drop(tensor.set_requires_grad(wanted)));
     for side in [4, 9, 16] {
         let (x, residual) = (random(&[2, 32, side, side], 3), random(&[2, 48, side, side], 4));
         let around = layers::Around {
@@ -171,7 +174,9 @@ fn layers_with_kernels_compute_what_layers_without_do() {
             factor: 0.7,
         };
         let fast = conv.within(&x, &around);
-        let plain = conv.within(&x.copy().set_requires_grad(true), &around);
+        record(true);
+        let plain = conv.within(&x, &around);
+        record(false);
         assert!(plain.requires_grad(), "the plain path records gradients");
         assert!(apart(&fast, &plain.detach()) < WINOGRAD4, "{side}");
     }
@@ -201,11 +206,13 @@ fn a_network_with_kernels_is_2e_5_from_one_without() {
     let network = config.build(&weights).unwrap();
     let (x, label) = (random(&[2, 3, 32, 32], 1), Tensor::from_slice(&[10f32, 700.0]));
     // Fresh networks end in zero maps: every parameter is moved away from them.
-    for (i, (_, tensor)) in weights.finish().unwrap().iter().enumerate() {
+    let parameters = weights.finish().unwrap();
+    for (i, (_, tensor)) in parameters.iter().enumerate() {
         no_grad(|| drop(tensor.shallow_clone().g_add_(&(random(&tensor.size(), 20 + i as i64) * 0.05))));
     }
     let fast = network.forward(&x, &label, None);
-    let plain = network.forward(&x.copy().set_requires_grad(true), &label, None).detach();
+    parameters.iter().for_each(|(_, tensor)| drop(tensor.set_requires_grad(true)));
+    let plain = network.forward(&x, &label, None).detach();
     assert!(apart(&fast, &plain) < 2e-5, "{:e}", apart(&fast, &plain));
 }
 
@@ -216,9 +223,13 @@ fn the_same_holds_for_avx2_and_for_libtorch_alone() {
     if kernels::instructions() != Some("avx512") {
         return;
     }
-    for (instructions, tests) in
-        [("avx2", "kernels::"), ("avx2", "networks::"), ("none", "networks::"), ("none", "zoo::")]
-    {
+    for (instructions, tests) in [
+        ("avx2", "kernels::"),
+        ("avx2", "gradients::"),
+        ("avx2", "networks::"),
+        ("none", "networks::"),
+        ("none", "zoo::"),
+    ] {
         let mut again = Command::new(std::env::current_exe().unwrap());
         let output = again.arg(tests).env("TWEEDIE_KERNELS", instructions).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);

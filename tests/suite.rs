@@ -15,6 +15,7 @@ mod features;
 mod forward;
 mod gaussian_walks;
 mod generation;
+mod gradients;
 mod graphs;
 mod guidance;
 mod hostile;

@@ -44,6 +44,7 @@ const PEER: &str = include_str!("../../tests/parity/bench.py");
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tweedie bench fashion-mnist
+  tweedie bench fashion-mnist --gradient --batches 4
   tweedie bench google/ddpm-cifar10-32/ --batches 1,4,16 --compare --python .venv/bin/python")]
 pub struct Bench {
     #[arg(help = super::MODEL)]
@@ -54,6 +55,9 @@ pub struct Bench {
     /// Steps of the model's own walk for each of them; of these, the first is not counted
     #[arg(long, default_value_t = 6, value_name = "K")]
     steps: usize,
+    /// Of each evaluation also the gradient of a misfit through the network, as DPS asks for it
+    #[arg(long)]
+    gradient: bool,
     /// Beside PyTorch's UNet2DModel of diffusers with the same weights: turn by turn, median of the ratios
     #[arg(long)]
     compare: bool,
@@ -144,7 +148,7 @@ impl Bench {
         let x = noise.like(&like, 0, 0) * sigmas.max();
         let evaluations = scheme.asked().count() as f64;
         let tensors = device_memory(device);
-        let Spent { network, rest, flops } = if device.is_cuda() {
+        let Spent { network, rest, flops } = if device.is_cuda() && !self.gradient {
             self.by_turns(&model.denoiser, &scheme, &x, &noise)
         } else {
             self.by_steps(&model.denoiser, &scheme, &x, &noise)
@@ -167,7 +171,8 @@ impl Bench {
     /// Step by step; the first is not counted.
     fn by_steps(&self, denoiser: &Pretrained, scheme: &Scheme, x: &Tensor, noise: &Seeded) -> Spent {
         let device = x.device();
-        let prior = Timed { prior: denoiser, device, network: Cell::default(), evaluations: Cell::default() };
+        let (network, evaluations) = (Cell::default(), Cell::default());
+        let prior = Timed { prior: denoiser, gradient: self.gradient, device, network, evaluations };
         let (mut whole, mut inside, mut work, mut asked) = (Vec::new(), Vec::new(), 0.0, 0);
         let mut start = (Instant::now(), layers::flops());
         for (step, _) in follow(scheme, x.shallow_clone(), &prior, noise).take(self.steps.max(2)).enumerate() {
@@ -243,7 +248,12 @@ impl Bench {
             Some(script) => command.arg(script),
             None => command.args(["-c", PEER]),
         };
-        let mode = if self.compiled { "compile" } else { "eager" };
+        let mode = match (self.gradient, self.compiled) {
+            (false, false) => "eager",
+            (false, true) => "compile",
+            (true, false) => "gradient",
+            (true, true) => "gradient-compile",
+        };
         let threads = tch::get_num_threads().to_string();
         let device = libtorch::kind(device);
         let precision = self.common.precision.name();
@@ -269,9 +279,15 @@ impl Bench {
         let options = (self.common.kind(device)?, Device::Cpu);
         let x = layers::channels_last(&Tensor::randn([batch, channels, height, width], options).to_device(device));
         let label = Tensor::full([batch], LABEL, (Kind::Float, device));
-        let _guard = tch::no_grad_guard();
+        let (low, high) = model.range();
         let turn = |times: usize| {
-            let evaluate = |_| drop(model.denoiser.network.forward(&x, &label, None));
+            let evaluate = |_| {
+                if self.gradient {
+                    drop(steered(&x, |x| model.denoiser.denoise(x, (low * high).sqrt())));
+                } else {
+                    drop(tch::no_grad(|| model.denoiser.network.forward(&x, &label, None)));
+                }
+            };
             seconds(device, || (0..times).for_each(evaluate)) / times as f64
         };
         let (mut ratios, mut theirs, mut memory) = (Vec::new(), Vec::new(), 0.0);
@@ -307,16 +323,17 @@ struct Spent {
 /// A denoiser that notes how long its network takes.
 struct Timed<'a> {
     prior: &'a Pretrained,
+    gradient: bool,
     device: Device,
     network: Cell<f64>,
     evaluations: Cell<u32>,
 }
 
 impl Timed<'_> {
-    fn timed(&self, evaluate: impl Fn() -> Tensor) -> Tensor {
+    fn timed(&self, x: &Tensor, evaluate: impl Fn(&Tensor) -> Tensor) -> Tensor {
         synchronize(self.device);
         let start = Instant::now();
-        let y = evaluate();
+        let y = if self.gradient { steered(x, evaluate) } else { evaluate(x) };
         synchronize(self.device);
         self.network.set(self.network.get() + start.elapsed().as_secs_f64());
         self.evaluations.set(self.evaluations.get() + 1);
@@ -326,12 +343,24 @@ impl Timed<'_> {
 
 impl Denoiser for Timed<'_> {
     fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.timed(|| self.prior.denoise(x, sigma))
+        self.timed(x, |x| self.prior.denoise(x, sigma))
     }
 
     fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.timed(|| self.prior.residual(x, sigma))
+        self.timed(x, |x| self.prior.residual(x, sigma))
     }
+}
+
+/// What is evaluated at x, once the gradient of ‖A f(x)‖ by x was asked for, where A sees the left half.
+fn steered(x: &Tensor, evaluate: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    let leaf = x.detach().set_requires_grad(true);
+    let (y, misfit) = tch::with_grad(|| {
+        let y = evaluate(&leaf);
+        let misfit = y.narrow(3, 0, y.size()[3] / 2).norm();
+        (y, misfit)
+    });
+    let _ = Tensor::run_backward(&[misfit], &[leaf], false, false);
+    y.detach()
 }
 
 /// A process of Python that computes a forward when it is asked for one.

@@ -408,7 +408,7 @@ long packed_floats(int method, const Convolution *job) {
 
 struct Normalisation {  // as in mod.rs
     const float *x, *weight, *bias, *told;
-    float *scale, *shift;
+    float *scale, *shift, *mean, *rate;
     double epsilon;
     int threads;
     long images, pixels, channels, groups;
@@ -447,6 +447,8 @@ void fold(const Normalisation &job, long image, const double *sums, const double
         mean /= count;
         const double variance = square / count - mean * mean;
         const double deviation = __builtin_sqrt((variance > 0 ? variance : 0) + job.epsilon);
+        const long group = image * job.groups + first / width;
+        job.mean[group] = float(mean + pivot[first]), job.rate[group] = float(1 / deviation);
         for (long c = first; c < first + width; c++) {
             double scale = job.weight[c] / deviation, shift = job.bias[c] - (mean + pivot[first]) * scale;
             if (job.told) {
@@ -499,6 +501,103 @@ void apply(const Normalisation *job, int activate, float *y) {
         }
 }
 
+/// d silu(u)/du = s (1 + u (1 − s)), s = 1/(1 + exp(−u)).
+inline Vector silu_slope(Vector u) {
+    const Vector s = 1.f / (1.f + exponential(-u));
+    return s * (1.f + u * (1.f - s));
+}
+
+/// Of some pixels of an image: the gradient of u = scale x + shift from that of silu(u) or u, to `to`, and the sums of it and
+/// of its product with x − x₀, as in `sum_pixels`.
+void slope_pixels(const Normalisation &job, int activate, long image, long first, long last, const float *gradient,
+                  float *to, double *sums, double *products) {
+    const long channels = job.channels;
+    const float *pivot = job.x + image * job.pixels * channels;
+    for (; first < last; first += SUM_PIXELS)
+        for (long c = 0; c < channels; c += LANES) {
+            const long left = channels - c;
+            const Vector a = load(job.scale + image * channels + c, left), b = load(job.shift + image * channels + c, left);
+            const Vector p = load(pivot + c, left);
+            Vector sum = {}, product = {};
+            for (long i = first; i < least(first + SUM_PIXELS, last); i++) {
+                const long at = (image * job.pixels + i) * channels + c;
+                const Vector x = load(job.x + at, left);
+                Vector slope = load(gradient + at, left);
+                if (activate) slope *= silu_slope(a * x + b);
+                store(to + at, slope, left);
+                sum += slope;
+                product += slope * (x - p);
+            }
+            for (long i = 0; i < least(LANES, left); i++) sums[c + i] += sum[i], products[c + i] += product[i];
+        }
+}
+
+/// What the sums of an image make of the gradient du of u = γ r (x − μ) + β, for a group of N numbers, where
+/// γ = weight (1 + told): dx = scale du − r/N Σ γ du − r² (x − μ)/N Σ γ r (x − μ) du = scale du + slope x + offset. Those of
+/// the two halves of told are Σ (u − told₂)/(1 + told₁) du and Σ du.
+void fold_slopes(const Normalisation &job, long image, const double *sums, double *products, float *slope, float *offset,
+                 float *d_told) {
+    const long channels = job.channels, width = channels / job.groups;
+    const float *pivot = job.x + image * job.pixels * channels;
+    const double count = double(job.pixels) * width;
+    for (long first = 0; first < channels; first += width) {
+        const double mean = job.mean[image * job.groups + first / width], rate = job.rate[image * job.groups + first / width];
+        double plain = 0, along = 0;
+        for (long c = first; c < first + width; c++) {
+            products[c] = rate * (products[c] + (pivot[c] - mean) * sums[c]);
+            const double gain = job.weight[c] * (job.told ? 1. + job.told[image * 2 * channels + c] : 1.);
+            plain += gain * sums[c], along += gain * products[c];
+        }
+        const double by_x = -rate * rate * along / count, constant = -rate * plain / count - by_x * mean;
+        for (long c = first; c < first + width; c++) slope[c] = float(by_x), offset[c] = float(constant);
+    }
+    if (!d_told) return;
+    for (long c = 0; c < channels; c++) {
+        d_told[c] = float(job.weight[c] * products[c] + job.bias[c] * sums[c]);
+        d_told[channels + c] = float(sums[c]);
+    }
+}
+
+/// The gradient of x from that of silu(scale x + shift), or without silu, where `moments` gave both; and that of `told`, if
+/// `d_told` is there. `d_x` may be where `gradient` is.
+void slopes(const Normalisation *given, int activate, const float *gradient, float *d_x, float *d_told) {
+    const Normalisation &job = *given;
+    const long parts = over(job.pixels, MOMENT_PIXELS), size = 2 * job.channels;
+    double *sums = (double *)calloc(job.images * parts * size, sizeof(double));
+    float *folded = (float *)malloc(job.images * size * sizeof(float));
+    if (!sums || !folded) abort();
+#pragma omp parallel num_threads(job.threads)
+    {
+#pragma omp for
+        for (long i = 0; i < job.images * parts; i++) {
+            const long first = i % parts * MOMENT_PIXELS;
+            slope_pixels(job, activate, i / parts, first, least(first + MOMENT_PIXELS, job.pixels), gradient, d_x,
+                         sums + i * size, sums + i * size + job.channels);
+        }
+#pragma omp for
+        for (long image = 0; image < job.images; image++) {
+            double *total = sums + image * parts * size;
+            for (long part = 1; part < parts; part++)
+                for (long c = 0; c < size; c++) total[c] += total[part * size + c];
+            fold_slopes(job, image, total, total + job.channels, folded + image * size, folded + image * size + job.channels,
+                        d_told ? d_told + image * size : nullptr);
+        }
+#pragma omp for
+        for (long i = 0; i < job.images * job.pixels; i++) {
+            const long image = i / job.pixels;
+            const float *slope = folded + image * size, *scale = job.scale + image * job.channels;
+            for (long c = 0; c < job.channels; c += LANES) {
+                const long left = job.channels - c, at = i * job.channels + c;
+                const Vector straight = load(scale + c, left) * load(d_x + at, left);
+                const Vector bent = load(slope + c, left) * load(job.x + at, left) + load(slope + job.channels + c, left);
+                store(d_x + at, straight + bent, left);
+            }
+        }
+    }
+    free(folded);
+    free(sums);
+}
+
 }  // namespace
 
 extern "C" {
@@ -508,7 +607,8 @@ struct Kernels {  // as in mod.rs
     long (*packed)(int, const Convolution *);
     void (*moments)(const Normalisation *);
     void (*apply)(const Normalisation *, int, float *);
+    void (*slopes)(const Normalisation *, int, const float *, float *, float *);
 };
 extern const Kernels KERNELS;
-const Kernels KERNELS = {convolve, pack_weights, packed_floats, moments, apply};
+const Kernels KERNELS = {convolve, pack_weights, packed_floats, moments, apply, slopes};
 }

@@ -1,7 +1,7 @@
 //! Convolution and group normalisation of f32 images on the CPU, where libtorch's own leave something to gain.
 //!
 //! `kernels.cpp` holds them; here is when they are used, and how. They serve f32 on CPUs with AVX-512, or AVX2 and FMA, where
-//! no gradient is recorded; everywhere else, and after [`set_exact`], layers compute by libtorch alone. Of networks measured,
+//! no gradient of parameters is recorded; everywhere else, and after [`set_exact`], layers compute by libtorch alone. Of networks measured,
 //! images of 50 steps differ by at most 4e-6 of their largest value (`experiments/speed.md`). The environment variable
 //! `TWEEDIE_KERNELS` allows one instruction set alone (avx512, avx2), or none. Images lie channels-last. GPUs have theirs in
 //! [`device`].
@@ -96,13 +96,29 @@ impl Taps {
     fn along(self, side: i64) -> i64 {
         (side + 2 * self.padding - self.dilation * (self.size - 1) - 1) / self.stride + 1
     }
+
+    /// Those that, with W flipped and transposed, turn the gradient of the outputs into that of the inputs: where there is no
+    /// stride, and no more padding than taps reach.
+    pub fn adjoint(self) -> Option<Self> {
+        let padding = self.dilation * (self.size - 1) - self.padding;
+        (self.stride == 1 && padding >= 0).then_some(Self { padding, ..self })
+    }
+}
+
+/// Which way a convolution goes.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Direction {
+    /// From inputs to outputs.
+    Forward,
+    /// From the gradient of the outputs to that of the inputs.
+    Backward,
 }
 
 /// What happens on the way in, and on the way out: y = factor · (W ∗ a(x) + bias + told + residual).
 #[derive(Clone, Copy, Debug)]
 pub struct Around<'a> {
     /// a(x) = SiLU(scale x + shift), each `[batch, inputs]`; else x.
-    pub normalised: Option<&'a [Tensor; 2]>,
+    pub normalised: Option<[&'a Tensor; 2]>,
     /// `[outputs]`.
     pub bias: Option<&'a Tensor>,
     /// `[batch, outputs]`.
@@ -117,6 +133,7 @@ pub struct Around<'a> {
 pub struct Packed {
     /// Changes with the weights themselves.
     version: i64,
+    direction: Direction,
     method: Method,
     inputs: i64,
     outputs: i64,
@@ -164,6 +181,7 @@ impl Floats {
 impl fmt::Debug for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Packed")
+            .field("direction", &self.direction)
             .field("method", &self.method)
             .field("bytes", &self.floats.map.len())
             .finish_non_exhaustive()
@@ -171,14 +189,26 @@ impl fmt::Debug for Packed {
 }
 
 /// Packed weights that are in use, by the place of the originals, which replicas of a network share.
-static SHARED: Mutex<BTreeMap<(usize, Method), Weak<Packed>>> = Mutex::new(BTreeMap::new());
+static SHARED: Mutex<BTreeMap<(usize, Direction, Method), Weak<Packed>>> = Mutex::new(BTreeMap::new());
 
 impl Packed {
-    /// Of `[outputs, inputs, size, size]`.
-    pub fn new(weight: &Tensor, taps: Taps, method: Method) -> Self {
-        let (shape, source) = (weight.size(), weight.contiguous());
+    /// Of `[outputs, inputs, size, size]`, for a convolution of these taps or, the other way, for its adjoint.
+    ///
+    /// # Panics
+    ///
+    /// If the adjoint of strides, or of more padding than taps reach, is asked for.
+    pub fn new(weight: &Tensor, taps: Taps, direction: Direction, method: Method) -> Self {
+        let (taps, source) = match direction {
+            Direction::Forward => (taps, weight.contiguous()),
+            Direction::Backward => {
+                let Some(taps) = taps.adjoint() else { panic!("{taps:?} have no adjoint of this kind") };
+                (taps, weight.detach().flip([2, 3]).transpose(0, 1).contiguous())
+            }
+        };
+        let shape = source.size();
         let mut packed = Self {
             version: version(weight),
+            direction,
             method,
             inputs: shape[1],
             outputs: shape[0],
@@ -200,26 +230,27 @@ impl Packed {
     }
 
     /// The same, computed once for all that use this weight.
-    pub fn shared(weight: &Tensor, taps: Taps, method: Method) -> Arc<Self> {
+    pub fn shared(weight: &Tensor, taps: Taps, direction: Direction, method: Method) -> Arc<Self> {
         let mut all = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = (weight.data_ptr() as usize, method);
-        if let Some(packed) = all.get(&place).and_then(Weak::upgrade).filter(|packed| packed.is_of(weight, method)) {
+        let place = (weight.data_ptr() as usize, direction, method);
+        let found = all.get(&place).and_then(Weak::upgrade);
+        if let Some(packed) = found.filter(|packed| packed.is_of(weight, direction, method)) {
             return packed;
         }
         all.retain(|_, packed| packed.strong_count() > 0);
-        let packed = Arc::new(Self::new(weight, taps, method));
+        let packed = Arc::new(Self::new(weight, taps, direction, method));
         all.insert(place, Arc::downgrade(&packed));
         packed
     }
 
     /// Whether these are the weights as they are now, for this method.
-    pub fn is_of(&self, weight: &Tensor, method: Method) -> bool {
-        self.is_for(method) && self.version == version(weight)
+    pub fn is_of(&self, weight: &Tensor, direction: Direction, method: Method) -> bool {
+        self.is_for(direction, method) && self.version == version(weight)
     }
 
     /// Whether they are packed for this method.
-    pub fn is_for(&self, method: Method) -> bool {
-        self.method == method
+    pub fn is_for(&self, direction: Direction, method: Method) -> bool {
+        (self.direction, self.method) == (direction, method)
     }
 
     fn job(&self, [images, height, width]: [i64; 3]) -> Convolution {
@@ -262,7 +293,7 @@ impl Packed {
         assert_eq!(inputs, self.inputs, "channels of the image");
         let mut job = self.job([images, height, width]);
         let y = Tensor::empty([images, job.out_height, job.out_width, self.outputs], (Kind::Float, Device::Cpu));
-        let normalised = around.normalised.map(|both| both.each_ref().map(|part| held(part, &[images, inputs])));
+        let normalised = around.normalised.map(|both| both.map(|part| held(part, &[images, inputs])));
         let bias = around.bias.map(|bias| held(bias, &[self.outputs]));
         let told = around.told.map(|told| held(told, &[images, self.outputs]));
         let residual = around.residual.map(|residual| held(&rows(residual), &y.size()));
@@ -283,83 +314,142 @@ impl Packed {
     }
 }
 
-/// Group normalisation of `[batch, channels, height, width]` as scale x + shift, each `[batch, channels]`. `told`,
-/// `[batch, 2 · channels]`, makes it (1 + t₁)(scale x + shift) + t₂ of its halves t₁ and t₂.
-///
-/// # Panics
-///
-/// If a tensor has not the shape that it needs, or is not of f32 on the CPU.
-pub fn moments(
-    x: &Tensor,
-    [weight, bias]: [&Tensor; 2],
-    told: Option<&Tensor>,
-    groups: i64,
-    epsilon: f64,
-) -> [Tensor; 2] {
-    let x = rows(x);
-    let [images, height, width, channels] = sizes(&x);
-    assert!(groups > 0 && channels % groups == 0, "{channels} channels in {groups} groups");
-    let (weight, bias) = (held(weight, &[channels]), held(bias, &[channels]));
-    let told = told.map(|told| held(told, &[images, 2 * channels]));
-    let [scale, shift] = [0, 1].map(|_| Tensor::empty([images, channels], (Kind::Float, Device::Cpu)));
-    let job = Normalisation {
-        x: floats_of(&x),
-        weight: floats_of(&weight),
-        bias: floats_of(&bias),
-        told: told.as_ref().map_or(null(), floats_of),
-        scale: floats_of(&scale).cast_mut(),
-        shift: floats_of(&shift).cast_mut(),
-        epsilon,
-        threads: tch::get_num_threads(),
-        images,
-        pixels: height * width,
-        channels,
-        groups,
-    };
-    if let Some((_, kernels)) = kernels().filter(|_| x.numel() > 0) {
-        // SAFETY: as in `Packed::convolve`.
-        unsafe { (kernels.moments)(&raw const job) };
-    }
-    [scale, shift]
+/// Group normalisation of `[batch, channels, height, width]` and SiLU, of which what follows are the numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// `[channels]`.
+    pub weight: &'a Tensor,
+    /// `[channels]`.
+    pub bias: &'a Tensor,
+    /// `[batch, 2 · channels]`: makes the normalised image (1 + t₁)(weight x̂ + bias) + t₂ by its halves t₁ and t₂.
+    pub told: Option<&'a Tensor>,
+    /// Groups of channels.
+    pub groups: i64,
+    /// Added to variances.
+    pub epsilon: f64,
+    /// Whether SiLU follows.
+    pub silu: bool,
 }
 
-/// scale x + shift, or its SiLU.
-///
-/// # Panics
-///
-/// If a tensor has not the shape that it needs, or is not of f32 on the CPU.
-pub fn apply(x: &Tensor, [scale, shift]: &[Tensor; 2], silu: bool) -> Tensor {
-    let x = rows(x);
-    let [images, height, width, channels] = sizes(&x);
-    let (scale, shift) = (held(scale, &[images, channels]), held(shift, &[images, channels]));
-    let y = x.empty_like();
-    let job = Normalisation {
-        x: floats_of(&x),
-        weight: null(),
-        bias: null(),
-        told: null(),
-        scale: floats_of(&scale).cast_mut(),
-        shift: floats_of(&shift).cast_mut(),
-        epsilon: 0.0,
-        threads: tch::get_num_threads(),
-        images,
-        pixels: height * width,
-        channels,
-        groups: 1,
-    };
-    if let Some((_, kernels)) = kernels() {
-        // SAFETY: as in `Packed::convolve`; scale and shift are only read.
-        unsafe { (kernels.apply)(&raw const job, c_int::from(silu), floats_of(&y).cast_mut()) };
-    }
-    y.permute([0, 3, 1, 2])
+/// What a normalisation is for certain images: scale x + shift, each `[batch, channels]`.
+#[derive(Debug)]
+pub struct Moments {
+    scale: Tensor,
+    shift: Tensor,
+    /// Of each group, `[batch, groups]`.
+    mean: Tensor,
+    /// 1/√(variance + ε) of each group.
+    rate: Tensor,
 }
 
-/// Whether the kernels take these: images of f32 on the CPU with no gradient to record.
-pub fn take(x: &Tensor, parameters: &[&Tensor]) -> bool {
-    let plain = |t: &Tensor| t.kind() == Kind::Float && t.device() == Device::Cpu && !t.requires_grad();
+impl Moments {
+    /// The scale and the shift.
+    pub fn affine(&self) -> [&Tensor; 2] {
+        [&self.scale, &self.shift]
+    }
+}
+
+impl Norm<'_> {
+    /// What it is for `x`.
+    ///
+    /// # Panics
+    ///
+    /// If a tensor has not the shape that it needs, or is not of f32 on the CPU.
+    pub fn moments(&self, x: &Tensor) -> Moments {
+        let x = rows(x);
+        let [images, _, _, channels] = sizes(&x);
+        assert!(self.groups > 0 && channels % self.groups == 0, "{channels} channels in {} groups", self.groups);
+        let empty = |count| Tensor::empty([images, count], (Kind::Float, Device::Cpu));
+        let [scale, shift] = [0, 1].map(|_| empty(channels));
+        let [mean, rate] = [0, 1].map(|_| empty(self.groups));
+        let moments = Moments { scale, shift, mean, rate };
+        self.with(&x, &moments, |kernels, job| {
+            // SAFETY: as in `Packed::convolve`; the moments are contiguous as they were made, and nobody else's.
+            unsafe { (kernels.moments)(job) };
+        });
+        moments
+    }
+
+    /// The normalised image, or its SiLU.
+    ///
+    /// # Panics
+    ///
+    /// As [`moments`](Self::moments).
+    pub fn apply(&self, x: &Tensor, moments: &Moments) -> Tensor {
+        let x = rows(x);
+        let y = x.empty_like();
+        self.with(&x, moments, |kernels, job| {
+            // SAFETY: as in `Packed::convolve`; the moments are only read.
+            unsafe { (kernels.apply)(job, c_int::from(self.silu), floats_of(&y).cast_mut()) };
+        });
+        y.permute([0, 3, 1, 2])
+    }
+
+    /// The gradient of x from that of [`apply`](Self::apply), which is overwritten if it may be; and that of `told`, if there
+    /// is one.
+    ///
+    /// # Panics
+    ///
+    /// As [`moments`](Self::moments).
+    pub fn slopes(
+        &self,
+        x: &Tensor,
+        moments: &Moments,
+        gradient: &Tensor,
+        overwrite: bool,
+    ) -> (Tensor, Option<Tensor>) {
+        let (x, gradient) = (rows(x), rows(gradient));
+        assert_eq!(x.size(), gradient.size(), "shape of a gradient");
+        let slopes = if overwrite { gradient.shallow_clone() } else { x.empty_like() };
+        let told = self.told.map(|told| Tensor::empty(told.size(), (Kind::Float, Device::Cpu)));
+        self.with(&x, moments, |kernels, job| {
+            let told = told.as_ref().map_or(null(), floats_of).cast_mut();
+            let (from, to) = (floats_of(&gradient), floats_of(&slopes).cast_mut());
+            // SAFETY: as in `Packed::convolve`; the moments are only read.
+            unsafe { (kernels.slopes)(job, c_int::from(self.silu), from, to, told) };
+        });
+        (slopes.permute([0, 3, 1, 2]), told)
+    }
+
+    /// Hands the numbers over, for `x` as [`rows`].
+    fn with(&self, x: &Tensor, moments: &Moments, run: impl Fn(&Kernels, *const Normalisation)) {
+        let [images, height, width, channels] = sizes(x);
+        let (weight, bias) = (held(self.weight, &[channels]), held(self.bias, &[channels]));
+        let told = self.told.map(|told| held(told, &[images, 2 * channels]));
+        let place = |tensor: &Tensor, count| {
+            assert_eq!(tensor.size(), [images, count], "shape of moments");
+            floats_of(tensor).cast_mut()
+        };
+        let job = Normalisation {
+            x: floats_of(x),
+            weight: floats_of(&weight),
+            bias: floats_of(&bias),
+            told: told.as_ref().map_or(null(), floats_of),
+            scale: place(&moments.scale, channels),
+            shift: place(&moments.shift, channels),
+            mean: place(&moments.mean, self.groups),
+            rate: place(&moments.rate, self.groups),
+            epsilon: self.epsilon,
+            threads: tch::get_num_threads(),
+            images,
+            pixels: height * width,
+            channels,
+            groups: self.groups,
+        };
+        if let Some((_, kernels)) = kernels().filter(|_| x.numel() > 0) {
+            run(kernels, &raw const job);
+        }
+    }
+}
+
+/// Whether the kernels take these: images, and what else is computed, in f32 on the CPU, and parameters of which no gradient
+/// is recorded.
+pub fn take(x: &Tensor, computed: &[&Tensor], parameters: &[&Tensor]) -> bool {
+    let plain = |t: &Tensor| t.kind() == Kind::Float && t.device() == Device::Cpu;
     x.dim() == 4
         && plain(x)
-        && parameters.iter().all(|t| plain(t))
+        && computed.iter().all(|t| plain(t))
+        && parameters.iter().all(|t| plain(t) && !t.requires_grad())
         && !EXACT.load(Ordering::Relaxed)
         && kernels().is_some()
 }
@@ -437,6 +527,8 @@ struct Normalisation {
     told: *const f32,
     scale: *mut f32,
     shift: *mut f32,
+    mean: *mut f32,
+    rate: *mut f32,
     epsilon: f64,
     threads: c_int,
     images: c_long,
@@ -453,6 +545,7 @@ struct Kernels {
     packed: unsafe extern "C" fn(c_int, *const Convolution) -> c_long,
     moments: unsafe extern "C" fn(*const Normalisation),
     apply: unsafe extern "C" fn(*const Normalisation, c_int, *mut f32),
+    slopes: unsafe extern "C" fn(*const Normalisation, c_int, *const f32, *mut f32, *mut f32),
 }
 
 /// Those for this CPU, if there are any.

@@ -2,7 +2,8 @@
 //!
 //! Images are `[batch, channels, height, width]`, channels-last in memory. A layer computes in the kind of its input: where
 //! parameters are f32 and images bf16, as in training, it rounds its parameters on the way. f32 on the CPU goes to the
-//! [`kernels`] where they can take it, and on GPUs normalisations and sums to [`device`].
+//! [`kernels`] where they can take it, and on GPUs normalisations and sums to [`device`]. On the CPU, gradients of images go back
+//! through kernels too: a convolution keeps none of what it was given, and one with a normalisation its input alone.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,7 +14,10 @@ use std::{
 use tch::{Device, Kind, Tensor};
 
 use super::weights::{FREQUENCIES, Init, Path};
-use crate::kernels::{self, Method, Packed, Taps, device};
+use crate::{
+    autograd::{self, Saved},
+    kernels::{self, Direction, Method, Moments, Packed, Taps, device},
+};
 
 thread_local! {
     static FLOPS: Cell<f64> = const { Cell::new(0.0) };
@@ -124,40 +128,83 @@ impl Conv {
     }
 
     fn is_fast(&self, x: &Tensor, around: &Around) -> bool {
-        let own = [Some(&self.weight), self.bias.as_ref(), around.modulation, around.told, around.residual];
+        let computed: Vec<&Tensor> = [around.modulation, around.told, around.residual].into_iter().flatten().collect();
         let norm = around.norm.map_or([None; 2], |norm| [Some(&norm.weight), Some(&norm.bias)]);
+        let own = [Some(&self.weight), self.bias.as_ref()];
         let parameters: Vec<&Tensor> = own.into_iter().chain(norm).flatten().collect();
-        kernels::take(x, &parameters)
+        kernels::take(x, &computed, &parameters)
     }
 
     fn by_kernels(&self, x: &Tensor, around: &Around) -> Tensor {
-        let method = Method::cheapest(self.taps, &x.size());
-        let normalised = around.norm.map(|norm| norm.moments(x, around.modulation));
-        let mut around = kernels::Around {
-            normalised: normalised.as_ref(),
-            bias: self.bias.as_ref(),
-            told: around.told,
-            residual: around.residual,
-            factor: around.factor,
-        };
-        // Directly, each pixel is read once for every tap, and would be normalised as often.
-        let input =
-            normalised.as_ref().filter(|_| method == Method::Direct).map(|parts| kernels::apply(x, parts, true));
-        if input.is_some() {
-            around.normalised = None;
-        }
-        self.packed(method).convolve(input.as_ref().unwrap_or(x), &around)
+        let norm = around.norm.map(|norm| norm.kernel(around.modulation, true));
+        let (y, moments) = tch::no_grad(|| {
+            let moments = norm.map(|norm| norm.moments(x));
+            let method = Method::cheapest(self.taps, &x.size());
+            let mut job = kernels::Around {
+                normalised: moments.as_ref().map(Moments::affine),
+                bias: self.bias.as_ref(),
+                told: around.told,
+                residual: around.residual,
+                factor: around.factor,
+            };
+            // Directly, each pixel is read once for every tap, and would be normalised as often.
+            let entered = norm.zip(moments.as_ref()).filter(|_| method == Method::Direct);
+            let entered = entered.map(|(norm, moments)| norm.apply(x, moments));
+            if entered.is_some() {
+                job.normalised = None;
+            }
+            (self.packed(Direction::Forward, method).convolve(entered.as_ref().unwrap_or(x), &job), moments)
+        });
+        self.recorded(x, around, y, moments)
     }
 
-    fn packed(&self, method: Method) -> Arc<Packed> {
+    /// y with its way back to x and to what is around it.
+    fn recorded(&self, x: &Tensor, around: &Around, y: Tensor, moments: Option<Moments>) -> Tensor {
+        let given = [Some(x), around.modulation, around.told, around.residual];
+        let inputs: Vec<&Tensor> = given.into_iter().flatten().collect();
+        if !autograd::recording(&inputs) {
+            return y;
+        }
+        let present = given.map(|input| input.is_some());
+        let wanted = given.map(|input| input.is_some_and(Tensor::requires_grad));
+        let factor = around.factor;
+        let adjoint = (wanted[0] || wanted[1]).then(|| self.adjoint(x, &y));
+        let norm = around.norm.zip(moments).map(|(norm, moments)| norm.saved(x, around.modulation, true, moments));
+        autograd::record(&inputs, y, move |gradient| {
+            let scaled = |gradient: Tensor| if factor == 1.0 { gradient } else { gradient * factor };
+            let told = wanted[2].then(|| scaled(gradient.sum_dim_intlist([2i64, 3].as_slice(), false, None)));
+            let entered = adjoint.as_ref().map(|adjoint| adjoint.apply(&gradient, factor)).transpose()?;
+            let residual = wanted[3].then(|| scaled(gradient));
+            let (x, modulation) = match (entered, &norm) {
+                (Some(entered), Some(norm)) => norm.slopes(&entered, true).map(|(x, told)| (Some(x), told))?,
+                (entered, _) => (entered, None),
+            };
+            let gradients = [x.filter(|_| wanted[0]), modulation.filter(|_| wanted[1]), told, residual];
+            Ok(present
+                .into_iter()
+                .zip(gradients)
+                .filter_map(|(present, gradient)| present.then_some(gradient))
+                .collect())
+        })
+    }
+
+    fn packed(&self, direction: Direction, method: Method) -> Arc<Packed> {
         let mut all = self.packed.borrow_mut();
-        if let Some(packed) = all.iter().find(|packed| packed.is_of(&self.weight, method)) {
+        if let Some(packed) = all.iter().find(|packed| packed.is_of(&self.weight, direction, method)) {
             return packed.clone();
         }
-        let packed = Packed::shared(&self.weight, self.taps, method);
-        all.retain(|old| !old.is_for(method));
+        let packed = Packed::shared(&self.weight, self.taps, direction, method);
+        all.retain(|old| !old.is_for(direction, method));
         all.push(packed.clone());
         packed
+    }
+
+    /// The way back from y to what entered the convolution, x or its normalised values.
+    fn adjoint(&self, x: &Tensor, y: &Tensor) -> Adjoint {
+        if let Some(taps) = self.taps.adjoint() {
+            return Adjoint::Kernel(self.packed(Direction::Backward, Method::cheapest(taps, &y.size())));
+        }
+        Adjoint::Libtorch { weight: Saved::new(&self.weight), taps: self.taps, shape: x.size() }
     }
 
     fn by_libtorch(&self, x: &Tensor, around: &Around) -> Tensor {
@@ -193,6 +240,35 @@ impl Conv {
             let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.as_ref().map(|bias| bias.to_kind(x.kind())));
             image_of(&pixels(x).linear(&weight.flatten(1, -1), bias), x)
         })
+    }
+}
+
+/// The adjoint of a convolution.
+#[derive(Debug)]
+enum Adjoint {
+    Kernel(Arc<Packed>),
+    Libtorch { weight: Saved, taps: Taps, shape: Vec<i64> },
+}
+
+impl Adjoint {
+    /// factor · Wᵀ of a gradient of the outputs.
+    fn apply(&self, gradient: &Tensor, factor: f64) -> Result<Tensor, String> {
+        match self {
+            Self::Kernel(packed) => {
+                let around = kernels::Around { normalised: None, bias: None, told: None, residual: None, factor };
+                Ok(packed.convolve(gradient, &around))
+            }
+            Self::Libtorch { weight, taps, shape } => {
+                let (Taps { size, stride, padding, dilation }, out) = (*taps, gradient.size());
+                // Strides leave out the last rows or columns where they do not reach them.
+                let left =
+                    [2, 3].map(|side| shape[side] - (out[side] - 1) * stride - dilation * (size - 1) - 1 + 2 * padding);
+                let (stride, padding, dilation) = ([stride; 2], [padding; 2], [dilation; 2]);
+                let weight = weight.get()?;
+                let y = gradient.conv_transpose2d(weight, None::<Tensor>, stride, padding, left, 1, dilation);
+                Ok(if factor == 1.0 { y } else { y * factor })
+            }
+        }
     }
 }
 
@@ -252,8 +328,8 @@ impl GroupNorm {
 
     /// `[batch, channels, …]` to the same.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        if kernels::take(x, &[&self.weight, &self.bias]) {
-            return kernels::apply(x, &self.moments(x, None), false);
+        if self.is_fast(x, None) {
+            return self.by_kernels(x, None, false);
         }
         if let Some(y) = self.on_device().of(x, None, false) {
             return y;
@@ -264,9 +340,8 @@ impl GroupNorm {
 
     /// SiLU of the same; where `modulation` is given, `[batch, 2 · channels]`, scaled and shifted by it before.
     pub fn silu(&self, x: &Tensor, modulation: Option<&Tensor>) -> Tensor {
-        let parameters: Vec<&Tensor> = [&self.weight, &self.bias].into_iter().chain(modulation).collect();
-        if kernels::take(x, &parameters) {
-            return kernels::apply(x, &self.moments(x, modulation), true);
+        if self.is_fast(x, modulation) {
+            return self.by_kernels(x, modulation, true);
         }
         if let Some(y) = self.on_device().of(x, modulation, true) {
             return y;
@@ -281,9 +356,60 @@ impl GroupNorm {
         device::Norm { weight: &self.weight, bias: &self.bias, groups: self.groups, epsilon: self.epsilon }
     }
 
-    /// The normalisation, and what follows it, as a scale and a shift of each channel.
-    fn moments(&self, x: &Tensor, modulation: Option<&Tensor>) -> [Tensor; 2] {
-        kernels::moments(x, [&self.weight, &self.bias], modulation, self.groups, self.epsilon)
+    fn is_fast(&self, x: &Tensor, modulation: Option<&Tensor>) -> bool {
+        let computed: Vec<&Tensor> = modulation.into_iter().collect();
+        kernels::take(x, &computed, &[&self.weight, &self.bias])
+    }
+
+    fn by_kernels(&self, x: &Tensor, modulation: Option<&Tensor>, silu: bool) -> Tensor {
+        let norm = self.kernel(modulation, silu);
+        let (y, moments) = tch::no_grad(|| {
+            let moments = norm.moments(x);
+            (norm.apply(x, &moments), moments)
+        });
+        let inputs: Vec<&Tensor> = [x].into_iter().chain(modulation).collect();
+        if !autograd::recording(&inputs) {
+            return y;
+        }
+        let saved = self.saved(x, modulation, silu, moments);
+        autograd::record(&inputs, y, move |gradient| {
+            let (x, modulation) = saved.slopes(&gradient, false)?;
+            Ok([Some(Some(x)), modulation.map(Some)].into_iter().flatten().collect())
+        })
+    }
+
+    fn kernel<'a>(&'a self, told: Option<&'a Tensor>, silu: bool) -> kernels::Norm<'a> {
+        let Self { weight, bias, groups, epsilon } = self;
+        kernels::Norm { weight, bias, told, groups: *groups, epsilon: *epsilon, silu }
+    }
+
+    fn saved(&self, x: &Tensor, modulation: Option<&Tensor>, silu: bool, moments: Moments) -> Normed {
+        let parameters = [&self.weight, &self.bias].map(Saved::new);
+        let (x, modulation) = (Saved::new(x), modulation.map(Saved::new));
+        Normed { x, parameters, modulation, groups: self.groups, epsilon: self.epsilon, silu, moments }
+    }
+}
+
+/// What the gradient of a normalisation needs.
+#[derive(Debug)]
+struct Normed {
+    x: Saved,
+    parameters: [Saved; 2],
+    modulation: Option<Saved>,
+    groups: i64,
+    epsilon: f64,
+    silu: bool,
+    moments: Moments,
+}
+
+impl Normed {
+    /// The gradients of x and of the modulation from that of what became of x, which may be overwritten or not.
+    fn slopes(&self, gradient: &Tensor, overwrite: bool) -> Result<(Tensor, Option<Tensor>), String> {
+        let [weight, bias] = &self.parameters;
+        let told = self.modulation.as_ref().map(Saved::get).transpose()?;
+        let (weight, bias, groups, epsilon, silu) = (weight.get()?, bias.get()?, self.groups, self.epsilon, self.silu);
+        let norm = kernels::Norm { weight, bias, told, groups, epsilon, silu };
+        Ok(norm.slopes(self.x.get()?, &self.moments, gradient, overwrite))
     }
 }
 
@@ -434,10 +560,20 @@ impl Resize {
     pub fn apply(self, x: &Tensor) -> Tensor {
         match self {
             Self::Keep => x.shallow_clone(),
-            Self::Halve => x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>),
+            Self::Halve => halved(x),
             Self::Double => doubled(x),
         }
     }
+}
+
+/// The mean of each 2×2 pixels.
+pub fn halved(x: &Tensor) -> Tensor {
+    let halve = || x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>);
+    if !kernels::take(x, &[], &[]) || x.size()[2..].iter().any(|side| side % 2 != 0) {
+        return halve();
+    }
+    // libtorch would keep x.
+    autograd::record(&[x], tch::no_grad(halve), |gradient| Ok(vec![Some(doubled(&gradient) / 4.0)]))
 }
 
 /// The rows of a table `[classes, width]`; the number after the last is no class, whose row is zeros.

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Conv, channels_last},
+    layers::{Conv, channels_last, halved},
     weights::{Init, Path, Weights},
 };
 use crate::Error;
@@ -96,11 +96,6 @@ impl Norm {
 /// A 3×3 convolution without bias.
 fn bare(path: &Path, inputs: i64, outputs: i64) -> Conv {
     Conv::unbiased(path, inputs, outputs, 3)
-}
-
-/// The mean of each 2×2 pixels.
-fn halved(x: &Tensor) -> Tensor {
-    x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>)
 }
 
 #[derive(Debug)]

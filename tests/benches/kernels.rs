@@ -4,7 +4,7 @@
 
 use criterion::{BenchmarkId, Criterion};
 use tch::{Device, Kind, Tensor};
-use tweedie::kernels::{Around, Method, Packed, Taps, apply, instructions, moments};
+use tweedie::kernels::{Around, Direction, Method, Norm, Packed, Taps, instructions};
 
 const PLAIN: Around = Around { normalised: None, bias: None, told: None, residual: None, factor: 1.0 };
 
@@ -27,7 +27,7 @@ fn convolutions(criterion: &mut Criterion) {
             bench.iter(|| x.conv2d(&weight, None::<Tensor>, 1, 1, 1, 1));
         });
         for (label, method) in [("F(4)", Method::Winograd4), ("F(2)", Method::Winograd2), ("direct", Method::Direct)] {
-            let packed = Packed::new(&weight, Taps::default(), method);
+            let packed = Packed::new(&weight, Taps::default(), Direction::Forward, method);
             group.bench_function(BenchmarkId::new(label, &name), |bench| bench.iter(|| packed.convolve(&x, &PLAIN)));
         }
     }
@@ -41,9 +41,8 @@ fn normalisations(criterion: &mut Criterion) {
     group.bench_function("libtorch", |bench| {
         bench.iter(|| x.group_norm(32, Some(&weight), Some(&bias), 1e-5, true).silu());
     });
-    group.bench_function("kernels", |bench| {
-        bench.iter(|| apply(&x, &moments(&x, [&weight, &bias], None, 32, 1e-5), true));
-    });
+    let norm = Norm { weight: &weight, bias: &bias, told: None, groups: 32, epsilon: 1e-5, silu: true };
+    group.bench_function("kernels", |bench| bench.iter(|| norm.apply(&x, &norm.moments(&x))));
     group.finish();
 }
 

@@ -1,7 +1,8 @@
 """The peer of `tweedie bench --compare`: diffusers' UNet2DModel in a process of its own, timed when it is asked.
 
-Arguments: the folder with the network, threads, eager or compile, cpu or cuda, f32 or bf16. It says "ready", then answers each
-line "BATCH CHANNELS SIDE TIMES" with the seconds of one of so many forwards and the most memory that it has had so far, in MB: of the process on
+Arguments: the folder with the network, threads, eager or compile (or gradient, gradient-compile), cpu or cuda, f32 or bf16. It
+says "ready", then answers each line "BATCH CHANNELS SIDE TIMES" with the seconds of one of so many forwards, or steps of DPS, and the
+most memory that it has had so far, in MB: of the process on
 the CPU, of tensors on CUDA. bf16 is autocast, with channels side by side in memory."""
 
 import resource
@@ -11,15 +12,26 @@ import time
 import torch
 
 
+def dps(model, x, label):
+    """What DPS's program asks of its network: D by a prediction of noise, a misfit where the left half is seen, its gradient."""
+    x = x.detach().requires_grad_()
+    out = model(x, label)
+    epsilon = getattr(out, "sample", out)[:, : x.shape[1]]
+    abar = 0.08
+    denoised = (x - (1 - abar) ** 0.5 * epsilon) / abar**0.5
+    misfit = torch.linalg.norm(denoised[..., : x.shape[3] // 2])
+    return torch.autograd.grad(misfit, x)[0]
+
+
 def serve(model, threads, mode, device="cpu", precision="f32"):
     torch.set_num_threads(int(threads))
     cuda, half = device.startswith("cuda"), precision == "bf16"
     torch.backends.cudnn.benchmark = True
     model = model.to(device, memory_format=torch.channels_last if half else torch.contiguous_format)
-    if mode == "compile":
+    if mode.endswith("compile"):
         from torch._inductor import config
 
-        config.freezing = True
+        config.freezing = not mode.startswith("gradient")
         model = torch.compile(model, dynamic=False, mode="max-autotune" if cuda else None)
     wait = torch.cuda.synchronize if cuda else lambda: None
     print("ready", torch.__version__, flush=True)
@@ -29,11 +41,12 @@ def serve(model, threads, mode, device="cpu", precision="f32"):
         if half:
             x = x.to(memory_format=torch.channels_last)
         label = torch.full((batch,), 500.0, device=device)
-        with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+        gradient = mode.startswith("gradient")
+        with torch.set_grad_enabled(gradient), torch.autocast(x.device.type, torch.bfloat16, enabled=half):
             wait()
             start = time.perf_counter()
             for _ in range(times):
-                model(x, label)
+                dps(model, x, label) if gradient else model(x, label)
             wait()
             seconds = (time.perf_counter() - start) / times
         memory = torch.cuda.max_memory_allocated() / 2**20 if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
