@@ -6,9 +6,8 @@ fn main() {
     println!("cargo:rerun-if-changed=src/build.rs");
     println!("cargo:rerun-if-changed=models");
     link();
-    autograd();
+    shims();
     kernels();
-    cuda();
     for (name, folder) in [("models.rs", "models"), ("features.rs", "models/features")] {
         let list = Path::new(&variable("OUT_DIR")).join(name);
         if let Err(e) = fs::write(&list, shipped(folder)) {
@@ -27,17 +26,21 @@ fn link() {
     println!("cargo:rustc-env=TWEEDIE_LIBTORCH={lib}");
 }
 
-/// `src/autograd/autograd.cpp`, with the headers of that libtorch.
-fn autograd() {
-    let source = "src/autograd/autograd.cpp";
-    println!("cargo:rerun-if-changed={source}");
+/// What speaks to libtorch in C++, by its headers, and needs none of CUDA's.
+fn shims() {
     let headers = Path::new(&variable("DEP_TCH_LIBTORCH_LIB")).with_file_name("include");
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").opt_level(1).file(source);
+    build.cpp(true).std("c++17").opt_level(1).define("_GLIBCXX_USE_CXX11_ABI", "1");
     for folder in [headers.join("torch/csrc/api/include"), headers] {
         build.flag("-isystem").flag(folder);
     }
-    build.compile("tweedie_autograd");
+    for source in ["src/autograd/autograd.cpp", "src/cuda/cuda.cpp", "src/memory/memory.cpp"] {
+        println!("cargo:rerun-if-changed={source}");
+        build.file(source);
+    }
+    build.compile("tweedie_shims");
+    // After those who use it.
+    println!("cargo:rustc-link-lib=c10");
 }
 
 /// `src/kernels/kernels.cpp`, once for each instruction set; elsewhere, layers compute by libtorch alone.
@@ -61,18 +64,6 @@ fn kernels() {
     // libtorch brings the one that its threads are of.
     println!("cargo:rustc-link-lib=gomp");
     println!("cargo:rustc-cfg=kernels");
-}
-
-/// `src/cuda/cuda.cpp`, which needs libtorch's headers and none of CUDA's.
-fn cuda() {
-    let source = "src/cuda/cuda.cpp";
-    println!("cargo:rerun-if-changed={source}");
-    let include = Path::new(&variable("DEP_TCH_LIBTORCH_LIB")).join("../include");
-    let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").file(source).include(include).define("_GLIBCXX_USE_CXX11_ABI", "1").warnings(false);
-    build.compile("tweedie_cuda");
-    // After those who use it.
-    println!("cargo:rustc-link-lib=c10");
 }
 
 /// `SHIPPED`: name, card and weights of every card in `folder` that has weights beside it.

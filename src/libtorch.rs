@@ -7,7 +7,7 @@ use std::{env, path::PathBuf, sync::OnceLock};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Cuda, Device};
 
-use crate::Error;
+use crate::{Error, memory};
 
 /// The version that the program is built for.
 pub const VERSION: &str = "2.11.0";
@@ -37,6 +37,7 @@ pub fn start(tf32: bool) {
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
+    memory::keep_blocks();
     let _ = CUDA.get_or_init(|| {
         let path = folder().join("libtorch_cuda.so");
         // SAFETY: the library is libtorch's own and meant to be loaded beside libtorch_cpu; it is never unloaded.

@@ -16,7 +16,7 @@ use memmap2::{Mmap, MmapMut, MmapOptions};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, pages};
+use crate::{Error, memory};
 
 /// A tensor that is still in its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,7 +143,7 @@ impl Source {
             let map: &MmapMut = self.views.get_or_init(|| Box::leak(Box::new(map)));
             let start = map.as_ptr() as usize;
             // SAFETY: private, and leaked.
-            unsafe { pages::lend(start..start + map.len()) };
+            unsafe { memory::lend(start..start + map.len()) };
         }
         let Some(map) = self.views.get() else { return Ok(None) };
         let Some(bytes) = map.get(start..stored.place.end) else { return Ok(None) };

@@ -27,7 +27,7 @@ use memmap2::Advice;
 use memmap2::MmapMut;
 use tch::{Device, Kind, Tensor};
 
-use crate::pages;
+use crate::memory;
 
 /// What a weight costs to be read, in multiplications by it: large networks do not stay in any cache from one evaluation to
 /// the next. Of one thread and maps of 4×4 to 32×32 pixels, with weights out of cache, the method so chosen took at most a
@@ -461,7 +461,7 @@ fn leave(weight: &Tensor) {
     let bytes = start..start + weight.numel() * weight.kind().elt_size_in_bytes();
     if version(weight) == 0 && weight.is_contiguous() {
         // SAFETY: this weight was never changed in place, nor was any tensor that shares its numbers: they share the count.
-        unsafe { pages::leave(bytes) };
+        unsafe { memory::leave(bytes) };
     }
 }
 

@@ -1,4 +1,4 @@
-//! Memory that a file can give again: pages of mapped files, which those who read them last may leave.
+//! Memory: pages that a file can give again, which those who read them last may leave; large blocks, which are kept whole.
 
 #![allow(unsafe_code)]
 
@@ -9,6 +9,17 @@ use std::{
 
 /// Maps that stay for as long as the process, private to it, by their addresses.
 static LENT: Mutex<Vec<Range<usize>>> = Mutex::new(Vec::new());
+
+unsafe extern "C" {
+    fn tweedie_keep_blocks();
+}
+
+/// From now on, large blocks of tensors on the CPU come back whole to the next tensor of the same size.
+pub(crate) fn keep_blocks() {
+    // SAFETY: replaces libtorch's allocator by one of ours, which asks the old one for what is small; tensors know by which
+    // they were made.
+    unsafe { tweedie_keep_blocks() };
+}
 
 /// From now on, [`leave`] may drop pages of this map of a file.
 ///
