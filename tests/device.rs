@@ -218,14 +218,13 @@ fn sums_after_a_convolution_by_the_device_are_those_of_f64() {
     }
 }
 
-/// Of every number that bf16 has, and of every one that it has not.
+/// Every number that bf16 has, a little enlarged: ties, both neighbours, subnormal ones, and what is no number.
 #[test]
 fn the_device_rounds_to_bf16_as_libtorch_does() {
-    let bits: Vec<i32> =
-        (0..1 << 16).flat_map(|high: i32| [0, 1, 0x7fff, 0x8000, 0x8001].map(|low| high << 16 | low)).collect();
+    let bits: Vec<i32> = (0..1 << 16).map(|high: i32| high << 16).collect();
     let x = Tensor::from_slice(&bits).view_dtype(Kind::Float);
     // Times 1 + 2⁻⁸, which f32 holds exactly, and bf16 has to round.
-    let y = x.to_kind(Kind::BFloat16).reshape([1, 1, 640, 512]);
+    let y = x.to_kind(Kind::BFloat16).reshape([1, 1, 256, 256]);
     let sum = Sum { bias: None, told: None, residual: None, factor: 1.00390625 };
     let got = sum.by(emulated(), &y.copy()).unwrap().to_kind(Kind::Float).flatten(0, -1);
     let want = (y.to_kind(Kind::Float) * 1.00390625).to_kind(Kind::BFloat16).to_kind(Kind::Float).flatten(0, -1);
