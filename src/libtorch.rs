@@ -26,14 +26,15 @@ pub fn folder() -> PathBuf {
 /// - libtorch_cuda is opened here: linkers drop it, and once libtorch has been asked for CUDA without it, CUDA stays
 ///   invisible for the whole process.
 /// - f32 means f32: unless `tf32` is asked for, cuDNN and cuBLAS are told not to round their inputs to TF32.
-/// - Large blocks of memory stay with the process instead of going back and forth to the system at every operation.
+/// - Blocks of memory stay with the process instead of going back and forth to the system at every operation; those of 64 MiB
+///   and more, of which few fit into the gaps that others leave, do go back.
 pub fn start(tf32: bool) {
     let (name, value) = if tf32 { ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1") } else { ("NVIDIA_TF32_OVERRIDE", "0") };
     // SAFETY: no other thread reads the environment yet.
     unsafe { env::set_var(name, value) };
     // SAFETY: mallopt only sets numbers of glibc's allocator, and no other thread allocates yet.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
