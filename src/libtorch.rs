@@ -26,7 +26,8 @@ pub fn folder() -> PathBuf {
 /// - libtorch_cuda is opened here: linkers drop it, and once libtorch has been asked for CUDA without it, CUDA stays
 ///   invisible for the whole process.
 /// - f32 means f32: unless `tf32` is asked for, cuDNN and cuBLAS are told not to round their inputs to TF32.
-/// - Large blocks of memory stay with the process instead of going back and forth to the system at every operation.
+/// - Memory stays with the process instead of going back and forth to the system at every operation; of tensors, large blocks
+///   stay whole.
 pub fn start(tf32: bool) {
     let (name, value) = if tf32 { ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1") } else { ("NVIDIA_TF32_OVERRIDE", "0") };
     // SAFETY: no other thread reads the environment yet.

@@ -31,8 +31,9 @@ use crate::memory;
 
 /// What a weight costs to be read, in multiplications by it: large networks do not stay in any cache from one evaluation to
 /// the next. Of one thread and maps of 4×4 to 32×32 pixels, with weights out of cache, the method so chosen took at most a
-/// quarter more time than the fastest.
-const READ: i64 = 6;
+/// quarter more time than the fastest. On the way back weights are packed a second time, and those of small maps are most of
+/// a network's: there they count for their memory as well.
+const READ: [i64; 2] = [6, 96];
 
 static EXACT: AtomicBool = AtomicBool::new(false);
 
@@ -61,12 +62,12 @@ pub enum Method {
 impl Method {
     /// The cheapest for a convolution of `shape`, `[batch, channels, height, width]`: each of its matrices of weights is read
     /// once and multiplied by one row for each tile of outputs.
-    pub fn cheapest(taps: Taps, shape: &[i64]) -> Self {
+    pub fn cheapest(taps: Taps, direction: Direction, shape: &[i64]) -> Self {
         if taps != Taps::default() {
             return Self::Direct;
         }
         let tiles = |side: i64| shape[0] * ((shape[2] + side - 1) / side) * ((shape[3] + side - 1) / side);
-        let cost = |(matrices, side, _): &(i64, i64, Self)| matrices * (tiles(*side) + READ);
+        let cost = |(matrices, side, _): &(i64, i64, Self)| matrices * (tiles(*side) + READ[direction as usize]);
         let all = [(36, 4, Self::Winograd4), (16, 2, Self::Winograd2), (9, 1, Self::Direct)];
         all.into_iter().min_by_key(cost).map_or(Self::Direct, |(_, _, method)| method)
     }

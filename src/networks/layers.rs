@@ -139,7 +139,7 @@ impl Conv {
         let norm = around.norm.map(|norm| norm.kernel(around.modulation, true));
         let (y, moments) = tch::no_grad(|| {
             let moments = norm.map(|norm| norm.moments(x));
-            let method = Method::cheapest(self.taps, &x.size());
+            let method = Method::cheapest(self.taps, Direction::Forward, &x.size());
             let mut job = kernels::Around {
                 normalised: moments.as_ref().map(Moments::affine),
                 bias: self.bias.as_ref(),
@@ -202,7 +202,8 @@ impl Conv {
     /// The way back from y to what entered the convolution, x or its normalised values.
     fn adjoint(&self, x: &Tensor, y: &Tensor) -> Adjoint {
         if let Some(taps) = self.taps.adjoint() {
-            return Adjoint::Kernel(self.packed(Direction::Backward, Method::cheapest(taps, &y.size())));
+            let method = Method::cheapest(taps, Direction::Backward, &y.size());
+            return Adjoint::Kernel(self.packed(Direction::Backward, method));
         }
         Adjoint::Libtorch { weight: Saved::new(&self.weight), taps: self.taps, shape: x.size() }
     }
@@ -566,14 +567,21 @@ impl Resize {
     }
 }
 
-/// The mean of each 2×2 pixels.
+/// The mean of each 2×2 pixels, of an even number in each direction.
 pub fn halved(x: &Tensor) -> Tensor {
-    let halve = || x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>);
-    if !kernels::take(x, &[], &[]) || x.size()[2..].iter().any(|side| side % 2 != 0) {
-        return halve();
+    linear(x, |x| x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>), |gradient| doubled(gradient) / 4.0)
+}
+
+/// A linear map of images and its adjoint: of some that libtorch has, it would keep the image for nothing.
+pub fn linear(
+    x: &Tensor,
+    map: impl Fn(&Tensor) -> Tensor,
+    adjoint: impl Fn(&Tensor) -> Tensor + Send + 'static,
+) -> Tensor {
+    if !kernels::take(x, &[], &[]) {
+        return map(x);
     }
-    // libtorch would keep x.
-    autograd::record(&[x], tch::no_grad(halve), |gradient| Ok(vec![Some(doubled(&gradient) / 4.0)]))
+    autograd::record(&[x], tch::no_grad(|| map(x)), move |gradient| Ok(vec![Some(adjoint(&gradient))]))
 }
 
 /// The rows of a table `[classes, width]`; the number after the last is no class, whose row is zeros.

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Around, Attention, Conv, Fourier, GroupNorm, Linear, Resize, Sinusoidal, channels_last},
+    layers::{Around, Attention, Conv, Fourier, GroupNorm, Linear, Resize, Sinusoidal, channels_last, linear},
     weights::{Path, Weights},
 };
 use crate::Error;
@@ -152,22 +152,34 @@ impl Resample {
 
     /// Every other pixel of the filtered image, whose edges are padded with so many zeros.
     fn halve_filtered(taps: &Tensor, x: &Tensor, padding: i64) -> Tensor {
-        let channels = x.size()[1];
-        let taps = taps.to_kind(x.kind()).expand([channels, 1, 4, 4], false);
-        x.conv2d(&taps, None::<Tensor>, [2, 2], [padding; 2], [1, 1], channels)
+        let again = taps.shallow_clone();
+        linear(x, |x| filtered(taps, x, padding), move |gradient| spread(&again, gradient, padding))
     }
 
     fn apply(&self, x: &Tensor, resize: Resize) -> Tensor {
         match (&self.taps, resize) {
             (Some(taps), Resize::Halve) => Self::halve_filtered(taps, x, 1),
             (Some(taps), Resize::Double) => {
-                let channels = x.size()[1];
-                let taps = (taps * 4.0).to_kind(x.kind()).expand([channels, 1, 4, 4], false);
-                x.conv_transpose2d(&taps, None::<Tensor>, [2, 2], [1, 1], [0, 0], channels, [1, 1])
+                let (taps, again) = (taps * 4.0, taps * 4.0);
+                linear(x, |x| spread(&taps, x, 1), move |gradient| filtered(&again, gradient, 1))
             }
             _ => resize.apply(x),
         }
     }
+}
+
+/// Every other pixel of each channel, filtered.
+fn filtered(taps: &Tensor, x: &Tensor, padding: i64) -> Tensor {
+    let channels = x.size()[1];
+    let taps = taps.to_kind(x.kind()).expand([channels, 1, 4, 4], false);
+    x.conv2d(&taps, None::<Tensor>, [2, 2], [padding; 2], [1, 1], channels)
+}
+
+/// The adjoint of `filtered`, for images of an even number of pixels in each direction.
+fn spread(taps: &Tensor, x: &Tensor, padding: i64) -> Tensor {
+    let channels = x.size()[1];
+    let taps = taps.to_kind(x.kind()).expand([channels, 1, 4, 4], false);
+    x.conv_transpose2d(&taps, None::<Tensor>, [2, 2], [padding; 2], [0, 0], channels, [1, 1])
 }
 
 /// The residual block of BigGAN.
