@@ -169,7 +169,7 @@ class Run:
 
     def compiled(self):
         """Large batches first; a network is compiled for each of them anew."""
-        for name, batch in [(name, self.batches[name][k]) for k in (-1, 0) for name in self.names]:
+        for name, batch in dict.fromkeys((name, self.batches[name][k]) for k in (-1, 0) for name in self.names):
             if self.left() < LEAST:
                 self.notes.append(f"{name}, batch {batch}, beside torch.compile: not reached: --only compiled {name}")
             else:
