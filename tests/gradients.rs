@@ -49,6 +49,7 @@ fn gradients(y: &Tensor, inputs: &[Tensor], keep: bool, create: bool) -> Result<
 }
 
 /// A normalisation and a convolution with random parameters, in f32 and in f64, and what is around them.
+#[expect(clippy::struct_excessive_bools, reason = "each may be there or not")]
 struct Case {
     taps: Taps,
     shape: [i64; 4],
@@ -303,7 +304,9 @@ fn every_network_has_the_gradients_of_f64_with_kernels_and_without() {
         let (want, y) = found(&*double, Kind::Double);
         let fast = found(&*single, Kind::Float);
         // As in training: parameters with gradients are left to libtorch.
-        parameters.iter().for_each(|tensor| drop(tensor.set_requires_grad(true)));
+        for tensor in &parameters {
+            let _ = tensor.set_requires_grad(true);
+        }
         let plain = found(&*single, Kind::Float);
         for (name, (gradient, value)) in [("kernels", fast), ("libtorch", plain)] {
             let errors = [apart(&gradient, &want), apart(&value, &y)];
