@@ -49,7 +49,7 @@ fn gradients(y: &Tensor, inputs: &[Tensor], keep: bool, create: bool) -> Result<
 }
 
 /// A normalisation and a convolution with random parameters, in f32 and in f64, and what is around them.
-#[expect(clippy::struct_excessive_bools, reason = "what may be around a convolution, there or not")]
+#[expect(clippy::struct_excessive_bools, reason = "each may be there or not")]
 struct Case {
     taps: Taps,
     shape: [i64; 4],

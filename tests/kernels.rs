@@ -163,7 +163,11 @@ fn layers_with_kernels_compute_what_layers_without_do() {
     let (norm, conv) = (GroupNorm::new(&(&root / "norm"), 8, 32, 1e-6), Conv::new(&(&root / "conv"), 32, 48, 3));
     let (modulation, told) = (random(&[2, 64], 1), random(&[2, 48], 2));
     let parameters = weights.finish().unwrap();
-    let record = |wanted| parameters.iter().for_each(|(_, tensor)| drop(tensor.set_requires_grad(wanted)));
+    let record = |wanted| {
+        for (_, tensor) in &parameters {
+            let _ = tensor.set_requires_grad(wanted);
+        }
+    };
     for side in [4, 9, 16] {
         let (x, residual) = (random(&[2, 32, side, side], 3), random(&[2, 48, side, side], 4));
         let around = layers::Around {
