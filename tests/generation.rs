@@ -358,7 +358,15 @@ fn killed(kills: usize, seed: u64) {
             damage(&place, hits);
         } else {
             assert!(child.wait().unwrap().success());
-            assert!(outcome(&place) == undisturbed, "after {hits} kills");
+            let (files, records) = outcome(&place);
+            let other: Vec<&String> = undisturbed
+                .0
+                .keys()
+                .chain(files.keys())
+                .filter(|name| undisturbed.0.get(*name) != files.get(*name))
+                .collect();
+            assert!(other.is_empty(), "after {hits} kills: {other:?}");
+            assert_eq!(records, undisturbed.1, "after {hits} kills");
             start_again(&place);
             ends += 1;
         }
