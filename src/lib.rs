@@ -90,7 +90,7 @@ pub mod kernels;
 pub mod libtorch;
 pub mod likelihood;
 pub mod measure;
-mod memory;
+pub mod memory;
 pub mod metrics;
 pub mod moments;
 pub mod networks;

@@ -1,10 +1,12 @@
 //! The CPU's kernels against libtorch in f64, and the layers that use them against layers that do not.
 
-use std::process::Command;
+use std::{collections::BTreeMap, fs, process::Command, thread};
 
 use tch::{Kind, Tensor, no_grad};
 use tweedie::{
+    checkpoint::{safetensors, source::Source},
     kernels::{self, Around, Direction, Method, Moments, Norm, Packed, Taps},
+    memory,
     networks::{
         AnyNetwork, UNetConfig,
         layers::{self, Conv, GroupNorm},
@@ -241,4 +243,73 @@ fn the_same_holds_for_avx2_and_for_libtorch_alone() {
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains("test result: ok"), "{instructions} {tests}:\n{text}");
     }
+}
+
+/// Kilobytes in memory of the map that holds this address.
+fn resident(address: usize) -> usize {
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut lines = maps.lines();
+    let number = |text: &str| usize::from_str_radix(text, 16).ok();
+    let holds = |line: &str| {
+        let (start, end) = line.split_once(' ').and_then(|(range, _)| range.split_once('-'))?;
+        Some((number(start)?..number(end)?).contains(&address))
+    };
+    lines.find(|line| holds(line) == Some(true)).unwrap();
+    let line = lines.find(|line| line.starts_with("Rss:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Packed weights leave the pages of their file, which gives the same numbers again; what was written to stays as it is.
+#[test]
+fn packed_weights_leave_their_file_and_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weights.safetensors");
+    let weight = random(&[256, 256, 3, 3], 41);
+    let stored = BTreeMap::from([("weight".to_owned(), weight.copy())]);
+    // Only what lies at a multiple of 64 bytes is used as it lies there.
+    let opened = |pad: usize| {
+        let metadata = BTreeMap::from([("pad".to_owned(), "-".repeat(pad))]);
+        safetensors::write(&file, &stored, &metadata).unwrap();
+        let source = Source::open(&file).unwrap();
+        let view = source.view(&safetensors::index(&source).unwrap().0["weight"]).unwrap();
+        view.map(|view| (source, view))
+    };
+    let (_source, view) = (0..64).find_map(opened).unwrap();
+    let pack = || Packed::new(&view, Taps::default(), Direction::Forward, Method::Winograd2);
+    assert_eq!(view, weight);
+    let (before, _) = (resident(view.data_ptr() as usize), pack());
+    if kernels::instructions().is_some() {
+        let after = resident(view.data_ptr() as usize);
+        assert!(before > 2000 && after < 100, "{before} kB, then {after}");
+    }
+    assert_eq!(view, weight);
+    let _ = no_grad(|| view.shallow_clone().g_mul_scalar_(2.0));
+    pack();
+    assert_eq!(view, weight * 2.0);
+}
+
+/// A large block serves the next tensor of its size, and never two at once.
+#[test]
+fn large_blocks_come_back_whole_and_are_nobody_elses() {
+    memory::keep_blocks();
+    let make = |size: i64| Tensor::full([size], size as f64, (Kind::Float, tch::Device::Cpu));
+    // A size that no other test has.
+    let size = 1_234_567;
+    let place = make(size).data_ptr();
+    assert_eq!(make(size).data_ptr(), place);
+    let work = |first: i64| {
+        let mut held = Vec::new();
+        for turn in 0..60 {
+            held.push(make(300_000 + 7_919 * ((first + turn * turn) % 23)));
+            if turn % 3 == 2 {
+                let tensor = held.remove((turn as usize * 5) % held.len());
+                assert_eq!(
+                    f64::try_from(tensor.to_kind(Kind::Double).mean(Kind::Double)).unwrap(),
+                    tensor.numel() as f64
+                );
+            }
+        }
+        assert!(held.iter().all(|tensor| f64::try_from(tensor.min()).unwrap() == tensor.numel() as f64));
+    };
+    thread::scope(|scope| (0..4).for_each(|i| drop(scope.spawn(move || work(i)))));
 }

@@ -15,7 +15,7 @@ unsafe extern "C" {
 }
 
 /// From now on, large blocks of tensors on the CPU come back whole to the next tensor of the same size.
-pub(crate) fn keep_blocks() {
+pub fn keep_blocks() {
     // SAFETY: replaces libtorch's allocator by one of ours, which asks the old one for what is small; tensors know by which
     // they were made.
     unsafe { tweedie_keep_blocks() };
