@@ -23,6 +23,9 @@ const PULSE: Duration = Duration::from_secs(5);
 /// Prefix of files that are not finished; a claim's owner removes those of whom it takes over.
 const UNFINISHED: &str = ".unfinished-";
 
+/// Ending of a claim to what is called by the rest of its name.
+const CLAIM: &str = ".claim";
+
 /// One process of several that were started together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rank {
@@ -157,7 +160,7 @@ impl Claims {
     }
 
     fn claim_file(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.claim"))
+        self.folder.join(format!("{name}{CLAIM}"))
     }
 
     /// A file that says who we are, whole from the first moment on; none if there is one already.
@@ -214,18 +217,19 @@ impl Claims {
 
     /// Removes files whose names begin so.
     fn sweep(&self, prefix: &str) {
-        sweep(&self.folder, prefix);
+        sweep(&self.folder, |name| name.starts_with(prefix));
     }
 }
 
-/// Removes what killed processes left unfinished in a folder where nobody works any more.
-pub fn sweep_unfinished(folder: &Path) {
-    sweep(folder, UNFINISHED);
+/// Removes what killed processes left in a folder where nobody works any more: unfinished files, and claims to what they had
+/// finished, which nobody would take over.
+pub fn sweep_left(folder: &Path) {
+    sweep(folder, |name| name.starts_with(UNFINISHED) || name.ends_with(CLAIM));
 }
 
-fn sweep(folder: &Path, prefix: &str) {
+fn sweep(folder: &Path, is_left: impl Fn(&str) -> bool) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(prefix) {
+        if is_left(&entry.file_name().to_string_lossy()) {
             let _ = fs::remove_file(entry.path());
         }
     }

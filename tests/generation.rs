@@ -388,6 +388,19 @@ fn whoever_is_killed_leaves_what_an_undisturbed_run_leaves() {
     killed(5, 1);
 }
 
+/// Killed between the renaming of what it has finished and the removal of its claim.
+#[test]
+fn claims_to_what_is_finished_do_not_stay() {
+    let place = tiny("png", 1);
+    place.succeed(&RUN);
+    let undisturbed = outcome(&place);
+    for left in ["chunks/0-0.npz.claim", "result.json.claim"] {
+        fs::write(place.path("out/tiny/Heun").join(left), "{}").unwrap();
+    }
+    place.succeed(&RUN);
+    assert!(outcome(&place) == undisturbed);
+}
+
 /// `make soak`.
 #[test]
 #[ignore = "takes a minute"]

@@ -466,7 +466,7 @@ impl<'a> Session<'a> {
             let _ = fs::remove_file(self.claims.file(&chunk.name()));
         }
         for folder in ["chunks", "images", ""] {
-            claims::sweep_unfinished(&self.folder.join(folder));
+            claims::sweep_left(&self.folder.join(folder));
         }
     }
 
