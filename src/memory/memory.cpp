@@ -64,10 +64,16 @@ class Kept final : public c10::Allocator {
             idle.erase(last);
         }
     }
-    static Block map(size_t size) {
+    Block map(size_t size) {
         Block block{nullptr, size + (size < PAGE ? 0 : PAGE), nullptr, size};
-        void *map = mmap(nullptr, block.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        TORCH_CHECK(map != MAP_FAILED, "no memory is left for a tensor of ", size, " bytes");
+        const auto ask = [&] { return mmap(nullptr, block.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); };
+        void *map = ask();
+        if (map == MAP_FAILED) {
+            release(0);
+            map = ask();
+        }
+        // In words that generation.rs knows: it then goes on with smaller batches.
+        TORCH_CHECK(map != MAP_FAILED, "not enough memory for a tensor of ", size, " bytes");
         block.map = block.data = static_cast<char *>(map);
         if (size >= PAGE) {
             block.data += (PAGE - reinterpret_cast<uintptr_t>(map) % PAGE) % PAGE;
