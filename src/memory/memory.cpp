@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 #include <unordered_map>
 
 #include <c10/core/CPUAllocator.h>
@@ -73,7 +75,7 @@ class Kept final : public c10::Allocator {
             map = ask();
         }
         // In words that generation.rs knows: it then goes on with smaller batches.
-        TORCH_CHECK(map != MAP_FAILED, "not enough memory for a tensor of ", size, " bytes");
+        if (map == MAP_FAILED) throw std::runtime_error("not enough memory for a tensor of " + std::to_string(size) + " bytes");
         block.map = block.data = static_cast<char *>(map);
         if (size >= PAGE) {
             block.data += (PAGE - reinterpret_cast<uintptr_t>(map) % PAGE) % PAGE;
