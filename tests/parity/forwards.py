@@ -67,6 +67,14 @@ def read(path):
     return module.eval()
 
 
+def beside(script, args, path, batch, *more, environment=None):
+    """The row of `tweedie bench --compare` for this file and batch, with what `script` serves."""
+    call = [args.tweedie, "bench", path, "--batches", batch, "--rounds", args.rounds, "--json", "--device", args.device]
+    call += ["--compare", "--python", sys.executable, "--peer", script, *more]
+    done = subprocess.run([*map(str, call)], check=True, capture_output=True, text=True, env=environment)
+    return json.loads(done.stdout)["rows"][0]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which networks (default: all)")
@@ -84,11 +92,8 @@ def main():
             path = pathlib.Path(folder) / file
             write(path)
             for batch in cuda if args.device.startswith("cuda") else cpu:
-                call = [args.tweedie, "bench", path, "--batches", batch, "--steps", 4, "--rounds", args.rounds, "--json"]
-                call += ["--compare", "--python", sys.executable, "--peer", __file__]
-                call += ["--device", args.device, "--precision", args.precision] + ["--compiled"] * args.compiled
-                done = subprocess.run([*map(str, call)], check=True, capture_output=True, text=True)
-                row = json.loads(done.stdout)["rows"][0]
+                more = ["--steps", 4, "--precision", args.precision] + ["--compiled"] * args.compiled
+                row = beside(__file__, args, path, batch, *more)
                 print(f"| {name} | {batch} | {row['peer_ms']:.1f} | {row['peer_ms'] / row['ratio']:.1f} | {row['ratio']:.2f} | "
                       f"{row['peer_memory_mb']:.0f} : {row['peak_memory_mb'] or math.nan:.0f} | {row['share_of_peak']:.0%} |", flush=True)
 

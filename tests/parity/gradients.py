@@ -12,16 +12,14 @@ program keeps all states of its network for the way back; --checkpoint computes 
 """
 
 import argparse
-import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import bench
 from common import ROOT
-from forwards import read, write
+from forwards import beside, read, write
 
 NETWORKS = {"adm-ffhq": ("ffhq_10m.pt", [1, 4]), "ddpm-cifar10": ("ddpm-cifar10", [4, 16])}
 """By name: the checkpoint, and sizes of the batch."""
@@ -59,10 +57,7 @@ def main():
             path = pathlib.Path(folder) / file
             write(path)
             for batch in args.batches.split(",") if args.batches else batches:
-                call = [args.tweedie, "bench", path, "--gradient", "--batches", batch, "--steps", 3, "--json"]
-                call += ["--compare", "--rounds", args.rounds, "--python", sys.executable, "--peer", __file__, "--device", args.device]
-                done = subprocess.run([*map(str, call)], check=True, capture_output=True, text=True, env=environment)
-                row = json.loads(done.stdout)["rows"][0]
+                row = beside(__file__, args, path, batch, "--gradient", "--steps", 3, environment=environment)
                 theirs, ours = row["peer_memory_mb"], row["peak_memory_mb"] or float("nan")
                 print(f"| {name} | {batch} | {row['peer_ms']:.0f} | {row['peer_ms'] / row['ratio']:.0f} | {row['ratio']:.2f} | "
                       f"{theirs:.0f}, {ours:.0f} | {ours / theirs:.2f} |", flush=True)
