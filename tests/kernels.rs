@@ -9,7 +9,7 @@ use tweedie::{
     memory,
     networks::{
         AnyNetwork, UNetConfig,
-        layers::{self, Conv, GroupNorm},
+        layers::{self, Conv, GroupNorm, Linear},
         weights::Weights,
     },
 };
@@ -127,6 +127,64 @@ fn group_normalisation_is_that_of_f64() {
         let want = (normed * (&halves[0] + 1.0) + &halves[1]).silu();
         let norm = Norm { told: Some(&told), silu: true, ..norm };
         assert!(apart(&norm.apply(&x, &norm.moments(&x)), &want) < allowed, "{side} {channels} {groups}, modulated");
+    }
+}
+
+/// Of as many keys and as wide as fill no panel, and of queries, keys and values that lie between others.
+#[test]
+fn attention_is_that_of_f64() {
+    if kernels::instructions().is_none() {
+        return;
+    }
+    for (queries, keys, heads, width) in
+        [(1, 1, 1, 1), (5, 3, 2, 8), (64, 64, 4, 16), (100, 37, 1, 70), (37, 100, 3, 33), (256, 256, 1, 256)]
+    {
+        // Scores of order 1: a larger one loses as many more digits of its exponential.
+        let all = random(&[2, keys.max(queries), heads, 3, width], 1);
+        let [query, key, value] = [(0, queries), (1, keys), (2, keys)].map(|(i, n)| all.select(3, i).narrow(1, 0, n));
+        let [q, k, v] = [&query, &key, &value].map(|x| x.to_kind(Kind::Double).transpose(1, 2));
+        let scores = q.matmul(&k.transpose(2, 3)) / (width as f64).sqrt();
+        let want = scores.softmax(3, Kind::Double).matmul(&v).transpose(1, 2).flatten(2, 3);
+        let error = apart(&kernels::attend(&query, &key, &value), &want);
+        assert!(error < F32, "{queries} by {keys}, {heads} heads of {width}: {error:e}");
+        // The numbers of a head apart from each other.
+        let [query, key, value] = [query, key, value].map(|x| x.transpose(1, 3).contiguous().transpose(1, 3));
+        assert!(apart(&kernels::attend(&query, &key, &value), &want) < F32, "{queries} by {keys}, transposed");
+    }
+    // Scores whose exponentials have no f32, of which one is far above the others.
+    let (query, key) = (random(&[1, 20, 1, 24], 2) * 1e3, random(&[1, 40, 1, 24], 3) * 1e3);
+    let mixed = kernels::attend(&query, &key, &key);
+    let [q, k] = [&query, &key].map(|x| x.to_kind(Kind::Double).transpose(1, 2));
+    let chosen = (q.matmul(&k.transpose(2, 3)) / 24f64.sqrt()).softmax(3, Kind::Double).matmul(&k);
+    assert!(apart(&mixed, &chosen.transpose(1, 2).flatten(2, 3)) < F32);
+    let no = key.full_like(f64::NAN);
+    assert!(bool::try_from(kernels::attend(&query, &no, &key).isnan().all()).unwrap(), "no number stays none");
+}
+
+#[test]
+fn linear_layers_are_those_of_f64() {
+    let made = |kind| {
+        let named = |name: &str, tensor: Tensor| (name.to_owned(), tensor);
+        let tensors = [
+            named("plain.weight", random(&[70, 33], 1)),
+            named("plain.bias", random(&[70], 2)),
+            named("row.weight", random(&[40, 33, 1], 3)),
+            named("row.bias", random(&[40], 4)),
+        ];
+        let weights = Weights::stored(tensors.into(), tch::Device::Cpu, kind);
+        let root = weights.root();
+        [Linear::new(&(&root / "plain"), 33, 70), Linear::convolution(&(&root / "row"), 33, 40)]
+    };
+    for shape in [&[1, 33][..], &[5, 33], &[2, 150, 33], &[2, 3, 4, 33]] {
+        let x = random(shape, 5);
+        // Also where the features are not side by side.
+        for x in [x.shallow_clone(), x.transpose(0, -1).contiguous().transpose(0, -1)] {
+            for (single, double) in made(Kind::Float).into_iter().zip(made(Kind::Double)) {
+                let (got, want) = (single.forward(&x), double.forward(&x.to_kind(Kind::Double)));
+                assert_eq!(got.size(), want.size());
+                assert!(apart(&got, &want) < F32, "{shape:?}");
+            }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-// Convolution and group normalisation of f32 images on the CPU, channels side by side in memory ("NHWC").
+// Convolution, group normalisation and attention of f32 images on the CPU, channels side by side in memory ("NHWC").
 //
 // The build compiles this file once for each instruction set, with LANES floats in a vector and the table of functions
 // called KERNELS; mod.rs picks one at run time. It knows pointers alone: no tensors, no C++ library. Threads are OpenMP's,
@@ -28,6 +28,7 @@ constexpr long BLOCK = LANES == 16 ? 14 : 6;   // rows that are: with their sums
 constexpr size_t PAGE = 2 << 20;
 constexpr long PART = 2 * BLOCK;               // rows that one thread takes on, at least
 constexpr long LINE = 16;                      // floats in a line of cache
+constexpr long AHEAD = 2048;                   // floats of weights that are fetched before they are multiplied
 constexpr long MOMENT_PIXELS = 256, SUM_PIXELS = 64;
 
 inline long least(long a, long b) { return a < b ? a : b; }
@@ -268,12 +269,14 @@ struct Direct {
     }
 };
 
-/// `ROWS` rows of a, `line_a` apart, times a panel of weights, [depth, PANEL].
+/// `ROWS` rows of a, `line_a` apart, times a panel of weights, [depth, PANEL]. The panels that follow are fetched meanwhile:
+/// processors do so by themselves, but stop at the end of a page.
 template <int ROWS>
 inline __attribute__((always_inline)) void block(const float *a, long line_a, const float *b, float *c, long line_c,
                                                  long depth) {
     Vector sums[ROWS][2] = {};
     for (long k = 0; k < depth; k++) {
+        for (long i = 0; i < PANEL; i += LINE) __builtin_prefetch(b + k * PANEL + i + AHEAD);
         const Vector b0 = load(b + k * PANEL), b1 = load(b + k * PANEL + LANES);
 #pragma GCC unroll 14
         for (int r = 0; r < ROWS; r++) {
@@ -374,11 +377,11 @@ template <class Method> void run(const Convolution &job) {
     }
 }
 
-/// Weights [outputs, inputs, size, size] to [points, panels, depth, PANEL], zeros after the last output.
+/// Weights [outputs, inputs, size, size] to [points, panels, depth, PANEL], which is zeros before, and stays so after the last
+/// output.
 template <class Method> void pack(const Convolution &job, const float *weights, float *to) {
     const long taps = job.size * job.size, panels = over(job.outputs, PANEL), depth = Method::depth(job);
     const long plane = panels * depth * PANEL;
-    memset(to, 0, 4 * Method::points * plane);
 #pragma omp parallel for num_threads(job.threads)
     for (long k = 0; k < job.outputs; k++)
         for (long c = 0; c < job.inputs; c++)
@@ -432,6 +435,13 @@ void sum_pixels(const float *x, const float *pivot, long pixels, long channels, 
     }
 }
 
+/// The sums of all parts of an image, each of `size` numbers, in the place of the first.
+double *add_parts(double *sums, long parts, long size) {
+    for (long part = 1; part < parts; part++)
+        for (long i = 0; i < size; i++) sums[i] += sums[part * size + i];
+    return sums;
+}
+
 /// The scale and the shift of each channel of an image, from its sums.
 void fold(const Normalisation &job, long image, const double *sums, const double *squares) {
     const long width = job.channels / job.groups;
@@ -479,9 +489,7 @@ void moments(const Normalisation *given) {
         }
 #pragma omp for
         for (long image = 0; image < job.images; image++) {
-            double *total = sums + image * parts * size;
-            for (long part = 1; part < parts; part++)
-                for (long c = 0; c < size; c++) total[c] += total[part * size + c];
+            double *total = add_parts(sums + image * parts * size, parts, size);
             fold(job, image, total, total + job.channels);
         }
     }
@@ -576,9 +584,7 @@ void slopes(const Normalisation *given, int activate, const float *gradient, flo
         }
 #pragma omp for
         for (long image = 0; image < job.images; image++) {
-            double *total = sums + image * parts * size;
-            for (long part = 1; part < parts; part++)
-                for (long c = 0; c < size; c++) total[c] += total[part * size + c];
+            double *total = add_parts(sums + image * parts * size, parts, size);
             fold_slopes(job, image, total, total + job.channels, folded + image * size, folded + image * size + job.channels,
                         d_told ? d_told + image * size : nullptr);
         }
@@ -598,6 +604,87 @@ void slopes(const Normalisation *given, int activate, const float *gradient, flo
     free(sums);
 }
 
+struct Attention {  // as in mod.rs
+    const float *query, *key, *value;
+    float *y;
+    double scale;
+    int threads;
+    long images, heads, queries, keys, width;
+    long query_steps[3], key_steps[3], value_steps[3];  // floats from one image, row and head to the next
+};
+
+inline const float *row_of(const float *p, const long steps[3], long image, long row, long head) {
+    return p + image * steps[0] + row * steps[1] + head * steps[2];
+}
+
+/// exp(scale (x − max x)) of `count` numbers in place, and 1 by their sum. There is room for whole vectors.
+inline float exponentials(float *x, long count, float scale) {
+    for (long i = count; i % LANES; i++) x[i] = -__builtin_inff();
+    Vector most = load(x), sums = {};
+    for (long i = LANES; i < count; i += LANES) {
+        const Vector v = load(x + i);
+        most = v > most ? v : most;
+    }
+    float top = most[0], sum = 0;
+    for (long i = 1; i < LANES; i++) top = most[i] > top ? most[i] : top;
+    for (long i = 0; i < count; i += LANES) {
+        const Vector v = exponential(scale * (load(x + i) - top));
+        store(x + i, v);
+        sums += v;
+    }
+    for (long i = 0; i < LANES; i++) sum += sums[i];
+    return 1 / sum;
+}
+
+/// softmax(scale Q Kᵀ) V of each image and head. Keys and values are laid in panels first, as weights are; then a thread takes
+/// some queries with all keys, so that a row of the softmax is whole.
+void attend(const Attention *given) {
+    const Attention &job = *given;
+    const long key_panels = over(job.keys, PANEL), value_panels = over(job.width, PANEL);
+    const long line = odd_lines(key_panels * PANEL), line_y = value_panels * PANEL;
+    const long keys_size = key_panels * PANEL * job.width, size = keys_size + value_panels * PANEL * job.keys;
+    const long pairs = job.images * job.heads, parts = over(job.queries, PART);
+    float *packed = rows_scratch.floats(pairs * size);
+#pragma omp parallel num_threads(job.threads)
+    {
+#pragma omp for schedule(dynamic)
+        for (long pair = 0; pair < pairs; pair++) {
+            const long image = pair / job.heads, head = pair % job.heads;
+            float *to_keys = packed + pair * size, *to_values = to_keys + keys_size;
+            memset(to_keys, 0, 4 * size);
+            for (long row = 0; row < job.keys; row++) {
+                const float *key = row_of(job.key, job.key_steps, image, row, head);
+                const float *value = row_of(job.value, job.value_steps, image, row, head);
+                float *column = to_keys + row / PANEL * PANEL * job.width + row % PANEL;
+                for (long c = 0; c < job.width; c++) column[c * PANEL] = key[c];
+                for (long c = 0; c < job.width; c += PANEL)
+                    memcpy(to_values + (c * job.keys + row * PANEL), value + c, 4 * least(PANEL, job.width - c));
+            }
+        }
+#pragma omp for schedule(dynamic)
+        for (long i = 0; i < pairs * parts; i++) {
+            const long pair = i / parts, image = pair / job.heads, head = pair % job.heads;
+            const long first = job.queries * (i % parts) / parts, rows = job.queries * (i % parts + 1) / parts - first;
+            const float *keys = packed + pair * size, *values = keys + keys_size;
+            const float *query = row_of(job.query, job.query_steps, image, first, head);
+            float *scores = patch_scratch.floats(rows * (line + line_y)), *mixed = scores + rows * line;
+            float rates[PART];
+            for (long panel = 0; panel < key_panels; panel++)
+                multiply(query, job.query_steps[1], keys + panel * PANEL * job.width, scores + panel * PANEL, line, rows,
+                         job.width);
+            for (long row = 0; row < rows; row++)
+                rates[row] = exponentials(scores + row * line, job.keys, float(job.scale));
+            for (long panel = 0; panel < value_panels; panel++)
+                multiply(scores, line, values + panel * PANEL * job.keys, mixed + panel * PANEL, line_y, rows, job.keys);
+            for (long row = 0; row < rows; row++) {
+                float *y = job.y + ((image * job.queries + first + row) * job.heads + head) * job.width;
+                for (long c = 0; c < job.width; c += LANES)
+                    store(y + c, load(mixed + row * line_y + c) * rates[row], job.width - c);
+            }
+        }
+    }
+}
+
 }  // namespace
 
 extern "C" {
@@ -608,7 +695,8 @@ struct Kernels {  // as in mod.rs
     void (*moments)(const Normalisation *);
     void (*apply)(const Normalisation *, int, float *);
     void (*slopes)(const Normalisation *, int, const float *, float *, float *);
+    void (*attend)(const Attention *);
 };
 extern const Kernels KERNELS;
-const Kernels KERNELS = {convolve, pack_weights, packed_floats, moments, apply, slopes};
+const Kernels KERNELS = {convolve, pack_weights, packed_floats, moments, apply, slopes, attend};
 }

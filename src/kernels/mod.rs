@@ -1,4 +1,4 @@
-//! Convolution and group normalisation of f32 images on the CPU, where libtorch's own leave something to gain.
+//! Convolution, group normalisation and attention of f32 images on the CPU, where libtorch's own leave something to gain.
 //!
 //! `kernels.cpp` holds them; here is when they are used, and how. They serve f32 on CPUs with AVX-512, or AVX2 and FMA, where
 //! no gradient of parameters is recorded; everywhere else, and after [`set_exact`], layers compute by libtorch alone. Of networks measured,
@@ -30,10 +30,9 @@ use tch::{Device, Kind, Tensor};
 use crate::memory;
 
 /// What a weight costs to be read, in multiplications by it: large networks do not stay in any cache from one evaluation to
-/// the next. Of one thread and maps of 4×4 to 32×32 pixels, with weights out of cache, the method so chosen took at most a
-/// quarter more time than the fastest. On the way back weights are packed a second time, and those of small maps are most of
-/// a network's: there they count for their memory as well.
-const READ: [i64; 2] = [6, 96];
+/// the next. From 6 to 30, ddpm-cifar10 takes the same time at batch 1 and 4; fewer bytes are read with more. On the way back
+/// weights are packed a second time, and those of small maps are most of a network's: there they count for their memory as well.
+const READ: [i64; 2] = [16, 96];
 
 static EXACT: AtomicBool = AtomicBool::new(false);
 
@@ -193,17 +192,18 @@ impl fmt::Debug for Packed {
 static SHARED: Mutex<BTreeMap<(usize, Direction, Method), Weak<Packed>>> = Mutex::new(BTreeMap::new());
 
 impl Packed {
-    /// Of `[outputs, inputs, size, size]`, for a convolution of these taps or, the other way, for its adjoint.
+    /// Of `[outputs, inputs, size, size]`, or fewer dimensions where there is a single tap, for a convolution of these taps or, the other way, for its adjoint.
     ///
     /// # Panics
     ///
     /// If the adjoint of strides, or of more padding than taps reach, is asked for.
     pub fn new(weight: &Tensor, taps: Taps, direction: Direction, method: Method) -> Self {
+        let whole = weight.view([weight.size()[0], weight.size()[1], taps.size, taps.size]);
         let (taps, source) = match direction {
-            Direction::Forward => (taps, weight.contiguous()),
+            Direction::Forward => (taps, whole.contiguous()),
             Direction::Backward => {
                 let Some(taps) = taps.adjoint() else { panic!("{taps:?} have no adjoint of this kind") };
-                (taps, weight.detach().flip([2, 3]).transpose(0, 1).contiguous())
+                (taps, whole.detach().flip([2, 3]).transpose(0, 1).contiguous())
             }
         };
         let shape = source.size();
@@ -443,6 +443,48 @@ impl Norm<'_> {
     }
 }
 
+/// softmax(Q Kᵀ / √width) V of each head: all three `[batch, pixels, heads, width]`, to `[batch, pixels, heads · width]`.
+///
+/// # Panics
+///
+/// If a tensor has not the shape that it needs, or is not of f32 on the CPU.
+pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
+    // The numbers of a head side by side, whatever is between one head and the next.
+    let [query, key, value] =
+        [query, key, value].map(|x| if x.stride()[3] == 1 { x.shallow_clone() } else { x.contiguous() });
+    let ([images, queries, heads, width], keys) = (sizes(&query), key.size()[1]);
+    for other in [&key, &value] {
+        assert_eq!(other.size(), [images, keys, heads, width], "shape of keys and values");
+    }
+    let y = Tensor::empty([images, queries, heads * width], (Kind::Float, Device::Cpu));
+    let steps = |x: &Tensor| {
+        let stride = x.stride();
+        [stride[0], stride[1], stride[2]]
+    };
+    let job = Attention {
+        query: floats_of(&query),
+        key: floats_of(&key),
+        value: floats_of(&value),
+        y: floats_of(&y).cast_mut(),
+        scale: (width as f64).sqrt().recip(),
+        threads: tch::get_num_threads(),
+        images,
+        heads,
+        queries,
+        keys,
+        width,
+        query_steps: steps(&query),
+        key_steps: steps(&key),
+        value_steps: steps(&value),
+    };
+    if let Some((_, kernels)) = kernels().filter(|_| y.numel() > 0 && keys > 0) {
+        // SAFETY: all are f32 on the CPU, of the shapes and steps that `job` tells, and live until the end of this function; `y`
+        // is contiguous as it was made, and nobody else's.
+        unsafe { (kernels.attend)(&raw const job) };
+    }
+    y
+}
+
 /// Whether the kernels take these: images, and what else is computed, in f32 on the CPU, and parameters of which no gradient
 /// is recorded.
 pub fn take(x: &Tensor, computed: &[&Tensor], parameters: &[&Tensor]) -> bool {
@@ -540,6 +582,25 @@ struct Normalisation {
 
 /// As in `kernels.cpp`.
 #[repr(C)]
+struct Attention {
+    query: *const f32,
+    key: *const f32,
+    value: *const f32,
+    y: *mut f32,
+    scale: f64,
+    threads: c_int,
+    images: c_long,
+    heads: c_long,
+    queries: c_long,
+    keys: c_long,
+    width: c_long,
+    query_steps: [c_long; 3],
+    key_steps: [c_long; 3],
+    value_steps: [c_long; 3],
+}
+
+/// As in `kernels.cpp`.
+#[repr(C)]
 struct Kernels {
     convolve: unsafe extern "C" fn(c_int, *const Convolution),
     pack: unsafe extern "C" fn(c_int, *const Convolution, *const f32, *mut f32),
@@ -547,6 +608,7 @@ struct Kernels {
     moments: unsafe extern "C" fn(*const Normalisation),
     apply: unsafe extern "C" fn(*const Normalisation, c_int, *mut f32),
     slopes: unsafe extern "C" fn(*const Normalisation, c_int, *const f32, *mut f32, *mut f32),
+    attend: unsafe extern "C" fn(*const Attention),
 }
 
 /// Those for this CPU, if there are any.

@@ -80,25 +80,27 @@ impl Conv {
     /// `size`×`size` taps from `inputs` to `outputs` channels, at stride 1 and padded to keep the image's size.
     pub fn new(path: &Path, inputs: i64, outputs: i64, size: i64) -> Self {
         let init = Init::FanIn(inputs * size * size);
-        Self::drawn(path, [outputs, inputs, size, size], init, Some(init))
+        Self::of(path, &[outputs, inputs, size, size], init, Some(init))
     }
 
     /// The same, starting from the zero map.
     pub fn zero(path: &Path, inputs: i64, outputs: i64, size: i64) -> Self {
         let init = Init::Constant(0.0);
-        Self::drawn(path, [outputs, inputs, size, size], init, Some(init))
+        Self::of(path, &[outputs, inputs, size, size], init, Some(init))
     }
 
     /// The same without b.
     pub fn unbiased(path: &Path, inputs: i64, outputs: i64, size: i64) -> Self {
-        Self::drawn(path, [outputs, inputs, size, size], Init::FanIn(inputs * size * size), None)
+        Self::of(path, &[outputs, inputs, size, size], Init::FanIn(inputs * size * size), None)
     }
 
-    fn drawn(path: &Path, shape: [i64; 4], weight: Init, bias: Option<Init>) -> Self {
+    /// Of a weight of this shape, which has one tap if nothing says how many.
+    fn of(path: &Path, shape: &[i64], weight: Init, bias: Option<Init>) -> Self {
+        let size = shape.get(3).copied().unwrap_or(1);
         Self {
-            weight: path.tensor("weight", &shape, weight),
+            weight: path.tensor("weight", shape, weight),
             bias: bias.map(|init| path.tensor("bias", &shape[..1], init)),
-            taps: Taps { size: shape[3], stride: 1, padding: shape[3] / 2, dilation: 1 },
+            taps: Taps { size, stride: 1, padding: size / 2, dilation: 1 },
             packed: RefCell::default(),
         }
     }
@@ -273,30 +275,40 @@ impl Adjoint {
     }
 }
 
-/// y = W x + b over the last dimension.
+/// y = W x + b over the last dimension: a convolution of one tap.
 #[derive(Debug)]
-pub struct Linear {
-    weight: Tensor,
-    bias: Tensor,
-}
+pub struct Linear(Conv);
 
 impl Linear {
     /// From `inputs` to `outputs` features.
     pub fn new(path: &Path, inputs: i64, outputs: i64) -> Self {
-        let init = Init::FanIn(inputs);
-        Self { weight: path.tensor("weight", &[outputs, inputs], init), bias: path.tensor("bias", &[outputs], init) }
+        Self::drawn(path, &[outputs, inputs])
     }
 
     /// The same, stored as a convolution over a row, `[outputs, inputs, 1]`.
     pub fn convolution(path: &Path, inputs: i64, outputs: i64) -> Self {
-        let init = Init::FanIn(inputs);
-        Self { weight: path.tensor("weight", &[outputs, inputs, 1], init), bias: path.tensor("bias", &[outputs], init) }
+        Self::drawn(path, &[outputs, inputs, 1])
+    }
+
+    fn drawn(path: &Path, shape: &[i64]) -> Self {
+        let init = Init::FanIn(shape[1]);
+        Self(Conv::of(path, shape, init, Some(init)))
     }
 
     /// `[…, inputs]` to `[…, outputs]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let y = x.linear(&self.weight.flatten(1, -1).to_kind(x.kind()), Some(&self.bias.to_kind(x.kind())));
-        count(y.numel(), self.weight.size()[1]);
+        let Conv { weight, bias, .. } = &self.0;
+        let (outputs, inputs) = (weight.size()[0], weight.size()[1]);
+        let column = x.reshape([1, -1, 1, inputs]).permute([0, 3, 1, 2]);
+        let around = Around::default();
+        if self.0.is_fast(&column, &around) {
+            let y = self.0.within(&column, &around).permute([0, 2, 3, 1]);
+            let shape = [&x.size()[..x.dim() - 1], &[outputs]].concat();
+            return y.view(shape.as_slice());
+        }
+        let bias = bias.as_ref().map(|bias| bias.to_kind(x.kind()));
+        let y = x.linear(&weight.flatten(1, -1).to_kind(x.kind()), bias);
+        count(y.numel(), inputs);
         y
     }
 }
@@ -445,7 +457,13 @@ impl BatchNorm {
 
 /// softmax(Q Kᵀ / √width) V of each head: all three `[batch, pixels, heads, width]`, to `[batch, pixels, heads · width]`.
 pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
-    let [query, key, value] = [query, key, value].map(|x| x.transpose(1, 2));
+    let given = [query, key, value];
+    if kernels::take(query, &given, &[]) && !autograd::recording(&given) {
+        let mixed = kernels::attend(query, key, value);
+        count(mixed.numel(), 2 * key.size()[1]);
+        return mixed;
+    }
+    let [query, key, value] = given.map(|x| x.transpose(1, 2));
     let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, None::<&Tensor>, 0.0, false, None, false);
     count(mixed.numel(), 2 * key.size()[2]);
     mixed.transpose(1, 2).flatten(2, 3)
