@@ -1,4 +1,4 @@
-//! Memory: pages that a file can give again, which those who read them last may leave; large blocks, which are kept whole.
+//! Memory: pages that a file can give again, which those who read them last may leave; large blocks, which are kept.
 
 #![allow(unsafe_code)]
 
@@ -14,7 +14,7 @@ unsafe extern "C" {
     fn tweedie_keep_blocks();
 }
 
-/// From now on, large blocks of tensors on the CPU come back whole to the next tensor of the same size.
+/// From now on, large blocks of tensors on the CPU are kept when they are freed, for the tensors that follow.
 pub fn keep_blocks() {
     // SAFETY: replaces libtorch's allocator by one of ours, which asks the old one for what is small; tensors know by which
     // they were made.
