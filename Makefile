@@ -4,9 +4,6 @@ MODEL   := fashion-mnist
 TWEEDIE := target/release/tweedie
 DEMO    := out/demo
 
-# Where the processor computes in bf16 by itself, the demo takes about half the time.
-BF16    := $(shell grep -qwE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null && echo --precision bf16)
-
 # A rustup that was installed in this very shell is not on the PATH yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -23,9 +20,9 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
 
 demo: build ## new images, and damaged ones restored (the first time: libtorch, 0.6 GB, and a build of minutes)
-	$(TWEEDIE) sample $(MODEL) --seeds 0-63 $(BF16) --out $(DEMO)/samples
-	$(TWEEDIE) restore $(MODEL) --image experiments/demo --task inpaint-random --samples 8 $(BF16) --out $(DEMO)/inpainted
-	$(TWEEDIE) restore $(MODEL) --image experiments/demo --task deblur-gaussian --noise 0.05 --samples 8 $(BF16) --out $(DEMO)/deblurred
+	$(TWEEDIE) sample $(MODEL) --seeds 0-63 --out $(DEMO)/samples
+	$(TWEEDIE) restore $(MODEL) --image experiments/demo --task inpaint-random --samples 8 --out $(DEMO)/inpainted
+	$(TWEEDIE) restore $(MODEL) --image experiments/demo --task deblur-gaussian --noise 0.05 --samples 8 --out $(DEMO)/deblurred
 	@echo
 	@echo "The pictures are in $(DEMO)/samples, $(DEMO)/inpainted and $(DEMO)/deblurred: look at grid.png first."
 
@@ -42,11 +39,11 @@ check: ## layers, formatting, lints, documentation
 
 tables: build data efficientnet ## the table of samplers on Fashion-MNIST from its experiment to its page: experiments/results/tables.html
 	$(TWEEDIE) check experiments
-	$(TWEEDIE) run experiments/fashion-mnist-table.yaml $(BF16)
+	$(TWEEDIE) run experiments/fashion-mnist-table.yaml
 	$(TWEEDIE) table experiments
 
 quick-table: build data ## a small table from its experiment to its page, in minutes: out/results/tables.html
-	$(TWEEDIE) run experiments/quick-table.yaml $(BF16) --results out/results
+	$(TWEEDIE) run experiments/quick-table.yaml --results out/results
 	$(TWEEDIE) table experiments/quick-table.yaml --results out/results
 
 soak: ## long proofs: sixty kills; four processes under torchrun, Open MPI and Slurm where they are installed
@@ -56,7 +53,7 @@ soak: ## long proofs: sixty kills; four processes under torchrun, Open MPI and S
 bench: build ## how fast the shipped network is here (COMPARE='--compare --python PATH': beside diffusers)
 	$(TWEEDIE) bench $(MODEL) $(COMPARE)
 
-bench-kernels: ## convolutions and normalisations beside libtorch's, and beside the run before (Criterion)
+bench-kernels: ## convolutions, normalisations and attention beside libtorch's, and beside the run before (Criterion)
 	@$(SET_UP)
 	OMP_NUM_THREADS=1 cargo bench --bench kernels
 

@@ -202,7 +202,7 @@ fn no_bit_depends_on_the_rest_of_the_batch_or_on_the_threads() {
         let convolved = |x: &Tensor| {
             let normalised = Some(norm.moments(x));
             let normalised = normalised.as_ref().map(Moments::affine);
-            packed.convolve(x, &Around { normalised, bias: None, told: None, residual: None, factor: 1.0 })
+            packed.convolve(x, &Around { normalised, ..Around::default() })
         };
         let all = convolved(&x);
         for i in 0..5 {

@@ -92,6 +92,9 @@ impl Default for Taps {
 }
 
 impl Taps {
+    /// Each pixel alone.
+    pub const SINGLE: Self = Self { size: 1, stride: 1, padding: 0, dilation: 1 };
+
     /// The outputs along a side.
     fn along(self, side: i64) -> i64 {
         (side + 2 * self.padding - self.dilation * (self.size - 1) - 1) / self.stride + 1
@@ -127,6 +130,13 @@ pub struct Around<'a> {
     pub residual: Option<&'a Tensor>,
     /// Multiplies everything.
     pub factor: f64,
+}
+
+/// Nothing.
+impl Default for Around<'_> {
+    fn default() -> Self {
+        Self { normalised: None, bias: None, told: None, residual: None, factor: 1.0 }
+    }
 }
 
 /// The weights of a convolution as its kernel reads them.

@@ -238,8 +238,7 @@ impl Conv {
     /// W ∗ x + b of single taps on a GPU: one product of matrices, to which cuBLAS adds b itself.
     fn product(&self, x: &Tensor, around: &Around) -> Option<Tensor> {
         let Around { norm: None, told: None, residual: None, factor: 1.0, .. } = around else { return None };
-        let single = self.taps == Taps { size: 1, padding: 0, ..Taps::default() };
-        (single && x.device().is_cuda()).then(|| {
+        (self.taps == Taps::SINGLE && x.device().is_cuda()).then(|| {
             let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.as_ref().map(|bias| bias.to_kind(x.kind())));
             image_of(&pixels(x).linear(&weight.flatten(1, -1), bias), x)
         })
@@ -258,7 +257,7 @@ impl Adjoint {
     fn apply(&self, gradient: &Tensor, factor: f64) -> Result<Tensor, String> {
         match self {
             Self::Kernel(packed) => {
-                let around = kernels::Around { normalised: None, bias: None, told: None, residual: None, factor };
+                let around = kernels::Around { factor, ..Default::default() };
                 Ok(packed.convolve(gradient, &around))
             }
             Self::Libtorch { weight, taps, shape } => {
@@ -297,19 +296,27 @@ impl Linear {
 
     /// `[…, inputs]` to `[…, outputs]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let Conv { weight, bias, .. } = &self.0;
-        let (outputs, inputs) = (weight.size()[0], weight.size()[1]);
-        let column = x.reshape([1, -1, 1, inputs]).permute([0, 3, 1, 2]);
-        let around = Around::default();
-        if self.0.is_fast(&column, &around) {
-            let y = self.0.within(&column, &around).permute([0, 2, 3, 1]);
-            let shape = [&x.size()[..x.dim() - 1], &[outputs]].concat();
-            return y.view(shape.as_slice());
+        if let Some(y) = self.by_kernels(x) {
+            return y;
         }
+        let Conv { weight, bias, .. } = &self.0;
         let bias = bias.as_ref().map(|bias| bias.to_kind(x.kind()));
         let y = x.linear(&weight.flatten(1, -1).to_kind(x.kind()), bias);
-        count(y.numel(), inputs);
+        count(y.numel(), weight.size()[1]);
         y
+    }
+
+    /// All rows as the pixels of one image.
+    fn by_kernels(&self, x: &Tensor) -> Option<Tensor> {
+        if x.device() != Device::Cpu {
+            return None;
+        }
+        let shape = self.0.weight.size();
+        let (image, around) = (x.reshape([1, -1, 1, shape[1]]).permute([0, 3, 1, 2]), Around::default());
+        self.0.is_fast(&image, &around).then(|| {
+            let y = self.0.within(&image, &around).permute([0, 2, 3, 1]);
+            y.view([&x.size()[..x.dim() - 1], &shape[..1]].concat().as_slice())
+        })
     }
 }
 
@@ -455,7 +462,8 @@ impl BatchNorm {
     }
 }
 
-/// softmax(Q Kᵀ / √width) V of each head: all three `[batch, pixels, heads, width]`, to `[batch, pixels, heads · width]`.
+/// softmax(Q Kᵀ / √width) V of each head: all three `[batch, pixels, heads, width]`, to `[batch, pixels, heads · width]`. Where
+/// gradients are recorded, libtorch computes it, which has a way back that keeps no scores.
 pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
     let given = [query, key, value];
     if kernels::take(query, &given, &[]) && !autograd::recording(&given) {

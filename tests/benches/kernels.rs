@@ -4,9 +4,7 @@
 
 use criterion::{BenchmarkId, Criterion};
 use tch::{Device, Kind, Tensor};
-use tweedie::kernels::{Around, Direction, Method, Norm, Packed, Taps, instructions};
-
-const PLAIN: Around = Around { normalised: None, bias: None, told: None, residual: None, factor: 1.0 };
+use tweedie::kernels::{Around, Direction, Method, Norm, Packed, Taps, attend, instructions};
 
 fn random(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Float, Device::Cpu))
@@ -28,7 +26,9 @@ fn convolutions(criterion: &mut Criterion) {
         });
         for (label, method) in [("F(4)", Method::Winograd4), ("F(2)", Method::Winograd2), ("direct", Method::Direct)] {
             let packed = Packed::new(&weight, Taps::default(), Direction::Forward, method);
-            group.bench_function(BenchmarkId::new(label, &name), |bench| bench.iter(|| packed.convolve(&x, &PLAIN)));
+            group.bench_function(BenchmarkId::new(label, &name), |bench| {
+                bench.iter(|| packed.convolve(&x, &Around::default()));
+            });
         }
     }
     group.finish();
@@ -46,12 +46,42 @@ fn normalisations(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Of 16×16 pixels, as ddpm-cifar10 (one head) and EDM (four) attend.
+fn attention(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("attention");
+    for heads in [1, 4] {
+        let [query, key, value] = [0, 1, 2].map(|_| random(&[4, 256, heads, 256 / heads]));
+        group.bench_function(BenchmarkId::new("libtorch", heads), |bench| {
+            let [query, key, value] = [&query, &key, &value].map(|x| x.transpose(1, 2));
+            bench.iter(|| {
+                let mask = None::<&Tensor>;
+                Tensor::scaled_dot_product_attention(&query, &key, &value, mask, 0.0, false, None, false)
+            });
+        });
+        group.bench_function(BenchmarkId::new("kernels", heads), |bench| bench.iter(|| attend(&query, &key, &value)));
+    }
+    group.finish();
+}
+
+fn products(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("linear layer");
+    let (x, weight, bias) = (random(&[1024, 256]), random(&[256, 256]), random(&[256]));
+    group.bench_function("libtorch", |bench| bench.iter(|| x.linear(&weight, Some(&bias))));
+    let packed = Packed::new(&weight, Taps::SINGLE, Direction::Forward, Method::Direct);
+    let around = Around { bias: Some(&bias), ..Around::default() };
+    let pixels = x.view([1, 1024, 1, 256]).permute([0, 3, 1, 2]);
+    group.bench_function("kernels", |bench| bench.iter(|| packed.convolve(&pixels, &around)));
+    group.finish();
+}
+
 fn all(criterion: &mut Criterion) {
     assert!(instructions().is_some(), "this CPU has neither AVX-512 nor AVX2, or TWEEDIE_KERNELS says none");
     tch::set_num_threads(1);
     let _guard = tch::no_grad_guard();
     convolutions(criterion);
     normalisations(criterion);
+    attention(criterion);
+    products(criterion);
 }
 
 fn main() {
