@@ -188,6 +188,19 @@ fn linear_layers_are_those_of_f64() {
     }
 }
 
+/// Of each image alone, and with three threads, what `compute` makes of all has the same bits.
+fn check_bits(what: &str, x: &Tensor, compute: impl Fn(&Tensor) -> Tensor) {
+    let all = compute(x);
+    for i in 0..x.size()[0] {
+        assert_eq!(compute(&x.narrow(0, i, 1)), all.narrow(0, i, 1), "{what}, image {i}");
+    }
+    let before = tch::get_num_threads();
+    tch::set_num_threads(3);
+    let by_three = compute(x);
+    tch::set_num_threads(before);
+    assert_eq!(by_three, all, "{what} with three threads");
+}
+
 #[test]
 fn no_bit_depends_on_the_rest_of_the_batch_or_on_the_threads() {
     if kernels::instructions().is_none() {
@@ -195,24 +208,18 @@ fn no_bit_depends_on_the_rest_of_the_batch_or_on_the_threads() {
     }
     let (x, weight) = (random(&[5, 24, 18, 10], 1), random(&[40, 24, 3, 3], 2));
     let (gain, bias) = (random(&[24], 3), random(&[24], 4));
-    let before = tch::get_num_threads();
     for method in [Method::Direct, Method::Winograd2, Method::Winograd4] {
         let packed = Packed::new(&weight, Taps::default(), Direction::Forward, method);
         let norm = Norm { weight: &gain, bias: &bias, told: None, groups: 8, epsilon: 1e-5, silu: true };
-        let convolved = |x: &Tensor| {
+        check_bits(&format!("{method:?}"), &x, |x| {
             let normalised = Some(norm.moments(x));
             let normalised = normalised.as_ref().map(Moments::affine);
             packed.convolve(x, &Around { normalised, ..Around::default() })
-        };
-        let all = convolved(&x);
-        for i in 0..5 {
-            assert_eq!(convolved(&x.narrow(0, i, 1)), all.narrow(0, i, 1), "{method:?}, image {i}");
-        }
-        tch::set_num_threads(3);
-        let by_three = convolved(&x);
-        tch::set_num_threads(before);
-        assert_eq!(by_three, all, "{method:?} with three threads");
+        });
     }
+    check_bits("attention", &random(&[5, 180, 2, 3, 24], 5), |x| {
+        kernels::attend(&x.select(3, 0), &x.select(3, 1), &x.select(3, 2))
+    });
 }
 
 /// Gradients of parameters are recorded by libtorch alone, so a layer whose parameters have one computes without kernels.

@@ -13,6 +13,7 @@
 #include <omp.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -68,6 +69,12 @@ inline Vector exponential(Vector x) {
 }
 inline Vector silu(Vector x) { return x / (1.f + exponential(-x)); }
 
+/// Nobody below could go on: a thread of many has nothing to compute with.
+[[noreturn]] void no_memory(size_t bytes) {
+    fprintf(stderr, "error: not enough memory for %zu bytes of a layer's work: try a smaller --batch\n", bytes);
+    _Exit(2);
+}
+
 /// Memory that a thread keeps between calls, in pages of 2 MiB where the system has them.
 struct Scratch {
     float *p = nullptr;
@@ -78,7 +85,7 @@ struct Scratch {
             free(p);
             const size_t bytes = (4 * count + PAGE - 1) / PAGE * PAGE;
             p = (float *)aligned_alloc(PAGE, bytes);
-            if (!p) abort();
+            if (!p) no_memory(bytes);
             madvise(p, bytes, MADV_HUGEPAGE);
             size = count;
         }
@@ -477,7 +484,7 @@ void moments(const Normalisation *given) {
     const Normalisation &job = *given;
     const long parts = over(job.pixels, MOMENT_PIXELS), size = 2 * job.channels;
     double *sums = (double *)calloc(job.images * parts * size, sizeof(double));
-    if (!sums) abort();
+    if (!sums) no_memory(job.images * parts * size * sizeof(double));
 #pragma omp parallel num_threads(job.threads)
     {
 #pragma omp for
@@ -573,7 +580,7 @@ void slopes(const Normalisation *given, int activate, const float *gradient, flo
     const long parts = over(job.pixels, MOMENT_PIXELS), size = 2 * job.channels;
     double *sums = (double *)calloc(job.images * parts * size, sizeof(double));
     float *folded = (float *)malloc(job.images * size * sizeof(float));
-    if (!sums || !folded) abort();
+    if (!sums || !folded) no_memory(job.images * size * (parts * sizeof(double) + sizeof(float)));
 #pragma omp parallel num_threads(job.threads)
     {
 #pragma omp for
@@ -636,21 +643,23 @@ inline float exponentials(float *x, long count, float scale) {
     return 1 / sum;
 }
 
-/// softmax(scale Q Kᵀ) V of each image and head. Keys and values are laid in panels first, as weights are; then a thread takes
-/// some queries with all keys, so that a row of the softmax is whole.
+/// softmax(scale Q Kᵀ) V of each image and head, some of them at a time. Their keys and values are laid in panels first, as
+/// weights are; then a thread takes some queries with all keys, so that a row of the softmax is whole.
 void attend(const Attention *given) {
     const Attention &job = *given;
     const long key_panels = over(job.keys, PANEL), value_panels = over(job.width, PANEL);
     const long line = odd_lines(key_panels * PANEL), line_y = value_panels * PANEL;
     const long keys_size = key_panels * PANEL * job.width, size = keys_size + value_panels * PANEL * job.keys;
     const long pairs = job.images * job.heads, parts = over(job.queries, PART);
-    float *packed = rows_scratch.floats(pairs * size);
+    const long group = least(pairs, 8 * job.threads);
+    float *packed = rows_scratch.floats(group * size);
 #pragma omp parallel num_threads(job.threads)
-    {
+    for (long start = 0; start < pairs; start += group) {
+        const long stop = least(start + group, pairs);
 #pragma omp for schedule(dynamic)
-        for (long pair = 0; pair < pairs; pair++) {
+        for (long pair = start; pair < stop; pair++) {
             const long image = pair / job.heads, head = pair % job.heads;
-            float *to_keys = packed + pair * size, *to_values = to_keys + keys_size;
+            float *to_keys = packed + (pair - start) * size, *to_values = to_keys + keys_size;
             memset(to_keys, 0, 4 * size);
             for (long row = 0; row < job.keys; row++) {
                 const float *key = row_of(job.key, job.key_steps, image, row, head);
@@ -662,10 +671,10 @@ void attend(const Attention *given) {
             }
         }
 #pragma omp for schedule(dynamic)
-        for (long i = 0; i < pairs * parts; i++) {
+        for (long i = start * parts; i < stop * parts; i++) {
             const long pair = i / parts, image = pair / job.heads, head = pair % job.heads;
             const long first = job.queries * (i % parts) / parts, rows = job.queries * (i % parts + 1) / parts - first;
-            const float *keys = packed + pair * size, *values = keys + keys_size;
+            const float *keys = packed + (pair - start) * size, *values = keys + keys_size;
             const float *query = row_of(job.query, job.query_steps, image, first, head);
             float *scores = patch_scratch.floats(rows * (line + line_y)), *mixed = scores + rows * line;
             float rates[PART];

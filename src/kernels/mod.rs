@@ -1,10 +1,10 @@
 //! Convolution, group normalisation and attention of f32 images on the CPU, where libtorch's own leave something to gain.
 //!
 //! `kernels.cpp` holds them; here is when they are used, and how. They serve f32 on CPUs with AVX-512, or AVX2 and FMA, where
-//! no gradient of parameters is recorded; everywhere else, and after [`set_exact`], layers compute by libtorch alone. Of networks measured,
-//! images of 50 steps differ by at most 4e-6 of their largest value (`experiments/speed.md`). The environment variable
-//! `TWEEDIE_KERNELS` allows one instruction set alone (avx512, avx2), or none. Images lie channels-last. GPUs have theirs in
-//! [`device`].
+//! no gradient of parameters is recorded; everywhere else, and after [`set_exact`], layers compute by libtorch alone. Of networks
+//! measured, images at the end of a walk differ by at most 4e-6 of their largest value (`experiments/speed.md`). The environment
+//! variable `TWEEDIE_KERNELS` allows one instruction set alone (avx512, avx2), or none. Images lie channels-last. GPUs have
+//! theirs in [`device`].
 
 #![allow(unsafe_code)]
 
@@ -167,7 +167,8 @@ impl Floats {
         let bytes = (4 * count).max(64);
         // Whole large pages lie at multiples of their size. What is never touched takes no memory.
         let room = if bytes >= PAGE { PAGE } else { 0 };
-        let map = MmapMut::map_anon(bytes + room).unwrap_or_else(|e| panic!("{count} weights: no memory is left: {e}"));
+        let map =
+            MmapMut::map_anon(bytes + room).unwrap_or_else(|e| panic!("not enough memory for {count} weights: {e}"));
         let start = (map.as_ptr() as usize).wrapping_neg() % room.max(1);
         #[cfg(target_os = "linux")]
         if room > 0 {
@@ -202,7 +203,8 @@ impl fmt::Debug for Packed {
 static SHARED: Mutex<BTreeMap<(usize, Direction, Method), Weak<Packed>>> = Mutex::new(BTreeMap::new());
 
 impl Packed {
-    /// Of `[outputs, inputs, size, size]`, or fewer dimensions where there is a single tap, for a convolution of these taps or, the other way, for its adjoint.
+    /// Of `[outputs, inputs, size, size]`, or of fewer dimensions where there is a single tap: for a convolution of these taps
+    /// or, the other way, for its adjoint.
     ///
     /// # Panics
     ///
