@@ -276,8 +276,8 @@ struct Direct {
     }
 };
 
-/// `ROWS` rows of a, `line_a` apart, times a panel of weights, [depth, PANEL]. The panels that follow are fetched meanwhile:
-/// processors do so by themselves, but stop at the end of a page.
+/// `ROWS` rows of a, `line_a` apart, times a panel of weights, [depth, PANEL]. The weights that follow are fetched
+/// meanwhile: all convolutions of an image of ddpm-cifar10 take 15 % less time so.
 template <int ROWS>
 inline __attribute__((always_inline)) void block(const float *a, long line_a, const float *b, float *c, long line_c,
                                                  long depth) {
