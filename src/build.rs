@@ -34,7 +34,7 @@ fn shims() {
     for folder in [headers.join("torch/csrc/api/include"), headers] {
         build.flag("-isystem").flag(folder);
     }
-    for source in ["src/autograd/autograd.cpp", "src/cuda/cuda.cpp", "src/memory/memory.cpp"] {
+    for source in ["src/backend/autograd/autograd.cpp", "src/backend/cuda/cuda.cpp", "src/backend/memory/memory.cpp"] {
         println!("cargo:rerun-if-changed={source}");
         build.file(source);
     }
@@ -43,9 +43,9 @@ fn shims() {
     println!("cargo:rustc-link-lib=c10");
 }
 
-/// `src/kernels/kernels.cpp`, once for each instruction set; elsewhere, layers compute by libtorch alone.
+/// `src/backend/kernels/kernels.cpp`, once for each instruction set; elsewhere, layers compute by libtorch alone.
 fn kernels() {
-    let source = "src/kernels/kernels.cpp";
+    let source = "src/backend/kernels/kernels.cpp";
     println!("cargo:rerun-if-changed={source}");
     println!("cargo:rustc-check-cfg=cfg(kernels)");
     if variable("CARGO_CFG_TARGET_ARCH") != "x86_64" || variable("CARGO_CFG_TARGET_OS") != "linux" {
@@ -80,7 +80,7 @@ fn shipped(folder: &str) -> String {
         format!("    ({name}, include_str!({card}), include_bytes!({weights})),\n")
     });
     let rows: String = rows.collect();
-    format!("pub const SHIPPED: &[crate::card::Shipped] = &[\n{rows}];\n")
+    format!("pub const SHIPPED: &[crate::models::card::Shipped] = &[\n{rows}];\n")
 }
 
 fn variable(name: &str) -> String {

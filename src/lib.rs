@@ -10,38 +10,32 @@
 //!
 //! # From numbers to images
 //!
-//! | what | where | knows |
-//! | --- | --- | --- |
-//! | noise levels σ, and the chains of variance-preserving models | [`schedule`], [`sigma`] | numbers |
-//! | forward processes in time, seen from the σ frame | [`sde`] | numbers |
-//! | samplers as rows (σ, τ, T); what a Gaussian becomes | [`samplers`], [`walk`], [`plan`] | numbers |
-//! | solvers: several scores a step, or memory | [`solvers`], [`scheme`] | numbers |
-//! | how wrong they can be | [`bounds`] | numbers |
-//! | how a raw network becomes D | [`precondition`] | numbers |
-//! | D, the score, Tweedie; closed forms | [`denoiser`], [`exact`] | tensors |
-//! | likelihood and posterior of y = A x + η n | [`likelihood`], [`moments`], [`operators`] | tensors |
-//! | how likely images are; mutual information | [`information`] | tensors |
-//! | the loop, and its noise | [`mod@follow`], [`noise`] | tensors |
-//! | architectures, training | [`networks`], [`train`] | tensors |
-//! | what a file may name as a task; measurements with noise, as files | [`tasks`], [`measure`], [`npz`] | files |
-//! | sets of points with exact scores | [`points`] | tensors |
-//! | experiments: methods beside each other | [`experiment`] | files |
-//! | tables of many images, by many processes; records | [`generation`], [`claims`], [`records`], [`rounding`], [`archive`] | files |
-//! | the paper's released configurations | [`published`] | files |
-//! | cards, checkpoints, published families, images | [`card`], [`checkpoint`], [`zoo`], [`images`] | files |
-//! | how sets of images are compared: [`features`], [`metrics`]; how they were prepared: [`recipe`], [`resample`] | [`data`] | files |
-//! | what a person looks at: sheets, pages, moving pictures | [`sheet`], [`page`], [`animation`] | files |
+//! | wing | what it holds |
+//! | --- | --- |
+//! | [`numbers`] | noise levels, walks, samplers, solvers, processes, preconditioning: f64, no tensor |
+//! | [`scores`] | D and the score, closed forms, guidance, the loop and its noise, likelihood and information |
+//! | [`networks`] | architectures |
+//! | [`models`] | cards, checkpoints, published families |
+//! | [`inverse`] | operators, detectors, likelihoods of y = A(x) + noise, methods that restore |
+//! | [`evaluation`] | networks of features, and the figures of sets of images |
+//! | [`training`] | losses, optimizer, checkpoints that resume |
+//! | [`run`] | sampling, restoring, tables: from request to result |
+//! | [`files`], [`report`] | images, arrays, data; sheets, pages, plots |
 //!
 //! # Example
 //!
 //! ```no_run
 //! use tch::{Device, Kind, Tensor};
 //! use tweedie::{
-//!     exact::Gaussian,
-//!     follow::follow,
-//!     noise::{Noise, Seeded},
-//!     samplers::{Ddim, Sampler},
-//!     schedule::{Karras, Schedule},
+//!     numbers::{
+//!         samplers::{Ddim, Sampler},
+//!         schedule::{Karras, Schedule},
+//!     },
+//!     scores::{
+//!         analytic::Gaussian,
+//!         noise::{Noise, Seeded},
+//!         sample::sample,
+//!     },
 //! };
 //!
 //! // Images whose pixels are N(0.5, 0.04), with their exact denoiser in place of a network.
@@ -52,7 +46,7 @@
 //! // Four seeds, four images.
 //! let noise = Seeded(vec![0, 1, 2, 3]);
 //! let start = noise.like(&Tensor::zeros([4, 1, 8, 8], options), 0, 0) * sigmas.max();
-//! let drawn = follow(&walk, start, &images, &noise).last();
+//! let drawn = sample(&walk, start, &images, &noise).last();
 //! # Ok::<(), tweedie::Error>(())
 //! ```
 //!
@@ -65,62 +59,18 @@
 //! Contractive DPMs, arXiv 2401.13115; NCSN, Song & Ermon 2019; DDPM, Ho et al. 2020; DDIM, Song et al. 2021; Score SDE, Song et al. 2021;
 //! EDM, Karras et al. 2022; DPS, Chung et al. 2023.
 
-pub mod animation;
-pub mod archive;
-pub mod arrival;
-pub mod autograd;
-pub mod blocks;
-pub mod bounds;
-pub mod card;
-pub mod checkpoint;
-pub mod claims;
-pub mod cuda;
-pub mod data;
-pub mod denoiser;
+#[doc(hidden)]
+pub mod backend;
 pub mod error;
-pub mod exact;
-pub mod experiment;
-pub mod features;
-pub mod follow;
-pub mod generation;
-pub mod guidance;
-pub mod images;
-pub mod information;
-pub mod kernels;
-pub mod libtorch;
-pub mod likelihood;
-pub mod measure;
-pub mod memory;
-pub mod metrics;
-pub mod moments;
+pub mod evaluation;
+pub mod files;
+pub mod inverse;
+pub mod models;
 pub mod networks;
-pub mod noise;
-pub mod npz;
-pub mod operators;
-pub mod page;
-pub mod plan;
-pub mod points;
-pub mod precondition;
-pub mod published;
-pub mod quadrature;
-pub mod recipe;
-pub mod records;
-mod registry;
-pub mod resample;
-pub mod restoration;
-pub mod rounding;
-pub mod samplers;
-pub mod schedule;
-pub mod scheme;
-pub mod sde;
-pub mod sheet;
-pub mod sigma;
-pub mod solvers;
-pub mod tasks;
-pub mod tiled;
-pub mod train;
-pub mod walk;
-pub mod yaml;
-pub mod zoo;
+pub mod numbers;
+pub mod report;
+pub mod run;
+pub mod scores;
+pub mod training;
 
 pub use error::Error;

@@ -4,7 +4,7 @@ use std::{fs::File, io::BufReader, path::Path};
 
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
-use tweedie::{animation, images};
+use tweedie::{files::images, report::animation};
 
 /// Bytes and delay in milliseconds of each frame.
 fn frames(path: &Path) -> Vec<(Vec<u8>, f64)> {

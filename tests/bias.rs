@@ -3,12 +3,16 @@
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     Error,
-    exact::Gaussian,
-    likelihood::GaussianLikelihood,
-    noise::{Noise, Seeded},
-    operators::{AnyTask, Operator},
-    plan::Plan,
-    restoration::{self, AnyMethod, Posed},
+    inverse::{
+        likelihood::GaussianLikelihood,
+        operators::{AnyTask, Operator},
+        restoration::{self, AnyMethod, InverseProblem},
+    },
+    numbers::plan::Plan,
+    scores::{
+        analytic::Gaussian,
+        noise::{Noise, Seeded},
+    },
 };
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
@@ -56,7 +60,7 @@ const METHODS: [(&str, &str, &str); 20] = [
 ];
 
 fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> T {
-    tweedie::yaml::parse(text, std::path::Path::new("test")).unwrap()
+    tweedie::files::yaml::parse(text, std::path::Path::new("test")).unwrap()
 }
 
 fn task(text: &str) -> Operator {
@@ -101,11 +105,11 @@ fn bias(text: &str, schedule: &str, steps: usize, operator: &str) -> Result<(f64
     let chosen: AnyMethod = yaml(text);
     let likelihood = GaussianLikelihood::new(task(operator), y, ETA, SHAPE)?;
     let name = text[7..].split(['}', ',']).next().unwrap_or_default();
-    let course = plan(name, schedule, steps).course(RANGE, chosen.get().step_limit(&likelihood))?;
+    let resolved = plan(name, schedule, steps).resolve(RANGE, chosen.get().step_limit(&likelihood))?;
     let noise = Seeded((0..SAMPLES).collect());
-    let x = noise.like(&Tensor::zeros([SAMPLES as i64, 1, 8, 8], F64), 0, 0) * course.sigmas.max() + 0.2;
+    let x = noise.like(&Tensor::zeros([SAMPLES as i64, 1, 8, 8], F64), 0, 0) * resolved.sigmas.max() + 0.2;
     let prior = Gaussian::new(&Tensor::full(SHAPE, 0.2, F64), &covariance())?;
-    let posed = Posed { prior: &prior, likelihood: &likelihood, course: &course, noise: &noise };
+    let posed = InverseProblem { prior: &prior, likelihood: &likelihood, plan: &resolved, noise: &noise };
     let samples = restoration::restore(chosen.get(), &posed, x, &mut |_| Ok(()))?.flatten(1, -1);
     let ours = samples.mean_dim([0i64].as_slice(), false, None);
     let off = ((&ours - mean) / variances.sqrt()).square().mean(Kind::Double).sqrt();

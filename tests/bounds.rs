@@ -1,6 +1,6 @@
 //! The bounds against what a sampler with a wrong start and a wrong score really does, exactly, on normal distributions.
 
-use tweedie::{
+use tweedie::numbers::{
     bounds::{Normal, total_variation, wasserstein},
     quadrature::integral,
     sde::{Cvp, Ou, Sde, SubVp, Vp},

@@ -10,7 +10,7 @@ use std::{
 
 use tch::Kind;
 use tempfile::TempDir;
-use tweedie::checkpoint::{
+use tweedie::models::checkpoint::{
     pickle::{Id, Pickle, Value},
     torch::Archive,
 };

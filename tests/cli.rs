@@ -13,13 +13,17 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
-    card::Model,
-    checkpoint::safetensors::{self, Metadata, Tensors},
-    denoiser::Score,
-    images,
-    metrics::{self, Lpips, Window},
+    evaluation::metrics::{self, Lpips, Window},
+    files::images,
+    models::{
+        card::Model,
+        checkpoint::safetensors::{self, Metadata, Tensors},
+    },
     networks::{AnyNetwork, UNetConfig, weights::Weights},
-    noise::{Noise, Seeded},
+    scores::{
+        denoiser::Score,
+        noise::{Noise, Seeded},
+    },
 };
 
 const CARD: &str = "
@@ -454,8 +458,9 @@ fn denoise_writes_the_denoiser_of_what_it_reads() {
     images::write_npy(&place.path("x.npy"), &x).unwrap();
     place.succeed(&["denoise", "tiny.safetensors", "--sigma", "0.5", "x.npy", "clean.npy"]);
     let clean = Tensor::read_npy(place.path("clean.npy")).unwrap();
-    let model = tweedie::card::Model::open(place.path("tiny.safetensors").to_str().unwrap(), Device::Cpu, Kind::Float);
-    let expected = tch::no_grad(|| tweedie::denoiser::Denoiser::denoise(&model.unwrap().denoiser, &x, 0.5));
+    let model =
+        tweedie::models::card::Model::open(place.path("tiny.safetensors").to_str().unwrap(), Device::Cpu, Kind::Float);
+    let expected = tch::no_grad(|| tweedie::scores::denoiser::Denoiser::denoise(&model.unwrap().denoiser, &x, 0.5));
     // The same program on the same batch, but perhaps with another number of threads.
     assert!(f64::try_from((clean - expected).abs().max()).unwrap() < 1e-5);
     let complaint = place.complaint(&["denoise", "tiny.safetensors", "--sigma", "-1", "x.npy", "clean.npy"]);
@@ -896,9 +901,9 @@ fn every_experiment_file_can_be_read() {
     for entry in fs::read_dir("experiments").unwrap().flatten() {
         let path = entry.path();
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("train-")) {
-            tweedie::yaml::read::<tweedie::train::Training>(&path).unwrap_or_else(|e| panic!("{e}"));
+            tweedie::files::yaml::read::<tweedie::training::Training>(&path).unwrap_or_else(|e| panic!("{e}"));
         } else if path.extension().is_some_and(|extension| extension == "yaml") {
-            tweedie::experiment::AnyExperiment::read(&path).unwrap_or_else(|e| panic!("{e}"));
+            tweedie::run::experiment::AnyExperiment::read(&path).unwrap_or_else(|e| panic!("{e}"));
         }
     }
     assert!(Path::new("experiments/train-fashion-mnist.yaml").exists());
@@ -969,7 +974,7 @@ fn a_measurement_that_is_no_image_is_shown_as_its_pseudo_inverse() {
 #[test]
 fn a_sheet_shows_photographs_no_larger_than_a_thousand_pixels() {
     let pixels = Tensor::full([3, 1100, 2100], 77, (Kind::Uint8, Device::Cpu));
-    let drawn = tweedie::sheet::sheet(&["photo".to_owned()], &[(String::new(), vec![pixels])]).unwrap();
+    let drawn = tweedie::report::sheet::sheet(&["photo".to_owned()], &[(String::new(), vec![pixels])]).unwrap();
     // A third of 2100 and of 1100 pixels, beside a gap, a header and margins.
     assert!(drawn.size()[2] == 700 + 24 && drawn.size()[1] == 366 + 24 + 26, "{:?}", drawn.size());
     let middle = drawn.narrow(1, 100, 200).narrow(2, 100, 200);

@@ -5,9 +5,9 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{RngCore, SeedableRng},
 };
-use tweedie::{
+use tweedie::numbers::{
     schedule::{LinearBeta, Schedule},
-    scheme::{Mix, Scheme},
+    scheme::{LinearCombination, Scheme},
     sigma::Sigmas,
     walk::Walk,
 };
@@ -24,7 +24,7 @@ pub fn difference(a: &Walk, b: &Walk) -> f64 {
     if a.0.len() != b.0.len() {
         return f64::INFINITY;
     }
-    let step = |(p, q): (&tweedie::walk::Step, &tweedie::walk::Step)| {
+    let step = |(p, q): (&tweedie::numbers::walk::Step, &tweedie::numbers::walk::Step)| {
         let temperature = (p.temperature - q.temperature).abs();
         relative(p.sigma, q.sigma).max(relative(p.tau, q.tau)).max(temperature)
     };
@@ -129,7 +129,7 @@ pub fn carry_out(
     for (k, hop) in scheme.0.iter().enumerate() {
         let hop = hop.hop().expect("coefficients known beforehand");
         let mut drawn: Vec<f64> = Vec::new();
-        let mut mix = |mix: &Mix, values: &[f64]| {
+        let mut mix = |mix: &LinearCombination, values: &[f64]| {
             while drawn.len() < mix.noise.len() {
                 drawn.push(noise(k, drawn.len()));
             }

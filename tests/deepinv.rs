@@ -6,14 +6,16 @@
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    exact::Mixture,
-    likelihood::GaussianLikelihood,
-    noise::{Noise, Seeded},
-    operators::{Blur, Boundary, Inpaint, LinearOperator, Operator, Svd},
-    plan::Course,
-    restoration::{self, Ddrm, Diffpir, Dps, Method, Posed},
-    scheme::Scheme,
-    sigma::Sigmas,
+    inverse::{
+        likelihood::GaussianLikelihood,
+        operators::{Blur, Boundary, Inpaint, LinearOperator, Operator, Svd},
+        restoration::{self, Ddrm, Diffpir, Dps, InverseProblem, Method},
+    },
+    numbers::{plan::ResolvedPlan, scheme::Scheme, sigma::Sigmas},
+    scores::{
+        analytic::Mixture,
+        noise::{Noise, Seeded},
+    },
 };
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
@@ -25,7 +27,7 @@ const SAME: f64 = 1e-10;
 const APART: f64 = 1e-3;
 
 #[derive(Deserialize)]
-struct Golden {
+struct ExpectedLevels {
     eta: f64,
     seeds: Vec<u64>,
     mixture: Weights,
@@ -82,7 +84,7 @@ fn apart(ours: &Tensor, theirs: &Tensor) -> f64 {
     f64::try_from((ours - theirs).abs().max() / theirs.abs().max()).unwrap()
 }
 
-impl Golden {
+impl ExpectedLevels {
     fn read() -> Self {
         serde_json::from_str(include_str!("golden/restorations.json")).unwrap()
     }
@@ -112,9 +114,9 @@ impl Golden {
         let (operator, case) = problem;
         let likelihood = GaussianLikelihood::new(operator, images(&case.y), self.eta, SHAPE).unwrap();
         let sigmas = Sigmas::new(levels.to_vec()).unwrap();
-        let course = Course { sigmas, walk: None, scheme: Scheme(Vec::new()) };
+        let resolved = ResolvedPlan { sigmas, walk: None, scheme: Scheme(Vec::new()) };
         let noise = Rounded { seeds: self.seeds.clone(), first: noise.0, factor: noise.1 };
-        let posed = Posed { prior: &self.prior(), likelihood: &likelihood, course: &course, noise: &noise };
+        let posed = InverseProblem { prior: &self.prior(), likelihood: &likelihood, plan: &resolved, noise: &noise };
         let mut states = Vec::new();
         let mut seen = |state: &Tensor| {
             states.push(state.copy());
@@ -161,7 +163,7 @@ impl Case {
 /// that lie in 0 … 1, which is −3 … 1 of ours; here nothing is clipped.
 #[test]
 fn dps_comes_by_the_states_of_deepinv_with_the_scale_of_its_steps() {
-    let golden = Golden::read();
+    let golden = ExpectedLevels::read();
     for case in golden.of("dps", 2) {
         let mut x = case.states().remove(0);
         let (mut ours, mut scales) = (Vec::new(), Vec::new());
@@ -192,7 +194,7 @@ fn dps_comes_by_the_states_of_deepinv_with_the_scale_of_its_steps() {
 /// goes on to x̂, and has no state of deepinv beside it.
 #[test]
 fn diffpir_comes_by_the_states_of_deepinv_with_half_its_lambda() {
-    let golden = Golden::read();
+    let golden = ExpectedLevels::read();
     for case in golden.of("diffpir", 2) {
         let walk = |lambda: f64| {
             let method = Diffpir { lambda, zeta: case.zeta.unwrap() };
@@ -210,7 +212,7 @@ fn diffpir_comes_by_the_states_of_deepinv_with_half_its_lambda() {
 /// halves the variance of the noise where coordinates are real, as in inpainting.
 #[test]
 fn ddrm_comes_by_the_states_of_deepinv_with_half_the_variance_in_inpainting() {
-    let golden = Golden::read();
+    let golden = ExpectedLevels::read();
     for case in golden.of("ddrm", 3).into_iter().filter(|case| case.operator != "wide-blur") {
         let method = Ddrm { fresh: case.fresh.unwrap(), trust: case.trust.unwrap() };
         let walk =
@@ -266,7 +268,7 @@ impl Svd for Cut {
 /// Where s ≤ η, deepinv takes nothing from the measurement; the paper and we weigh it, whatever s > 0 is.
 #[test]
 fn ddrm_comes_by_the_states_of_deepinv_if_it_looks_at_no_singular_value_below_eta() {
-    let golden = Golden::read();
+    let golden = ExpectedLevels::read();
     let case = golden.of("ddrm", 3).into_iter().find(|case| case.operator == "wide-blur").unwrap();
     let method = Ddrm { fresh: case.fresh.unwrap(), trust: case.trust.unwrap() };
     let walk = |operator: Operator| golden.walk(&method, (operator, case), &case.levels, &case.states()[0], (0, 1.0));

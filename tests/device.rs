@@ -15,16 +15,16 @@ use std::{
 use libloading::os::unix::Library;
 use tch::{Device, Kind, Tensor, no_grad};
 use tweedie::{
-    kernels::{
+    backend::kernels::{
         self,
         device::{self, KERNELS, Launch, Norm, Sum},
         driver,
     },
     networks::{
-        layers::{Around, Conv, GroupNorm, channels_last},
+        layers::{Conv, Fusion, GroupNorm, channels_last},
         weights::Weights,
     },
-    noise::stream,
+    numbers::stream,
 };
 
 use crate::common::normals;
@@ -58,7 +58,7 @@ fn emulated() -> &'static Emulated {
             "-fPIC",
             "-pthread",
         ]);
-        compiler.arg("-I").arg(root.join("src/kernels")).arg(root.join("tests/device/emulation.cpp"));
+        compiler.arg("-I").arg(root.join("src/backend/kernels")).arg(root.join("tests/device/emulation.cpp"));
         let output = compiler.arg("-o").arg(&library).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         // SAFETY: it was compiled from our own source, and does nothing when it is opened.
@@ -390,14 +390,14 @@ fn in_a_process_of_its_own() {
     let all = |kind: Kind| {
         let [x, residual, told, modulation] = [&x, &residual, &told, &modulation].map(|t| t.to_kind(kind));
         let (x, residual) = (channels_last(&x), channels_last(&residual));
-        let around = Around {
+        let around = Fusion {
             norm: Some(&norm),
             modulation: Some(&modulation),
             told: Some(&told),
             residual: Some(&residual),
             factor: 0.7,
         };
-        let half = Around { norm: Some(&norm), ..Around::default() };
+        let half = Fusion { norm: Some(&norm), ..Fusion::default() };
         [
             norm.forward(&x),
             norm.silu(&x, Some(&modulation)),

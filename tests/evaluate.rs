@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, fs, fs::File, io::Write};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    checkpoint::safetensors,
-    data::{AnyData, Cifar},
-    features::Published,
-    images,
-    metrics::Moments,
+    evaluation::{features::Published, metrics::Moments},
+    files::{
+        data::{AnyData, Cifar},
+        images, npz,
+    },
+    models::checkpoint::safetensors,
     networks::{EfficientNet, Inception},
-    npz,
 };
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 

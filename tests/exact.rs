@@ -2,9 +2,11 @@
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    denoiser::{Denoiser, Score},
-    exact::{DataSet, Gaussian, Mixture},
-    operators::{Inpaint, LinearOperator},
+    inverse::operators::{Inpaint, LinearOperator},
+    scores::{
+        analytic::{DataSet, Gaussian, Mixture},
+        denoiser::{Denoiser, Score},
+    },
 };
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);

@@ -4,14 +4,18 @@ use std::fs;
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    denoiser::{Denoiser, Score},
-    experiment::{self, Caption, Figure, Measure, Method, Points, Start, mean_and_spread, table},
-    plan::AnySampler,
-    points::{self, AnyPoints, EightGaussians, Erring, Line, Moons, PointSet, SwissRoll},
-    samplers::Ddim,
-    schedule::{AnySchedule, Karras},
-    sde::{AnySde, Vp},
-    solvers::{Heun, Rk45, Unipc},
+    numbers::{
+        plan::AnySampler,
+        samplers::Ddim,
+        schedule::{AnySchedule, Karras},
+        sde::{AnySde, Vp},
+        solvers::{Heun, Rk45, Unipc},
+    },
+    run::experiment::{self, Caption, Figure, Measure, Method, Points, Start, mean_and_spread, table},
+    scores::{
+        denoiser::{Denoiser, Score},
+        toy::{self, AnyToyData, BiasedScore, EightGaussians, Line, Moons, SwissRoll, ToyData},
+    },
 };
 
 use crate::{
@@ -32,10 +36,10 @@ fn mean(x: &Tensor) -> f64 {
 /// Points are drawn from the mixture whose score is used: their moments are its own.
 #[test]
 fn sets_are_the_mixtures_that_their_scores_belong_to() {
-    let sets: [(&dyn PointSet, i64); 4] =
+    let sets: [(&dyn ToyData, i64); 4] =
         [(&golden(), 1), (&EightGaussians::default(), 2), (&Moons::default(), 2), (&SwissRoll::default(), 2)];
     for (set, dimensions) in sets {
-        let drawn = points::draw(set, 40_000, 7).unwrap();
+        let drawn = toy::draw(set, 40_000, 7).unwrap();
         assert_eq!(drawn.size(), [40_000, 1, 1, dimensions]);
         let components = set.components().unwrap();
         let total: f64 = components.iter().map(|component| component.weight).sum();
@@ -53,7 +57,7 @@ fn sets_are_the_mixtures_that_their_scores_belong_to() {
         }
         // Where noise hides everything, the best guess is the mean.
         let x = Tensor::zeros([1, 1, 1, dimensions], F64);
-        let guess = points::denoiser(set).unwrap().denoise(&x, 1e4);
+        let guess = toy::denoiser(set).unwrap().denoise(&x, 1e4);
         assert!((mean(&guess) - mean(&drawn)).abs() < 0.05);
     }
 }
@@ -62,22 +66,22 @@ fn sets_are_the_mixtures_that_their_scores_belong_to() {
 #[test]
 fn distances_are_those_of_quantiles() {
     let column = |values: &[f64]| Tensor::from_slice(values).reshape([-1, 1, 1, 1]);
-    let found = points::distance(&column(&[3.0, 0.0, 1.0]), &column(&[2.0, 1.0, 5.0]));
+    let found = toy::distance(&column(&[3.0, 0.0, 1.0]), &column(&[2.0, 1.0, 5.0]));
     assert!(relative(found, ((1.0 + 1.0 + 4.0) / 3.0f64).sqrt()) < 1e-14);
-    let roll = points::draw(&SwissRoll::default(), 500, 1).unwrap();
+    let roll = toy::draw(&SwissRoll::default(), 500, 1).unwrap();
     let shift = Tensor::from_slice(&[0.3, -0.4]).reshape([1, 1, 1, 2]);
     // 64 directions average cos² to ½ exactly.
-    assert!(relative(points::distance(&roll, &(&roll + shift)), 0.5 / 2f64.sqrt()) < 1e-12);
+    assert!(relative(toy::distance(&roll, &(&roll + shift)), 0.5 / 2f64.sqrt()) < 1e-12);
 }
 
 /// The score of z = α x errs by a vector of the length that is said.
 #[test]
 fn scores_err_in_the_frame_of_their_process() {
-    let exact = points::denoiser(&EightGaussians::default()).unwrap();
+    let exact = toy::denoiser(&EightGaussians::default()).unwrap();
     let sde = AnySde::Vp(Vp::default());
     let x = Tensor::from_slice(&[0.4, -0.2]).reshape([1, 1, 1, 2]);
     let sigma: f64 = 3.0;
-    let off = Erring { exact: &exact, sde: &sde, error: 0.2 }.score(&x, sigma) - exact.score(&x, sigma);
+    let off = BiasedScore { exact: &exact, sde: &sde, error: 0.2 }.score(&x, sigma) - exact.score(&x, sigma);
     let alpha = (1.0 + sigma * sigma).sqrt().recip();
     let length = off.square().sum(Kind::Double).double_value(&[]).sqrt();
     assert!(relative(length / alpha, 0.2) < 1e-10, "{length}");
@@ -95,7 +99,7 @@ fn figures_on_points_are_what_they_are_called() {
         kind: experiment::Kind::Points,
         about: "a test".to_owned(),
         // One component: between two, a few points that nearly end in the other hide the order until steps are very short.
-        data: AnyPoints::Line(Line { components: vec![[1.0, 0.4, 0.3]] }),
+        data: AnyToyData::Line(Line { components: vec![[1.0, 0.4, 0.3]] }),
         count: 400,
         measure: Measure::Path,
         levels: vec![40, 80, 160],

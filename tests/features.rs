@@ -5,14 +5,16 @@ use std::{collections::BTreeMap, fs, time::Instant};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    checkpoint::safetensors::Tensors,
-    features::{Probe, Resize},
-    metrics::{
-        InceptionScore, Moments, Neighbourhood, Spread, Statistics, bootstrap, cmmd, extrapolated, frechet,
-        kernel_distance, kid, mind, neighbours,
+    evaluation::{
+        features::{Probe, Resize},
+        metrics::{
+            InceptionScore, Moments, Neighbourhood, Spread, Statistics, bootstrap, cmmd, extrapolated, frechet,
+            kernel_distance, kid, mind, neighbours,
+        },
     },
+    files::preprocessing::Preprocessing,
+    models::checkpoint::safetensors::Tensors,
     networks::{EfficientNet, Inception, weights::Weights},
-    recipe::Recipe,
 };
 
 use crate::metrics::uniform;
@@ -139,9 +141,9 @@ fn resizes_are_those_of_their_packages() {
 #[test]
 fn photographs_become_squares_as_ddim_and_ncsnv2_made_them() {
     let cases = [
-        ("celeba", Recipe::CelebaDdim, 60, [218, 178]),
-        ("ncsnv2", Recipe::CelebaNcsnv2, 60, [218, 178]),
-        ("lsun", Recipe::LsunDdim, 61, [101, 150]),
+        ("celeba", Preprocessing::CelebaDdim, 60, [218, 178]),
+        ("ncsnv2", Preprocessing::CelebaNcsnv2, 60, [218, 178]),
+        ("lsun", Preprocessing::LsunDdim, 61, [101, 150]),
     ];
     for (name, recipe, seed, [height, width]) in cases {
         let image = pixels(seed, &[height, width, 3]).permute([2, 0, 1]);
@@ -156,24 +158,24 @@ fn photographs_become_squares_as_ddim_and_ncsnv2_made_them() {
 #[test]
 fn score_sdes_recipes_take_the_middle() {
     let ramp = Tensor::arange(200, (Kind::Uint8, Device::Cpu)).view([1, 1, 200]).expand([3, 160, 200], false);
-    let celeba = Recipe::CelebaScoreSde.apply(&ramp, 70).unwrap();
+    let celeba = Preprocessing::CelebaScoreSde.apply(&ramp, 70).unwrap();
     // Columns 30 … 169 two by two: the low pass of a straight line is the line, at 30.5 + 2 i.
     assert_eq!(
         celeba.narrow(2, 10, 50),
         (Tensor::arange(50, (Kind::Uint8, Device::Cpu)) * 2 + 50).expand([3, 70, 50], false)
     );
     // 160×200 to 128×160, of which columns 16 … 143 stay: i stands at 1.25 (i + 16) + 0.125.
-    let lsun = Recipe::LsunScoreSde.apply(&ramp, 128).unwrap();
+    let lsun = Preprocessing::LsunScoreSde.apply(&ramp, 128).unwrap();
     assert_eq!((lsun.size(), lsun.int64_value(&[0, 64, 64])), (vec![3, 128, 128], 100));
-    let square = Recipe::LsunScoreSde.apply(&ramp, 80).unwrap();
+    let square = Preprocessing::LsunScoreSde.apply(&ramp, 80).unwrap();
     // Columns 20 … 179 two by two.
     assert_eq!(square.int64_value(&[1, 40, 40]), 100);
     // The middle as it is: rows 40 … 119, columns 60 … 139.
-    assert_eq!(Recipe::Middle.apply(&ramp, 80).unwrap(), ramp.narrow(1, 40, 80).narrow(2, 60, 80));
-    assert!(Recipe::Middle.apply(&ramp, 161).unwrap_err().to_string().contains("at least 161 pixels"));
+    assert_eq!(Preprocessing::Middle.apply(&ramp, 80).unwrap(), ramp.narrow(1, 40, 80).narrow(2, 60, 80));
+    assert!(Preprocessing::Middle.apply(&ramp, 161).unwrap_err().to_string().contains("at least 161 pixels"));
     let small = Tensor::zeros([3, 100, 200], (Kind::Uint8, Device::Cpu));
-    assert!(Recipe::CelebaScoreSde.apply(&small, 64).unwrap_err().to_string().contains("at least 140 pixels"));
-    assert!(Recipe::CelebaDdim.apply(&small, 64).unwrap_err().to_string().contains("[3, 218, 178]"));
+    assert!(Preprocessing::CelebaScoreSde.apply(&small, 64).unwrap_err().to_string().contains("at least 140 pixels"));
+    assert!(Preprocessing::CelebaDdim.apply(&small, 64).unwrap_err().to_string().contains("[3, 218, 178]"));
 }
 
 /// An image of 299×299 is left as it is, and each way has its own scale.

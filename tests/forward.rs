@@ -6,9 +6,9 @@ use serde_json::Value;
 use tch::{CModule, Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
-    images,
-    noise::{Noise, Seeded},
-    operators::{AnyTask, Blur, Boundary, Fourier, LinearOperator, Operator, Radon},
+    files::images,
+    inverse::operators::{AnyTask, Blur, Boundary, Fourier, LinearOperator, Operator, Radon},
+    scores::noise::{Noise, Seeded},
 };
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);

@@ -5,7 +5,7 @@
 //! is *not* part of the numbers (it would turn the last 1.3562 of the sigmoid run into 1.3563).
 
 use crate::common::{ddpm_levels, relative};
-use tweedie::{
+use tweedie::numbers::{
     samplers::{Ddim, Ddpm, Ramp, Sampler, Simplified, Variance, VeReverseDiffusion},
     schedule::{Geometric, LinearBeta, Schedule, Sigmoid},
     sigma::Sigmas,

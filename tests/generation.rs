@@ -13,18 +13,25 @@ use std::{
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    archive::{Archive, Layout},
-    checkpoint::safetensors,
-    claims::{Claims, Owner, Rank},
-    data::{AnyData, Folder, Images},
-    experiment::AnyExperiment,
-    features::FeatureCard,
-    generation, images,
-    metrics::{Moments, frechet},
+    evaluation::{
+        features::FeatureCard,
+        metrics::{Moments, frechet},
+    },
+    files::{
+        archive::{Archive, Layout},
+        data::{AnyData, Folder, Images},
+        images,
+        rounding::Rounding,
+    },
+    models::checkpoint::safetensors,
     networks::{Classifier, ClassifierConfig, Inception, weights::Weights},
-    noise::stream,
-    records::{self, Record},
-    rounding::Rounding,
+    numbers::stream,
+    run::{
+        experiment::AnyExperiment,
+        leases::{Leases, Owner, Rank},
+        records::{self, Record},
+        table,
+    },
 };
 
 use super::{cli::Place, common::relative, features::weights};
@@ -85,7 +92,7 @@ fn ranks_are_what_launchers_say() {
 #[test]
 fn a_chunk_is_claimed_by_one_of_many() {
     let place = Place::new();
-    let claims = |rank, patience| Claims::new(&place.path("chunks"), Owner::here(rank), patience).unwrap();
+    let claims = |rank, patience| Leases::new(&place.path("chunks"), Owner::here(rank), patience).unwrap();
     let long = Duration::from_secs(600);
     let held: Vec<_> = thread::scope(|scope| {
         let claim = |rank| claims(rank, long).claim("a").unwrap();
@@ -107,7 +114,7 @@ fn a_chunk_is_claimed_by_one_of_many() {
 fn who_is_dead_or_silent_gives_way() {
     let place = Place::new();
     let folder = place.path("chunks");
-    let claims = |patience| Claims::new(&folder, Owner::here(0), patience).unwrap();
+    let claims = |patience| Leases::new(&folder, Owner::here(0), patience).unwrap();
     let (long, short) = (Duration::from_secs(600), Duration::from_millis(50));
     let write = |owner: &Owner| fs::write(folder.join("a.claim"), serde_json::to_vec(owner).unwrap()).unwrap();
     let here = Owner::here(1);
@@ -135,16 +142,16 @@ fn memory_that_does_not_suffice_halves_the_batch() {
     let limited = |batch: u64| {
         if batch > 5 { Err("CUDA out of memory. Tried to allocate 2.00 GiB".to_owned()) } else { Ok(batch * 10) }
     };
-    assert_eq!(generation::within_memory(64, limited), Ok((40, 4)));
-    let other = generation::within_memory(64, |_| Err::<(), _>("disk full"));
+    assert_eq!(table::within_memory(64, limited), Ok((40, 4)));
+    let other = table::within_memory(64, |_| Err::<(), _>("disk full"));
     assert_eq!(other, Err("disk full"));
-    let never = generation::within_memory(8, |_| Err::<(), _>("not enough memory"));
+    let never = table::within_memory(8, |_| Err::<(), _>("not enough memory"));
     assert_eq!(never, Err("not enough memory"));
     let panics = |batch: u64| -> Result<u64, String> {
         assert!(batch <= 2, "CUDA out of memory");
         Ok(batch)
     };
-    assert_eq!(generation::within_memory(8, panics), Ok((2, 2)));
+    assert_eq!(table::within_memory(8, panics), Ok((2, 2)));
 }
 
 #[test]
@@ -272,7 +279,8 @@ fn a_row_is_drawn_measured_and_recorded() {
     assert_eq!((record.seeds.as_str(), record.evaluations, record.each.len()), ("0-39", 7.0, 1));
     // The figure is that of the stored images.
     let folder = |path: &str| AnyData::Folder(Folder { path: place.path(path), channels: 1 }).load().unwrap();
-    let features = tweedie::features::Features::open(place.path("judge.safetensors").to_str().unwrap(), Device::Cpu);
+    let features =
+        tweedie::evaluation::features::Features::open(place.path("judge.safetensors").to_str().unwrap(), Device::Cpu);
     let measure = |images: &Images| features.as_ref().unwrap().measure(images).unwrap().0;
     let wanted = frechet(&measure(&folder("out/tiny/Heun/images")), &measure(&folder("real"))).unwrap();
     // f32 features of batches of four and of all together differ in their last digits.

@@ -4,13 +4,15 @@ use std::sync::{Arc, Mutex};
 
 use tch::{Device, Kind, TchError, Tensor, no_grad};
 use tweedie::{
-    autograd::{self, Saved},
-    checkpoint::safetensors::Tensors,
-    kernels::{self, Direction, Method, Taps},
+    backend::{
+        autograd::{self, Saved},
+        kernels::{self, ConvGeometry, Direction, Method},
+    },
+    models::checkpoint::safetensors::Tensors,
     networks::{
         AdmConfig, AnyNetwork, Embedding, FfdnetConfig, Heads, Layout, NcsnppConfig, Network, Progressive,
         ProgressiveInput, RefineNetConfig, Stage, UNetConfig,
-        layers::{Around, Conv, GroupNorm, Resize},
+        layers::{Conv, Fusion, GroupNorm, Resize},
         weights::Weights,
     },
 };
@@ -51,7 +53,7 @@ fn gradients(y: &Tensor, inputs: &[Tensor], keep: bool, create: bool) -> Result<
 /// A normalisation and a convolution with random parameters, in f32 and in f64, and what is around them.
 #[expect(clippy::struct_excessive_bools, reason = "each may be there or not")]
 struct Case {
-    taps: Taps,
+    taps: ConvGeometry,
     shape: [i64; 4],
     outputs: i64,
     normalised: bool,
@@ -96,7 +98,7 @@ impl Case {
         let residual = self.residual.then(|| leaf(&random(&size, 8), kind));
         let y = conv.within(
             &x,
-            &Around {
+            &Fusion {
                 norm: self.normalised.then_some(&norm),
                 modulation: modulation.as_ref(),
                 told: told.as_ref(),
@@ -129,8 +131,9 @@ fn every_layer_has_the_gradients_of_f64() {
     for (i, side) in [1, 2, 3, 4, 5, 8, 9, 13, 35].into_iter().enumerate() {
         for (inputs, outputs) in [(4, 3), (16, 32), (20, 70)] {
             let shape = [[1, 3][i % 2], inputs, side, [side, 2 * side + 1][i % 2]];
-            methods
-                .extend(DIRECTIONS.map(|direction| (direction, Method::cheapest(Taps::default(), direction, &shape))));
+            methods.extend(
+                DIRECTIONS.map(|direction| (direction, Method::cheapest(ConvGeometry::default(), direction, &shape))),
+            );
             for bits in 0..16 {
                 let on = |bit: i32| bits >> bit & 1 == 1;
                 // One pixel, normalised alone, has no gradient to be relative to.
@@ -138,7 +141,8 @@ fn every_layer_has_the_gradients_of_f64() {
                 let modulated = normalised && on(1);
                 let factor = if on(2) { 0.5f64.sqrt() } else { 1.0 };
                 let (told, residual) = (on(3), on(3) != on(2));
-                Case { taps: Taps::default(), shape, outputs, normalised, modulated, told, residual, factor }.check();
+                Case { taps: ConvGeometry::default(), shape, outputs, normalised, modulated, told, residual, factor }
+                    .check();
             }
         }
     }
@@ -165,7 +169,7 @@ fn convolutions_of_any_taps_have_the_gradients_of_f64() {
         (1, 1, 1, 1),
     ] {
         for (normalised, factor) in [(false, 1.0), (true, 0.7)] {
-            let taps = Taps { size, stride, padding, dilation };
+            let taps = ConvGeometry { size, stride, padding, dilation };
             let shape = [2, 18, 9, 32];
             Case { taps, shape, outputs: 35, normalised, modulated: normalised, told: true, residual: true, factor }
                 .check();
@@ -176,7 +180,7 @@ fn convolutions_of_any_taps_have_the_gradients_of_f64() {
 #[test]
 fn normalisations_alone_have_the_gradients_of_f64() {
     let case = |channels| Case {
-        taps: Taps::default(),
+        taps: ConvGeometry::default(),
         shape: [2, channels, 7, 10],
         outputs: 1,
         normalised: true,
@@ -321,7 +325,7 @@ fn no_bit_of_a_gradient_depends_on_the_rest_of_the_batch() {
         return;
     }
     let case = Case {
-        taps: Taps::default(),
+        taps: ConvGeometry::default(),
         shape: [3, 16, 18, 10],
         outputs: 40,
         normalised: true,
@@ -334,7 +338,7 @@ fn no_bit_of_a_gradient_depends_on_the_rest_of_the_batch() {
     let v = random(&[3, 40, 18, 10], 9);
     let gradient = |x: &Tensor, v: &Tensor| {
         let x = leaf(x, Kind::Float);
-        let y = conv.within(&x, &Around { norm: Some(&norm), ..Around::default() });
+        let y = conv.within(&x, &Fusion { norm: Some(&norm), ..Fusion::default() });
         Tensor::run_backward(&[(y * v).sum(Kind::Float)], &[x], false, false).remove(0)
     };
     let x = random(&case.shape, 1);

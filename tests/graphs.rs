@@ -12,10 +12,13 @@ use std::{
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     Error,
-    arrival::Arrival,
-    cuda, images,
-    networks::{Graphed, Inputs, Network, Recorder, Recording, Replay, layers, weights::Weights},
-    rounding::Rounding,
+    backend::{
+        cuda,
+        host_copy::HostCopy,
+        recorder::{Inputs, Recorder, Recording, Replay},
+    },
+    files::{images, rounding::Rounding},
+    networks::{Graphed, Network, layers, weights::Weights},
 };
 
 /// 2x + σ, and the class on top; counts how often it is asked.
@@ -283,7 +286,7 @@ fn replays_count_as_the_work_that_they_are() {
 fn what_arrives_is_what_was_sent() {
     let x = Tensor::randn([3, 2, 4, 4], (Kind::Float, Device::Cpu));
     let pixels = Rounding::Edm.bytes(&x);
-    let (sent, arrived) = (images::bytes(&pixels).unwrap(), Arrival::of(&pixels).wait().unwrap());
+    let (sent, arrived) = (images::bytes(&pixels).unwrap(), HostCopy::start(&pixels).wait().unwrap());
     assert_eq!(images::bytes(&arrived).unwrap(), sent);
     assert_eq!(arrived.data_ptr(), pixels.data_ptr());
 }
@@ -291,7 +294,7 @@ fn what_arrives_is_what_was_sent() {
 /// Where there is no CUDA, each part says so, and none ends the process.
 #[test]
 fn without_cuda_graphs_say_why() {
-    if tweedie::libtorch::cuda().is_ok() {
+    if tweedie::backend::libtorch::cuda().is_ok() {
         return;
     }
     assert!(cuda::Graphs::new(0).check().is_err());
@@ -302,9 +305,9 @@ fn without_cuda_graphs_say_why() {
 /// Names of C++ members change with the types of their arguments: libtorch's CUDA half, where it is at hand, has these.
 #[test]
 fn the_members_of_cuda_graphs_are_in_libtorch() {
-    let library = tweedie::libtorch::folder().join("libtorch_cuda.so");
+    let library = tweedie::backend::libtorch::folder().join("libtorch_cuda.so");
     if !library.exists() {
-        println!("skipped: no libtorch_cuda.so in {}", tweedie::libtorch::folder().display());
+        println!("skipped: no libtorch_cuda.so in {}", tweedie::backend::libtorch::folder().display());
         return;
     }
     let Ok(listed) = Command::new("nm").args(["-D", "--defined-only"]).arg(&library).output() else {

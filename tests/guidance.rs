@@ -5,17 +5,23 @@ use std::{fs, path::Path};
 use tch::{CModule, Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
-    card::{self, Model},
-    denoiser::{Denoiser, Score},
-    exact::{Gaussian, Mixture},
-    follow::follow,
-    guidance::{Answers, Beside, ClassifierFree, ClassifierGuided, Guidance, Logits, OneNetwork},
-    likelihood::GaussianLikelihood,
-    moments::MomentMatching,
-    noise::{Noise, Seeded},
-    operators::{Identity, LinearOperator},
-    plan::Plan,
-    precondition::{Edm, Precondition},
+    inverse::{
+        likelihood::GaussianLikelihood,
+        moment_matching::MomentMatching,
+        operators::{Identity, LinearOperator},
+    },
+    models::card::{self, Model},
+    numbers::{
+        plan::Plan,
+        precondition::{Edm, Precondition},
+    },
+    scores::{
+        analytic::{Gaussian, Mixture},
+        denoiser::{Denoiser, Score},
+        guidance::{Answers, Beside, ClassifierFree, ClassifierGuided, Guidance, Logits, OneNetwork},
+        noise::{Noise, Seeded},
+        sample::sample,
+    },
 };
 
 use crate::cli::Place;
@@ -156,13 +162,13 @@ const DRAWN: u64 = 2000;
 #[test]
 fn both_ways_of_guiding_draw_images_of_the_class() {
     let noise = Seeded((0..DRAWN).collect());
-    let course = Plan::ddim().course((0.002, 80.0), f64::INFINITY).unwrap();
-    let start = noise.like(&Tensor::zeros([DRAWN as i64, 1, 1, 2], F64), 0, 0) * course.sigmas.max();
+    let resolved = Plan::ddim().resolve((0.002, 80.0), f64::INFINITY).unwrap();
+    let start = noise.like(&Tensor::zeros([DRAWN as i64, 1, 1, 2], F64), 0, 0) * resolved.sigmas.max();
     let free = ClassifierFree { answers: (component(1), mixture()), guidance: weight(0.0) };
     let classifier = classified(1, DRAWN as i64, 1.0);
     for score in [&free as &dyn Score, &classifier] {
-        let drawn = follow(&course.scheme, start.shallow_clone(), score, &noise).last().unwrap();
-        let kept = course.scheme.variances(VARIANCES[1], course.sigmas.max().powi(2));
+        let drawn = sample(&resolved.scheme, start.shallow_clone(), score, &noise).last().unwrap();
+        let kept = resolved.scheme.variances(VARIANCES[1], resolved.sigmas.max().powi(2));
         let variance = kept[kept.len() - 1];
         for pixel in 0..2 {
             let values = drawn.select(3, pixel);
@@ -438,14 +444,14 @@ fn the_program_guides_by_a_classifier() {
     assert!(said.contains("6 evaluations and 6 gradients of the classifier each"), "{said}");
     place.succeed(&[&fixed[..], &classifier, &["0", "--out", "dark"]].concat());
     let mean = |out: &str| {
-        let pixels = |seed: u64| tweedie::images::read(&place.path(&format!("{out}/{seed:06}.png")), 1).unwrap();
+        let pixels = |seed: u64| tweedie::files::images::read(&place.path(&format!("{out}/{seed:06}.png")), 1).unwrap();
         (0..4).map(|seed| f64::try_from(pixels(seed).to_kind(Kind::Double).mean(Kind::Double)).unwrap()).sum::<f64>()
     };
     let (dark, plain, bright) = (mean("dark"), mean("plain"), mean("bright"));
     assert!(dark < plain && plain < bright, "{dark}, {plain}, {bright}");
     // A posterior by matched moments, guided.
     let photo = Tensor::full([1, 8, 8], 100, (Kind::Uint8, Device::Cpu));
-    tweedie::images::write_png(&place.path("photo.png"), &photo).unwrap();
+    tweedie::files::images::write_png(&place.path("photo.png"), &photo).unwrap();
     let restore = ["restore", "tiny.safetensors", "--image", "photo.png", "--task", "inpaint-random", "--samples", "2"];
     let said = place.succeed(&[&restore[..], &["--steps", "3", "--out", "restored"], &classifier, &["1"]].concat());
     assert!(said.contains("3 evaluations and 3 gradients of the classifier a sample"), "{said}");

@@ -14,7 +14,7 @@ use std::{
 
 use tch::{Device, Kind};
 use tempfile::TempDir;
-use tweedie::{card::Model, noise::stream};
+use tweedie::{models::card::Model, numbers::stream};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
 /// One of each format, and of each family that is spelt in its own way.

@@ -2,7 +2,7 @@
 
 use crate::common::{body, difference, levels, relative};
 use proptest::prelude::*;
-use tweedie::{
+use tweedie::numbers::{
     precondition::{AnyPrecondition, DdpmConfig, Prediction},
     samplers::{
         AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, ProbabilityFlow, Ramp, Reference, Sampler, Simplified,

@@ -8,14 +8,19 @@ use std::{
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    denoiser::Denoiser,
-    exact::{Gaussian, Mixture},
-    images,
-    information::{Cells, Curve, Flow, Mean, Trace, prior, probes, square, squared_errors},
-    noise::{Noise, Seeded, stream},
-    quadrature::running,
-    schedule::{Geometric, Karras, Schedule},
-    sigma::Sigmas,
+    files::images,
+    numbers::{
+        quadrature::running,
+        schedule::{Geometric, Karras, Schedule},
+        sigma::Sigmas,
+        stream,
+    },
+    scores::{
+        analytic::{Gaussian, Mixture},
+        denoiser::Denoiser,
+        information::{Cells, Curve, Flow, Mean, Trace, prior, probes, square, squared_errors},
+        noise::{Noise, Seeded},
+    },
 };
 
 use crate::{cli::Place, common::relative};

@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, fs, process::Command, thread};
 
 use tch::{Kind, Tensor, no_grad};
 use tweedie::{
-    checkpoint::{safetensors, source::Source},
-    kernels::{self, Around, Direction, Method, Moments, Norm, Packed, Taps},
-    memory,
+    backend::{
+        kernels::{self, ConvGeometry, Direction, Fusion, Method, Moments, Norm, Packed},
+        memory,
+    },
+    models::checkpoint::{safetensors, source::Source},
     networks::{
         AnyNetwork, UNetConfig,
         layers::{self, Conv, GroupNorm, Linear},
@@ -39,7 +41,7 @@ fn spread(x: &Tensor) -> Tensor {
 }
 
 /// A kernel's convolution with everything around it, and the same by libtorch in f64.
-fn both(method: Method, taps: Taps, shape: [i64; 4], outputs: i64, all: bool) -> [Tensor; 2] {
+fn both(method: Method, taps: ConvGeometry, shape: [i64; 4], outputs: i64, all: bool) -> [Tensor; 2] {
     let [batch, inputs, ..] = shape;
     let x = random(&shape, 1);
     let weight = random(&[outputs, inputs, taps.size, taps.size], 2) / ((inputs * taps.size * taps.size) as f64).sqrt();
@@ -50,12 +52,12 @@ fn both(method: Method, taps: Taps, shape: [i64; 4], outputs: i64, all: bool) ->
     } else {
         x.to_kind(Kind::Double)
     };
-    let Taps { stride, padding, dilation, .. } = taps;
+    let ConvGeometry { stride, padding, dilation, .. } = taps;
     let double = |t: &Tensor| t.to_kind(Kind::Double);
     let sides = ([stride; 2], [padding; 2], [dilation; 2]);
     let want = entered.conv2d(&double(&weight), Some(double(&bias)), sides.0, sides.1, sides.2, 1);
     let residual = random(&want.size(), 7);
-    let around = Around {
+    let around = Fusion {
         normalised: all.then(|| normalised.each_ref()),
         bias: Some(&bias),
         told: all.then_some(&told),
@@ -78,7 +80,7 @@ fn every_convolution_is_that_of_f64_whatever_its_shape() {
                 for (method, allowed) in
                     [(Method::Direct, F32), (Method::Winograd2, F32), (Method::Winograd4, WINOGRAD4)]
                 {
-                    let [got, want] = both(method, Taps::default(), shape, outputs, all);
+                    let [got, want] = both(method, ConvGeometry::default(), shape, outputs, all);
                     let error = apart(&got, &want);
                     assert!(error < allowed, "{method:?} of {shape:?} to {outputs}: {error:e}");
                 }
@@ -95,7 +97,7 @@ fn direct_convolutions_have_any_taps() {
     for (size, stride, padding, dilation) in
         [(1, 1, 0, 1), (1, 2, 0, 1), (3, 2, 0, 1), (3, 2, 1, 1), (3, 1, 2, 2), (3, 1, 4, 4), (5, 1, 2, 1), (3, 1, 0, 1)]
     {
-        let taps = Taps { size, stride, padding, dilation };
+        let taps = ConvGeometry { size, stride, padding, dilation };
         for all in [false, true] {
             let [got, want] = both(Method::Direct, taps, [2, 17, 9, 31], 35, all);
             assert!(apart(&got, &want) < F32, "{taps:?}");
@@ -209,12 +211,12 @@ fn no_bit_depends_on_the_rest_of_the_batch_or_on_the_threads() {
     let (x, weight) = (random(&[5, 24, 18, 10], 1), random(&[40, 24, 3, 3], 2));
     let (gain, bias) = (random(&[24], 3), random(&[24], 4));
     for method in [Method::Direct, Method::Winograd2, Method::Winograd4] {
-        let packed = Packed::new(&weight, Taps::default(), Direction::Forward, method);
+        let packed = Packed::new(&weight, ConvGeometry::default(), Direction::Forward, method);
         let norm = Norm { weight: &gain, bias: &bias, told: None, groups: 8, epsilon: 1e-5, silu: true };
         check_bits(&format!("{method:?}"), &x, |x| {
             let normalised = Some(norm.moments(x));
             let normalised = normalised.as_ref().map(Moments::affine);
-            packed.convolve(x, &Around { normalised, ..Around::default() })
+            packed.convolve(x, &Fusion { normalised, ..Fusion::default() })
         });
     }
     check_bits("attention", &random(&[5, 180, 2, 3, 24], 5), |x| {
@@ -237,7 +239,7 @@ fn layers_with_kernels_compute_what_layers_without_do() {
     };
     for side in [4, 9, 16] {
         let (x, residual) = (random(&[2, 32, side, side], 3), random(&[2, 48, side, side], 4));
-        let around = layers::Around {
+        let around = layers::Fusion {
             norm: Some(&norm),
             modulation: Some(&modulation),
             told: Some(&told),
@@ -340,7 +342,7 @@ fn packed_weights_leave_their_file_and_lose_nothing() {
         view.map(|view| (source, view))
     };
     let (_source, view) = (0..64).find_map(opened).unwrap();
-    let pack = || Packed::new(&view, Taps::default(), Direction::Forward, Method::Winograd2);
+    let pack = || Packed::new(&view, ConvGeometry::default(), Direction::Forward, Method::Winograd2);
     assert_eq!(view, weight);
     let (before, _) = (resident(view.data_ptr() as usize), pack());
     if kernels::instructions().is_some() {

@@ -2,15 +2,18 @@
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    denoiser::Denoiser,
-    exact::{Gaussian, Mixture},
-    follow::{Watched, follow},
-    likelihood::GaussianLikelihood,
-    moments::MomentMatching,
-    noise::{Noise, Seeded, stream},
-    operators::Identity,
-    plan::{AnySampler, Plan},
-    schedule::{AnySchedule, Karras},
+    inverse::{likelihood::GaussianLikelihood, moment_matching::MomentMatching, operators::Identity},
+    numbers::{
+        plan::{AnySampler, Plan},
+        schedule::{AnySchedule, Karras},
+        stream,
+    },
+    scores::{
+        analytic::{Gaussian, Mixture},
+        denoiser::Denoiser,
+        noise::{Noise, Seeded},
+        sample::{FiniteGuard, sample},
+    },
 };
 
 use crate::common::{Line, carry_out};
@@ -77,16 +80,16 @@ fn the_loop_does_what_the_scheme_says() {
     let (images, line) = (mixture(), Line::golden());
     let score = |x: f64, sigma: f64| line.score(x, sigma);
     for sampler in SAMPLERS {
-        let course = plan(sampler).course((0.01, 10.0), f64::INFINITY).unwrap();
+        let resolved = plan(sampler).resolve((0.01, 10.0), f64::INFINITY).unwrap();
         let (noise, start) = (Seeded(vec![3, 8]), [12.0, -7.0]);
-        let watched = Watched::new(&images);
+        let watched = FiniteGuard::new(&images);
         let x = Tensor::from_slice(&start).view([2, 1, 1, 1]);
-        let states: Vec<Tensor> = follow(&course.scheme, x, &watched, &noise).collect();
-        assert_eq!(watched.evaluations(), course.scheme.evaluations(), "{sampler}");
-        assert_eq!(states.len(), course.scheme.0.len(), "{sampler}");
+        let states: Vec<Tensor> = sample(&resolved.scheme, x, &watched, &noise).collect();
+        assert_eq!(watched.evaluations(), resolved.scheme.evaluations(), "{sampler}");
+        assert_eq!(states.len(), resolved.scheme.0.len(), "{sampler}");
         for (i, seed) in [3, 8].into_iter().enumerate() {
             let mut draw = |k: usize, draw: usize| stream::normal(seed, k as u64 + 1, draw as u64).next().unwrap();
-            let alone = carry_out(&course.scheme, start[i], &score, &mut draw);
+            let alone = carry_out(&resolved.scheme, start[i], &score, &mut draw);
             for (state, alone) in states.iter().zip(alone) {
                 let state = state.double_value(&[i as i64, 0, 0, 0]);
                 // Noise of tensors is rounded to f32 where it is drawn; a dozen steps carry it along.
@@ -101,8 +104,8 @@ fn the_loop_does_what_the_scheme_says() {
 fn rows_that_are_capped_stay_rows_and_others_refuse() {
     for sampler in SAMPLERS {
         let plan = plan(sampler);
-        let free = plan.course((0.01, 10.0), f64::INFINITY).unwrap();
-        match (free.walk, plan.course((0.01, 10.0), 0.01)) {
+        let free = plan.resolve((0.01, 10.0), f64::INFINITY).unwrap();
+        match (free.walk, plan.resolve((0.01, 10.0), 0.01)) {
             (Some(walk), Ok(capped)) => {
                 assert_eq!(capped.walk, Some(walk.capped(0.01)), "{sampler}");
             }
@@ -129,11 +132,11 @@ fn every_sampler_draws_from_a_posterior_as_from_a_prior() {
     let conditional = MomentMatching { prior: &prior, likelihood: likelihood.linear("mmps").unwrap(), iterations: 1 };
     let adaptive = r#"{"kind": "rk45"}"#;
     for sampler in SAMPLERS.into_iter().chain([CORRECTED, adaptive]) {
-        let course = plan(sampler).course((0.01, 10.0), f64::INFINITY).unwrap();
+        let resolved = plan(sampler).resolve((0.01, 10.0), f64::INFINITY).unwrap();
         let run = |of: &dyn Denoiser| {
             let noise = Seeded(vec![1, 2]);
             let x = noise.like(&Tensor::zeros([2, 1, 1, 2], F64), 0, 0) * 10.0;
-            follow(&course.scheme, x, &of, &noise).last().unwrap()
+            sample(&resolved.scheme, x, &of, &noise).last().unwrap()
         };
         let gap = (run(&conditional) - run(&exact)).abs().max().double_value(&[]);
         assert!(gap < 1e-9, "{sampler}: {gap:e}");
@@ -145,11 +148,11 @@ fn every_sampler_draws_from_a_posterior_as_from_a_prior() {
 fn every_sampler_takes_each_image_for_itself() {
     let images = mixture();
     for sampler in SAMPLERS.into_iter().chain([CORRECTED]) {
-        let course = plan(sampler).course((0.01, 10.0), f64::INFINITY).unwrap();
+        let resolved = plan(sampler).resolve((0.01, 10.0), f64::INFINITY).unwrap();
         let run = |seeds: Vec<u64>| {
             let noise = Seeded(seeds.clone());
             let x = noise.like(&Tensor::zeros([seeds.len() as i64, 1, 1, 1], F64), 0, 0) * 10.0;
-            follow(&course.scheme, x, &images, &noise).last().unwrap()
+            sample(&resolved.scheme, x, &images, &noise).last().unwrap()
         };
         let (batch, alone) = (run(vec![5, 6, 7]), run(vec![6]));
         let (batch, alone) = (batch.double_value(&[1, 0, 0, 0]), alone.double_value(&[0, 0, 0, 0]));

@@ -5,10 +5,12 @@ use std::io::Read;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
-    likelihood::{Likelihood, PoissonLikelihood},
-    measure::{Detector, Measurement},
-    noise::{Noise, Seeded},
-    operators::AnyTask,
+    inverse::{
+        detectors::{Detector, Measurement},
+        likelihood::{Likelihood, PoissonLikelihood},
+        operators::AnyTask,
+    },
+    scores::noise::{Noise, Seeded},
 };
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);

@@ -6,10 +6,12 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
-    checkpoint::safetensors::{self, Tensors},
-    data::Images,
-    features::Features,
-    metrics::{Backbone, Lpips, Moments, Window, frechet, psnr, psnr_min_max, ssim},
+    evaluation::{
+        features::Features,
+        metrics::{Backbone, Lpips, Moments, Window, frechet, psnr, psnr_min_max, ssim},
+    },
+    files::data::Images,
+    models::checkpoint::safetensors::{self, Tensors},
 };
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);

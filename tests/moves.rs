@@ -2,16 +2,20 @@
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    denoiser::Score,
-    exact::{Gaussian, Mixture},
-    follow::{Watched, follow},
-    noise::{Noise, Seeded},
-    plan::AnySampler,
-    samplers::VeReverseDiffusion,
-    schedule::{Karras, Schedule},
-    scheme::{Adaptive, Move, Norms, Scheme},
-    sigma::Sigmas,
-    solvers::{Frame, PredictorCorrector, Rk45, RungeKutta, Solver, Unipc},
+    numbers::{
+        plan::AnySampler,
+        samplers::VeReverseDiffusion,
+        schedule::{Karras, Schedule},
+        scheme::{Adaptive, Norms, Scheme, Update},
+        sigma::Sigmas,
+        solvers::{Frame, PredictorCorrector, Rk45, RungeKutta, Solver, Unipc},
+    },
+    scores::{
+        analytic::{Gaussian, Mixture},
+        denoiser::Score,
+        noise::{Noise, Seeded},
+        sample::{FiniteGuard, sample},
+    },
 };
 
 use crate::common::relative;
@@ -44,8 +48,8 @@ fn corrections_are_the_published_langevin_steps() {
     for (frame, norms) in [(Frame::Ve, Norms::Image), (Frame::Vp, Norms::Image), (Frame::Vp, Norms::Batch)] {
         let method = PredictorCorrector { frame, norms, snr: 0.1, corrections: 2, ..PredictorCorrector::default() };
         let scheme = method.scheme(&sigmas).unwrap();
-        let watched = Watched::new(&images);
-        let ours: Vec<Tensor> = follow(&scheme, start(&noise, sigmas.max()), &watched, &noise).collect();
+        let watched = FiniteGuard::new(&images);
+        let ours: Vec<Tensor> = sample(&scheme, start(&noise, sigmas.max()), &watched, &noise).collect();
         assert_eq!((watched.evaluations(), scheme.evaluations(), ours.len()), (36, 36, 36));
         let (mut x, mut step) = (start(&noise, sigmas.max()), 0);
         for (sigma, next) in sigmas.pairs() {
@@ -86,7 +90,7 @@ fn corrections_keep_the_variance_that_the_numbers_say() {
     let noise = Seeded((0..256).collect());
     let x = noise.like(&Tensor::zeros([256, 1, 8, 8], F64), 0, 0) * sigmas.max();
     let exact = scheme.variances(variance, sigmas.max().powi(2));
-    for (state, exact) in follow(&scheme, x, &images, &noise).zip(exact) {
+    for (state, exact) in sample(&scheme, x, &images, &noise).zip(exact) {
         let measured = f64::try_from(state.square().mean(Kind::Double)).unwrap();
         // 16,384 normal numbers tell a variance to 1.1 % (one standard deviation); 64 dimensions instead of infinitely many
         // change a step by 2/64 at most.
@@ -104,9 +108,9 @@ fn adaptive_steps_keep_their_tolerance() {
     let mut spent = Vec::new();
     for tolerance in [1e-3, 1e-5, 1e-7] {
         let adaptive = Adaptive { from, to, absolute: tolerance, relative: tolerance };
-        let watched = Watched::new(&images);
+        let watched = FiniteGuard::new(&images);
         let x = start(&noise, from);
-        let end = follow(Scheme(vec![Move::Adaptive(adaptive)]), x.shallow_clone(), &watched, &noise).last().unwrap();
+        let end = sample(Scheme(vec![Update::Adaptive(adaptive)]), x.shallow_clone(), &watched, &noise).last().unwrap();
         let shrunk = ((variance + to * to) / (variance + from * from)).sqrt();
         let error = largest(end - ((x - 0.3) * shrunk + 0.3));
         // Each of a dozen steps may err by the tolerance of |x| < 1, and the flow shrinks what went before.
@@ -121,13 +125,13 @@ fn adaptive_steps_keep_their_tolerance() {
 fn adaptive_steps_land_on_every_level() {
     let (images, noise, sigmas) = (mixture(), Seeded(vec![3]), levels());
     let scheme = Rk45 { absolute: 1e-8, relative: 1e-8 }.scheme(&sigmas).unwrap();
-    let ours: Vec<Tensor> = follow(&scheme, start(&noise, sigmas.max()), &images, &noise).collect();
+    let ours: Vec<Tensor> = sample(&scheme, start(&noise, sigmas.max()), &images, &noise).collect();
     let mut x = start(&noise, sigmas.max());
     for (k, (sigma, next)) in sigmas.pairs().enumerate().take(11) {
         let fine = Karras { rho: 7.0, max: Some(sigma), min: Some(next) }.sigmas(200, (0.0, 0.0)).unwrap();
         let mut steps = RungeKutta::default().scheme(&fine).unwrap();
         steps.0.pop();
-        x = follow(steps, x, &images, &noise).last().unwrap();
+        x = sample(steps, x, &images, &noise).last().unwrap();
         assert!(largest(&ours[k] - &x) < 1e-6, "level {next}");
     }
     // The numbers take the flow as solved.

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    checkpoint::safetensors,
-    denoiser::{Denoiser, Pretrained, Score},
+    models::checkpoint::safetensors,
     networks::{AnyNetwork, UNetConfig, weights::Weights},
-    precondition::{Ddpm, Precondition, Prediction},
-    schedule::{Chain, LinearBeta},
+    numbers::{
+        precondition::{Ddpm, Precondition, Prediction},
+        schedule::{Chain, LinearBeta},
+    },
+    scores::denoiser::{Denoiser, Pretrained, Score},
 };
 
 const SIGMA: f64 = 1.240161045545549;

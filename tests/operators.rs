@@ -1,7 +1,7 @@
 //! Every operator against its own matrix, against autograd, and against the sums written out by hand.
 
 use tch::{Device, Kind, Tensor};
-use tweedie::operators::{
+use tweedie::inverse::operators::{
     AnyTask, Blur, Boundary, DeblurGaussian, DeblurMotion, Inpaint, InpaintBox, InpaintRandom, LinearOperator,
     Operator, SuperResolution, Task,
 };

@@ -1,7 +1,7 @@
 //! How fast the error of each solver falls: against a fine solution on a mixture, and in exact variances.
 
-use tweedie::{
-    scheme::{Move, Scheme},
+use tweedie::numbers::{
+    scheme::{Scheme, Update},
     sde::{AnySde, CsubVp, Cvp, Edm, Ou, Sde, SubVp, Table, Vp},
     sigma::Sigmas,
     solvers::{
@@ -100,7 +100,7 @@ fn ipndm_takes_the_weights_of_adams_and_bashforth() {
     let sigmas = Sigmas::new((0..8).map(|k| 3.0 - 0.25 * f64::from(k)).collect()).unwrap();
     for order in 1..=4 {
         let scheme = Ipndm { order }.scheme(&sigmas).unwrap();
-        for (step, hop) in scheme.0.iter().filter_map(Move::hop).take(7).enumerate() {
+        for (step, hop) in scheme.0.iter().filter_map(Update::hop).take(7).enumerate() {
             assert_eq!(hop.next.values.len(), order.min(step + 1), "the first steps know less");
             for k in 0..hop.next.values.len() as i32 {
                 let terms = hop.next.values.iter().enumerate().map(|(j, w)| w / -0.25 * (-(j as f64)).powi(k));
@@ -261,7 +261,7 @@ fn reverse_diffusion_is_the_published_predictor() {
 /// Section 4's golden value for EDM's Heun: the standard deviation of N(0, ½²) from N(0, 80²).
 #[test]
 fn heun_leaves_its_golden_standard_deviation() {
-    use tweedie::schedule::{Karras, Schedule};
+    use tweedie::numbers::schedule::{Karras, Schedule};
     for (count, golden) in [(18, 0.527624637), (40, 0.504876865)] {
         let sigmas = Karras { rho: 7.0, max: None, min: None }.sigmas(count, (0.002, 80.0)).unwrap();
         let scheme = Heun::default().scheme(&sigmas).unwrap();
@@ -277,8 +277,8 @@ fn churn_lifts_the_level_by_the_published_noise() {
     let sigmas = Sigmas::new(vec![10.0, 1.0, 0.1]).unwrap();
     let heun = Heun { churn: 0.6, churn_min: 0.5, churn_max: 5.0, churn_noise: 1.003 };
     let scheme = heun.scheme(&sigmas).unwrap();
-    let first = |step: &Move| step.hop().unwrap().stages[0].clone();
-    let lifted = |step: &Move| (first(step).sigma, first(step).at.noise);
+    let first = |step: &Update| step.hop().unwrap().stages[0].clone();
+    let lifted = |step: &Update| (first(step).sigma, first(step).at.noise);
     assert_eq!(lifted(&scheme.0[0]), (10.0, vec![]));
     let (sigma, noise) = lifted(&scheme.0[1]);
     assert!(relative(sigma, 1.2) < 1e-15 && relative(noise[0], 1.003 * 0.44f64.sqrt()) < 1e-14);

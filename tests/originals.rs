@@ -7,7 +7,7 @@
 use std::iter;
 
 use crate::common::{ddpm_levels, normals, relative};
-use tweedie::{
+use tweedie::numbers::{
     samplers::{
         AnnealedLangevin, Churn, Ddim, Ddpm, ProbabilityFlow, Ramp, Reference, Sampler, Simplified, Variance,
         VeAncestral, VeEulerMaruyama, VeReverseDiffusion, VpAncestral,

@@ -5,8 +5,8 @@ use std::fs;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
-    images,
-    page::{Case, MOST_BYTES, Page, Picture, Table},
+    files::images,
+    report::page::{Case, MOST_BYTES, Page, Picture, Table},
 };
 
 /// What `base64` of RFC 4648 stands for.

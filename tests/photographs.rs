@@ -5,7 +5,7 @@ use std::{fs, io::Cursor, path::PathBuf};
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
-use tweedie::images;
+use tweedie::files::images;
 
 struct Folder(TempDir);
 

@@ -4,15 +4,21 @@ use std::array::from_fn;
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    denoiser::{Denoiser, Score},
-    follow::follow,
-    likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
-    moments::MomentMatching,
-    noise::{Noise, Seeded},
-    operators::{AnyTask, LinearOperator, Operator},
-    samplers::{Consistent, Ramp, Sampler, Simplified, VeAncestral},
-    schedule::{Geometric, Schedule},
-    walk::{self, Moments, Step, Walk},
+    inverse::{
+        likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
+        moment_matching::MomentMatching,
+        operators::{AnyTask, LinearOperator, Operator},
+    },
+    numbers::{
+        samplers::{Consistent, Ramp, Sampler, Simplified, VeAncestral},
+        schedule::{Geometric, Schedule},
+        walk::{self, Moments, Step, Walk},
+    },
+    scores::{
+        denoiser::{Denoiser, Score},
+        noise::{Noise, Seeded},
+        sample::sample,
+    },
 };
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
@@ -434,7 +440,7 @@ fn particles_have_the_mean_and_covariance_of_the_recursion() {
         let posterior = Posterior { prior: &prior, likelihood: &likelihood };
         let walk = short(posterior.step_limit());
         let (x, noise) = particles(3000);
-        let samples = follow(&walk, x, &posterior, &noise).last().unwrap();
+        let samples = sample(&walk, x, &posterior, &noise).last().unwrap();
         assert_within_bands(&samples.flatten(1, -1), &problem.after(&walk), name);
     }
 }
@@ -463,14 +469,14 @@ fn a_measurement_that_says_nothing_leaves_the_unconditional_walk() {
     let prior = Prior::any();
     let (x, noise) = particles(4);
     let walk = short(f64::INFINITY);
-    let free = follow(&walk, x.shallow_clone(), &prior, &noise).last().unwrap();
+    let free = sample(&walk, x.shallow_clone(), &prior, &noise).last().unwrap();
     let y = Tensor::ones([1, N], F64);
     let blind = GaussianLikelihood::new(Dense(Tensor::zeros([N, N], F64)), y.shallow_clone(), 0.1, SHAPE);
     let noisy = GaussianLikelihood::new(Dense(eye()), y, 1e9, SHAPE);
     for likelihood in [blind.unwrap(), noisy.unwrap()] {
         let posterior = Posterior { prior: &prior, likelihood: &likelihood };
         assert_eq!(walk.clone().capped(posterior.step_limit()), walk, "nothing caps the steps");
-        let conditional = follow(&walk, x.shallow_clone(), &posterior, &noise).last().unwrap();
+        let conditional = sample(&walk, x.shallow_clone(), &posterior, &noise).last().unwrap();
         assert!(largest(&(&free - conditional)) < ROUNDING, "{posterior:?}");
     }
 }
@@ -489,7 +495,7 @@ fn the_likelihood_acts_at_the_state_before_the_step() {
     let likelihood = GaussianLikelihood::new(dense(), y.shallow_clone(), eta, SHAPE).unwrap();
     let posterior = Posterior { prior: &prior, likelihood: &likelihood };
     let walk = Walk(vec![step]);
-    let ours = follow(&walk, old.shallow_clone(), &posterior, &noise).last().unwrap();
+    let ours = sample(&walk, old.shallow_clone(), &posterior, &noise).last().unwrap();
     assert!(largest(&(&ours - jacobi)) < 1e-13);
     assert!(largest(&(&ours - seidel)) > 1e-3, "the other order would be seen");
 }
@@ -563,7 +569,7 @@ fn steps_limited_by_the_norm_converge_where_the_papers_overshoot() {
         let likelihood = GaussianLikelihood::new(operator, y, 0.2, SHAPE).unwrap().with_limit(limit);
         let posterior = Posterior { prior: &prior, likelihood: &likelihood };
         let (x, noise) = particles(1);
-        largest(&follow(&short(posterior.step_limit()), x, &posterior, &noise).last().unwrap())
+        largest(&sample(&short(posterior.step_limit()), x, &posterior, &noise).last().unwrap())
     };
     assert!(after(StepLimit::Norm) < 10.0);
     assert!(after(StepLimit::Paper) > 1e6);

@@ -1,6 +1,6 @@
 //! How networks are told of σ, and what is made of their answers: against the closed forms of their papers.
 
-use tweedie::precondition::{
+use tweedie::numbers::precondition::{
     AnyPrecondition, Edm, Iddpm, IddpmConfig, Levels, LevelsConfig, Plain, Precondition, Quantity, Scaling, SubVp, Vp,
 };
 
@@ -98,7 +98,7 @@ fn the_chain_of_improved_diffusion_is_edms() {
 #[test]
 fn impossible_conventions_are_refused() {
     let complaint = |text: &str| {
-        let precondition: AnyPrecondition = tweedie::yaml::parse(text, std::path::Path::new("card")).unwrap();
+        let precondition: AnyPrecondition = tweedie::files::yaml::parse(text, std::path::Path::new("card")).unwrap();
         precondition.build().unwrap_err().to_string()
     };
     let range = complaint("{kind: ve, range: [2, 1]}");

@@ -13,7 +13,7 @@ use std::{
 
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
-use tweedie::{card::Model, precondition::AnyPrecondition};
+use tweedie::{models::card::Model, numbers::precondition::AnyPrecondition};
 
 /// The tolerance of the pinned numbers, which have four digits.
 const PINNED: f64 = 1e-3;

@@ -7,18 +7,22 @@ use std::{
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    card::Model,
-    images,
-    likelihood::Likelihood,
-    measure::Detector,
-    noise::Seeded,
-    operators::{AnyTask, InpaintBox, InpaintRandom, Kernel, SuperResolution},
-    plan::AnySampler,
-    published::{Perturbation, Problem, Published, Start},
-    restoration::{self, Method, Posed},
-    samplers::{Ramp, Simplified},
-    schedule::{AnySchedule, Geometric, LinearBeta, Schedule, Sigmoid},
-    walk::{Gaussian, Moments},
+    files::images,
+    inverse::{
+        detectors::Detector,
+        likelihood::Likelihood,
+        operators::{AnyTask, InpaintBox, InpaintRandom, Kernel, SuperResolution},
+        restoration::{self, InverseProblem, Method},
+    },
+    models::card::Model,
+    numbers::{
+        plan::AnySampler,
+        samplers::{Ramp, Simplified},
+        schedule::{AnySchedule, Geometric, LinearBeta, Schedule, Sigmoid},
+        walk::{Gaussian, Moments},
+    },
+    run::released::{Perturbation, Problem, Published, Start},
+    scores::noise::Seeded,
 };
 
 use crate::{cli::Place, common::relative};
@@ -170,7 +174,7 @@ fn last(published: &Published, v: f64, gain: f64) -> (Moments, Gaussian) {
     let unit = published.start.deviation;
     let data = |x: f64| unit * x + published.start.mean;
     let limit = published.problem.as_ref().map_or(f64::INFINITY, |problem| problem.eta * problem.eta);
-    let walk = published.plan.course((0.01, 157.0), limit).unwrap().walk.unwrap();
+    let walk = published.plan.resolve((0.01, 157.0), limit).unwrap().walk.unwrap();
     let eta = published.problem.as_ref().map_or(1.0, |problem| problem.eta);
     // y = h m + 0.5 in the file's pixels: in data units it is shifted as A does a grey image.
     let mean = data(0.3);
@@ -305,9 +309,9 @@ fn sample_runs_a_configuration_as_it_is() {
     let published = parse(&small).unwrap();
     let noise = Seeded(vec![3]);
     let like = Tensor::zeros([1, 3, 32, 32], (Kind::Float, Device::Cpu));
-    let scheme = published.plan.course(model.range(), f64::INFINITY).unwrap().scheme;
+    let scheme = published.plan.resolve(model.range(), f64::INFINITY).unwrap().scheme;
     let x = published.start.states(&like, &noise);
-    let expected = tweedie::follow::follow(&scheme, x, &model.denoiser, &noise).last().unwrap();
+    let expected = tweedie::scores::sample::sample(&scheme, x, &model.denoiser, &noise).last().unwrap();
     let found = Tensor::read_npy(place.path("out/000003.npy")).unwrap();
     assert!(found.equal(&expected.get(0)));
     // It is written for another network, or restores.
@@ -383,10 +387,10 @@ fn restore_runs_a_configuration_as_it_is() {
         let y = Detector::Gaussian { eta: problem.eta }.measure(&clean, &[0]).unwrap();
         let likelihood = problem.likelihood(operator, y, [3, side, side]).unwrap();
         let method = restoration::Walk { limit: Problem::LIMIT };
-        let course = published.plan.course(model.range(), method.step_limit(&likelihood)).unwrap();
+        let resolved = published.plan.resolve(model.range(), method.step_limit(&likelihood)).unwrap();
         let noise = Seeded(vec![0]);
         let x = published.start.states(&Tensor::zeros([1, 3, side, side], (Kind::Float, Device::Cpu)), &noise);
-        let posed = Posed { prior: &model.denoiser, likelihood: &likelihood, course: &course, noise: &noise };
+        let posed = InverseProblem { prior: &model.denoiser, likelihood: &likelihood, plan: &resolved, noise: &noise };
         let expected = restoration::restore(&method, &posed, x, &mut |_| Ok(())).unwrap().get(0);
         let found = images::read_as_is(&place.path("out/ramp-sample-000.png")).unwrap();
         assert!(found.equal(&images::to_bytes(&expected)), "run {run}");

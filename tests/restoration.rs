@@ -5,17 +5,23 @@ use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     Error,
-    denoiser::{Denoiser, Pretrained},
-    exact::Gaussian,
-    follow::Watched,
-    likelihood::GaussianLikelihood,
+    inverse::{
+        likelihood::GaussianLikelihood,
+        operators::{AnyTask, Operator},
+        restoration::{self, AnyMethod, Effort, InverseProblem, Method},
+    },
     networks::{AnyNetwork, FfdnetConfig, Layout, weights::Weights},
-    noise::{Noise, Seeded},
-    operators::{AnyTask, Operator},
-    plan::{Course, Plan},
-    precondition::AnyPrecondition,
-    restoration::{self, AnyMethod, Effort, Method, Posed},
-    tiled::Tiled,
+    numbers::{
+        plan::{Plan, ResolvedPlan},
+        precondition::AnyPrecondition,
+    },
+    scores::{
+        analytic::Gaussian,
+        denoiser::{Denoiser, Pretrained},
+        noise::{Noise, Seeded},
+        sample::FiniteGuard,
+        tiled::Tiled,
+    },
 };
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
@@ -49,7 +55,7 @@ const METHODS: &[&str] = &[
 ];
 
 fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> T {
-    tweedie::yaml::parse(text, std::path::Path::new("test")).unwrap()
+    tweedie::files::yaml::parse(text, std::path::Path::new("test")).unwrap()
 }
 
 fn method(text: &str) -> AnyMethod {
@@ -105,9 +111,9 @@ fn measure(operator: &Operator, eta: f64) -> Tensor {
     &clean + noise.like(&clean, 0, 1) * eta
 }
 
-fn course(method: &dyn Method, plan: Option<Plan>, likelihood: &GaussianLikelihood) -> Course {
+fn resolved(method: &dyn Method, plan: Option<Plan>, likelihood: &GaussianLikelihood) -> ResolvedPlan {
     let plan = plan.or_else(|| method.plan()).unwrap_or_else(Plan::posterior);
-    plan.course(RANGE, method.step_limit(likelihood)).unwrap()
+    plan.resolve(RANGE, method.step_limit(likelihood)).unwrap()
 }
 
 /// Samples for `seeds`, from the images' mean with noise of the first level.
@@ -115,13 +121,15 @@ fn restore(
     method: &dyn Method,
     prior: &dyn Denoiser,
     likelihood: &GaussianLikelihood,
-    course: &Course,
+    resolved: &ResolvedPlan,
     seeds: Vec<u64>,
 ) -> Result<Tensor, Error> {
     let noise = Seeded(seeds);
     let like = Tensor::zeros([noise.0.len() as i64, SHAPE[0], SHAPE[1], SHAPE[2]], F64);
-    let x = noise.like(&like, 0, 0) * course.sigmas.max() + 0.2;
-    restoration::restore(method, &Posed { prior, likelihood, course, noise: &noise }, x, &mut |_| Ok(()))
+    let x = noise.like(&like, 0, 0) * resolved.sigmas.max() + 0.2;
+    restoration::restore(method, &InverseProblem { prior, likelihood, plan: resolved, noise: &noise }, x, &mut |_| {
+        Ok(())
+    })
 }
 
 #[test]
@@ -142,12 +150,12 @@ fn every_method_treats_each_image_of_a_batch_alone() {
         let chosen = method(text);
         let of = |y: Tensor, seeds: Vec<u64>| {
             let likelihood = GaussianLikelihood::new(operator(), y, 0.2, SHAPE).unwrap();
-            let course = course(
+            let resolved = resolved(
                 chosen.get(),
                 Some(Plan { steps: 12, ..chosen.get().plan().unwrap_or_else(Plan::posterior) }),
                 &likelihood,
             );
-            restore(chosen.get(), &prior, &likelihood, &course, seeds).unwrap()
+            restore(chosen.get(), &prior, &likelihood, &resolved, seeds).unwrap()
         };
         let (together, alone) = (of(y.shallow_clone(), vec![4, 5, 6]), of(y.narrow(0, 1, 1), vec![5]));
         let gap = largest(&(together.narrow(0, 1, 1) - alone));
@@ -177,11 +185,11 @@ fn every_method_costs_what_it_states() {
     for text in METHODS {
         let chosen = method(text);
         let plan = Plan { steps: 7, ..chosen.get().plan().unwrap_or_else(Plan::posterior) };
-        let course = course(chosen.get(), Some(plan), &likelihood);
+        let resolved = resolved(chosen.get(), Some(plan), &likelihood);
         let counting = Counting(&prior, RefCell::default());
-        let watched = Watched::new(&counting);
-        let _ = restore(chosen.get(), &watched, &likelihood, &course, vec![1]).unwrap();
-        let Effort { evaluations, gradients } = chosen.get().effort(&course);
+        let watched = FiniteGuard::new(&counting);
+        let _ = restore(chosen.get(), &watched, &likelihood, &resolved, vec![1]).unwrap();
+        let Effort { evaluations, gradients } = chosen.get().effort(&resolved);
         // Particles are evaluated together.
         let together = if text.contains("smc") { 4 } else { 1 };
         assert_eq!(watched.evaluations() * together, evaluations, "{text}");
@@ -196,8 +204,8 @@ fn bias(text: &str, plan: Option<Plan>, operator: fn() -> Operator, eta: f64, co
     let y = measure(&operator(), eta);
     let (mean, spread) = posterior(&operator(), &y, eta);
     let likelihood = GaussianLikelihood::new(operator(), y, eta, SHAPE).unwrap();
-    let course = course(chosen.get(), plan, &likelihood);
-    let samples = restore(chosen.get(), &prior(), &likelihood, &course, (0..count).collect()).unwrap().flatten(1, -1);
+    let resolved = resolved(chosen.get(), plan, &likelihood);
+    let samples = restore(chosen.get(), &prior(), &likelihood, &resolved, (0..count).collect()).unwrap().flatten(1, -1);
     let variances = spread.diagonal(0, 0, 1);
     let ours = samples.mean_dim([0i64].as_slice(), false, None);
     let off = ((&ours - mean) / variances.sqrt()).square().mean(Kind::Double).sqrt();
@@ -243,8 +251,8 @@ fn no_method_blows_up_the_noise_of_what_a_blur_hardly_shows() {
         for text in METHODS {
             let method = method(text);
             let plan = Plan { steps: 40, ..method.get().plan().unwrap_or_else(Plan::posterior) };
-            let course = course(method.get(), Some(plan), &likelihood);
-            let x = restore(method.get(), &prior, &likelihood, &course, (0..8).collect()).unwrap();
+            let resolved = resolved(method.get(), Some(plan), &likelihood);
+            let x = restore(method.get(), &prior, &likelihood, &resolved, (0..8).collect()).unwrap();
             let error = number(&(x - &mean).square().mean(Kind::Double)).sqrt();
             println!("{boundary} {text}: {error:.3}");
             // The prior's own deviation is 0.5, the posterior's 0.3; noise that is blown up by 1/s would be 10 and more.
@@ -263,8 +271,8 @@ fn projections_are_the_published_ones_where_there_is_no_noise() {
         for way in ["{kind: projection}", "{kind: mcg}", "{kind: repaint, jump: 2, repeats: 3}"] {
             let method = method(way);
             let plan = Plan { steps: 10, ..method.get().plan().unwrap() };
-            let course = course(method.get(), Some(plan), &likelihood);
-            let x = restore(method.get(), &prior(), &likelihood, &course, vec![1, 2]).unwrap();
+            let resolved = resolved(method.get(), Some(plan), &likelihood);
+            let x = restore(method.get(), &prior(), &likelihood, &resolved, vec![1, 2]).unwrap();
             let misfit = largest(&(task(text).apply(&x) - &y));
             // The weight of x is (η/σ)², at most 10⁻¹⁰ at the last level.
             assert!(misfit < 1e-6, "{text}, {way}: {misfit}");
@@ -339,15 +347,15 @@ fn dps_is_the_published_algorithm() {
     let y = measure(&operator, 0.2);
     let likelihood = GaussianLikelihood::new(INPAINT(), y.shallow_clone(), 0.2, SHAPE).unwrap();
     let chosen = method("{kind: dps, scale: 0.4}");
-    let course = course(
+    let resolved = resolved(
         chosen.get(),
         Some(plan("{schedule: {kind: linear-beta}, steps: 20, sampler: {kind: ddpm}}")),
         &likelihood,
     );
-    let sigmas: Vec<f64> = course.sigmas.iter().collect();
+    let sigmas: Vec<f64> = resolved.sigmas.iter().collect();
     let noise = Seeded(vec![9]);
     let x = noise.like(&Tensor::zeros([1, 1, 6, 6], F64), 0, 0) * sigmas[0];
-    let posed = Posed { prior: &prior, likelihood: &likelihood, course: &course, noise: &noise };
+    let posed = InverseProblem { prior: &prior, likelihood: &likelihood, plan: &resolved, noise: &noise };
     let ours = restoration::restore(chosen.get(), &posed, x.shallow_clone(), &mut |_| Ok(())).unwrap();
     let bar = |sigma: f64| 1.0 / (1.0 + sigma * sigma);
     let mut z = x * bar(sigmas[0]).sqrt();

@@ -4,7 +4,7 @@ use std::f64::consts::FRAC_PI_2;
 
 use crate::common::{ranges, relative};
 use proptest::{num::f64::ANY, prelude::*};
-use tweedie::{
+use tweedie::numbers::{
     plan::Plan,
     samplers::Ddim,
     schedule::{
@@ -466,18 +466,18 @@ fn a_plan_refuses_too_few_and_too_many_steps() {
     let plan = |steps| Plan {
         schedule: AnySchedule::Geometric(Geometric::default()),
         steps,
-        sampler: tweedie::plan::AnySampler::Ddim(Ddim::default()),
+        sampler: tweedie::numbers::plan::AnySampler::Ddim(Ddim::default()),
     };
-    assert_eq!(message(plan(0).course(DDPM, f64::INFINITY)), "steps must be at least 1, but is 0");
+    assert_eq!(message(plan(0).resolve(DDPM, f64::INFINITY)), "steps must be at least 1, but is 0");
     assert_eq!(
-        message(plan(10_000_001).course(DDPM, f64::INFINITY)),
+        message(plan(10_000_001).resolve(DDPM, f64::INFINITY)),
         "steps must be at most 10000000, but is 10000001"
     );
     assert_eq!(
-        message(plan(usize::MAX).course(DDPM, f64::INFINITY)),
+        message(plan(usize::MAX).resolve(DDPM, f64::INFINITY)),
         format!("steps must be at most 10000000, but is {}", usize::MAX)
     );
-    assert_eq!(plan(3).course(DDPM, f64::INFINITY).unwrap().scheme.0.len(), 3);
+    assert_eq!(plan(3).resolve(DDPM, f64::INFINITY).unwrap().scheme.0.len(), 3);
 }
 
 #[test]

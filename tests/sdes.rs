@@ -1,6 +1,6 @@
 //! Forward processes against the golden table, against their own definitions, and against each other.
 
-use tweedie::{
+use tweedie::numbers::{
     quadrature::integral,
     sde::{AnySde, Cosine, Cou, CsubVp, Cvp, Edm, FlowMatching, Ou, Sde, SubVp, Table, Ve, Vp},
 };

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    card::{self, Model},
-    denoiser::Denoiser,
-    images,
-    noise::{Noise, Seeded},
+    files::images,
+    models::card::{self, Model},
+    scores::{
+        denoiser::Denoiser,
+        noise::{Noise, Seeded},
+    },
 };
 
 use crate::cli::Place;

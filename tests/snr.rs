@@ -1,7 +1,7 @@
 //! Steps in signal-to-noise space: the (ρ, γ, δ) family, the non-Markovian family, and that every process takes them alike.
 
 use proptest::prelude::*;
-use tweedie::{
+use tweedie::numbers::{
     quadrature::integral,
     samplers::{
         Beta, Convention, Ddim, ExponentialIntegrator, Fresh, Frozen, NonMarkovian, Sampler, Snr, VeReverseDiffusion,

@@ -4,7 +4,7 @@
 //! `tests/parity/README.md`.
 
 use serde::Deserialize;
-use tweedie::{plan::AnySampler, scheme::Scheme, sigma::Sigmas};
+use tweedie::numbers::{plan::AnySampler, scheme::Scheme, sigma::Sigmas};
 
 use crate::common::{Line, carry_out};
 
@@ -17,7 +17,7 @@ const DOUBLE: f64 = 1e-10;
 const APART: f64 = 1e-3;
 
 #[derive(Deserialize)]
-struct Golden {
+struct ExpectedLevels {
     mixture: Vec<[f64; 3]>,
     /// In units of the largest level.
     start: Vec<f64>,
@@ -36,7 +36,7 @@ struct Case {
     states: Vec<Vec<f64>>,
 }
 
-impl Golden {
+impl ExpectedLevels {
     fn read() -> Self {
         serde_json::from_str(include_str!("golden/solvers.json")).unwrap()
     }
@@ -77,7 +77,7 @@ impl Case {
 
 #[test]
 fn solvers_come_by_the_states_of_the_peers() {
-    let golden = Golden::read();
+    let golden = ExpectedLevels::read();
     assert_eq!(golden.mixture, Line::golden().components);
     let mut missed = Vec::new();
     for case in &golden.cases {
@@ -97,7 +97,7 @@ fn solvers_come_by_the_states_of_the_peers() {
 /// On these levels every method either is the peer's or is far from it: agreement is no accident.
 #[test]
 fn states_of_the_peers_tell_methods_apart() {
-    let golden = Golden::read();
+    let golden = ExpectedLevels::read();
     let mut near = Vec::new();
     for case in &golden.cases {
         for other in golden.cases.iter().filter(|other| other.levels == case.levels) {

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use tch::{CModule, Device, Kind, Tensor};
 use tempfile::TempDir;
-use tweedie::{card::Model, denoiser::Denoiser};
+use tweedie::{models::card::Model, scores::denoiser::Denoiser};
 
 /// Of pixels, for a Gaussian prior.
 const VARIANCE: f64 = 0.25;

@@ -2,10 +2,13 @@
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    noise::{Noise, Seeded, stream},
-    precondition::{Ddpm, Prediction},
-    schedule::{Chain, LinearBeta},
-    train::{
+    numbers::{
+        precondition::{Ddpm, Prediction},
+        schedule::{Chain, LinearBeta},
+        stream,
+    },
+    scores::noise::{Noise, Seeded},
+    training::{
         Discrete, Lognormal, Loguniform, NoiseDistribution, Optimizer, OptimizerConfig, Trainer, Training, Uniform,
         Weight,
     },

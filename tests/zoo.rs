@@ -7,12 +7,14 @@ use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
-    card::Model,
-    checkpoint::safetensors,
-    denoiser::Denoiser,
+    models::{
+        card::Model,
+        checkpoint::safetensors,
+        zoo::{self, Contents},
+    },
     networks::{AnyNetwork, FfdnetConfig, Layout, weights::Weights},
-    precondition::AnyPrecondition,
-    zoo::{self, Contents},
+    numbers::precondition::AnyPrecondition,
+    scores::denoiser::Denoiser,
 };
 
 const ZOO: &str = "tests/golden/zoo";

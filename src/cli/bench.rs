@@ -16,17 +16,22 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tch::{Cuda, Device, Kind, Tensor};
 use tweedie::{
-    card::Model,
-    checkpoint::safetensors::{self, Metadata},
-    cuda,
-    denoiser::{Denoiser, Pretrained},
-    follow::{Watched, follow},
-    kernels::{self, Direction, Method, Packed, Taps},
-    libtorch,
+    backend::{
+        cuda,
+        kernels::{self, ConvGeometry, Direction, Method, Packed},
+        libtorch,
+    },
+    models::{
+        card::Model,
+        checkpoint::safetensors::{self, Metadata},
+    },
     networks::{AnyNetwork, Graphed, UNetConfig, layers},
-    noise::{Noise, Seeded},
-    plan::Course,
-    scheme::Scheme,
+    numbers::{plan::ResolvedPlan, scheme::Scheme},
+    scores::{
+        denoiser::{Denoiser, Pretrained},
+        noise::{Noise, Seeded},
+        sample::{FiniteGuard, sample},
+    },
 };
 
 use super::{Common, not_interrupted};
@@ -142,7 +147,7 @@ impl Bench {
     /// Some steps of the model's own walk.
     fn row(&self, model: &Model, batch: i64, peak: f64, device: Device) -> Result<Row> {
         let plan = &model.card.sample;
-        let Course { sigmas, scheme, .. } = plan.course(model.range(), f64::INFINITY)?;
+        let ResolvedPlan { sigmas, scheme, .. } = plan.resolve(model.range(), f64::INFINITY)?;
         let [channels, height, width] = model.card.image;
         let noise = Seeded((0..batch as u64).collect());
         let like = Tensor::zeros([batch, channels, height, width], (Kind::Float, device));
@@ -176,7 +181,7 @@ impl Bench {
         let prior = Timed { prior: denoiser, gradient: self.gradient, device, network, evaluations };
         let (mut whole, mut inside, mut work, mut asked) = (Vec::new(), Vec::new(), 0.0, 0);
         let mut start = (Instant::now(), layers::flops());
-        for (step, _) in follow(scheme, x.shallow_clone(), &prior, noise).take(self.steps.max(2)).enumerate() {
+        for (step, _) in sample(scheme, x.shallow_clone(), &prior, noise).take(self.steps.max(2)).enumerate() {
             synchronize(device);
             let (seconds, network, count) =
                 (start.0.elapsed().as_secs_f64(), prior.network.take(), prior.evaluations.take());
@@ -198,8 +203,8 @@ impl Bench {
         let _guard = tch::no_grad_guard();
         let label = Tensor::full([x.size()[0]], LABEL, (Kind::Float, x.device()));
         let walk = || {
-            let watched = Watched::new(denoiser);
-            follow(scheme, x.shallow_clone(), &watched, noise).take(self.steps.max(2)).for_each(drop);
+            let watched = FiniteGuard::new(denoiser);
+            sample(scheme, x.shallow_clone(), &watched, noise).take(self.steps.max(2)).for_each(drop);
             watched.evaluations()
         };
         let asked = walk();
@@ -457,8 +462,8 @@ fn peak(device: Device, kind: Kind) -> f64 {
     if !kernels::take(&rows, &[&b], &[]) {
         return by_libtorch;
     }
-    let packed = Packed::new(&b, Taps::SINGLE, Direction::Forward, Method::Direct);
-    by_libtorch.max(most(&|| packed.convolve(&rows, &kernels::Around::default())))
+    let packed = Packed::new(&b, ConvGeometry::SINGLE, Direction::Forward, Method::Direct);
+    by_libtorch.max(most(&|| packed.convolve(&rows, &kernels::Fusion::default())))
 }
 
 /// The most memory that the process has held so far, in MB, where the system tells.

@@ -5,9 +5,9 @@ use std::{fmt, path::PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
-use tweedie::{
+use tweedie::run::{
     experiment::{AnyExperiment, Distance, Restorations},
-    generation::Generation,
+    table::Generation,
 };
 
 use super::{Common, table::experiments, thousands};
@@ -105,7 +105,7 @@ fn lines(path: &std::path::Path) -> Vec<Line> {
 
 fn generated(of: &Generation) -> Vec<Line> {
     let whole = of.check().map_err(anyhow::Error::from).err().map(|e| (String::new(), Err(e)));
-    let row = |row: &tweedie::generation::Row| {
+    let row = |row: &tweedie::run::table::Row| {
         let cost = of.evaluations(row).map(|evaluations| (evaluations, of.images * of.repeats));
         (row.name.clone(), cost.map_err(anyhow::Error::from))
     };
@@ -113,7 +113,7 @@ fn generated(of: &Generation) -> Vec<Line> {
 }
 
 fn distances(of: &Distance) -> Vec<Line> {
-    let line = |method: &tweedie::experiment::Method| {
+    let line = |method: &tweedie::run::experiment::Method| {
         let budgets = method.evaluations.as_ref().unwrap_or(&of.evaluations);
         (method.name.clone(), Ok((budgets.iter().sum(), of.images * of.blocks)))
     };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use tweedie::checkpoint::safetensors::{self, Metadata};
+use tweedie::models::checkpoint::safetensors::{self, Metadata};
 
 use super::Common;
 

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    card::{Card, Model},
-    images,
+    files::images,
+    models::card::{Card, Model},
 };
 
 use super::{Common, classes::ClassArgs, guidance::GuidanceArgs, sample::finite};

@@ -8,7 +8,11 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 use tch::{Device, Kind, Tensor};
-use tweedie::{card, cuda::Graphs, features, kernels::device, libtorch};
+use tweedie::{
+    backend::{cuda::Graphs, kernels::device, libtorch},
+    evaluation::features,
+    models::card,
+};
 
 use super::Common;
 

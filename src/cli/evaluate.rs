@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
-use tweedie::features::{Collected, Evaluation, Figure, Metric, Probe, Reference, Resize, collect};
+use tweedie::evaluation::features::{Collected, Evaluation, Figure, Metric, Probe, Reference, Resize, collect};
 
 use super::{Common, not_interrupted, target, thousands};
 

@@ -15,24 +15,20 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 use tweedie::{
-    archive::Archive,
-    arrival::Arrival,
-    blocks::{self, Block},
-    card::sha256_of,
-    claims::{self, Claims, Owner, Rank},
-    denoiser::Denoiser,
-    features::{Collected, Collector, Figure, Met, Taken, Target},
-    follow::follow,
-    generation::{self, Chunk, Clipped, Generation, Row, Store},
-    images, libtorch,
-    noise::Seeded,
-    npz,
-    plan::Course,
-    records::{self, Record},
-    restoration::Seen,
-    scheme::Scheme,
-    sheet,
-    sigma::Sigmas,
+    backend::{host_copy::HostCopy, libtorch},
+    evaluation::features::{Collected, Collector, Figure, Met, Taken, Target},
+    files::{archive::Archive, images, npz},
+    inverse::restoration::Seen,
+    models::card::sha256_of,
+    numbers::{plan::ResolvedPlan, scheme::Scheme, sigma::Sigmas},
+    report::sheet,
+    run::{
+        blocks::{self, Block},
+        leases::{self, Leases, Owner, Rank},
+        records::{self, Record},
+        table::{self, Chunk, Clipped, Generation, Row, Store},
+    },
+    scores::{denoiser::Denoiser, noise::Seeded, sample::sample},
 };
 
 use super::{
@@ -128,8 +124,8 @@ fn of_rank(common: &Common, rank: Rank) -> Common {
 fn chosen<'a>(of: &'a Generation, wish: &Wish) -> Result<(Vec<&'a Row>, Vec<(&'a Row, String)>)> {
     let wanted = |row: &&Row| wish.rows.is_none_or(|name| row.name.contains(name));
     let here = |model: &str| {
-        let found = generation::located(model, wish.models);
-        tweedie::card::names().any(|name| name == found) || Path::new(&found).exists()
+        let found = table::located(model, wish.models);
+        tweedie::models::card::names().any(|name| name == found) || Path::new(&found).exists()
     };
     let (rows, missing): (Vec<&Row>, Vec<&Row>) = of.rows.iter().filter(wanted).partition(|row| here(&row.model));
     if rows.is_empty() {
@@ -163,9 +159,9 @@ impl<'a> Work<'a> {
         self.place.out.join(self.place.name).join(folder(&row.name))
     }
 
-    fn claims(&self, row: &Row) -> Result<Claims> {
+    fn claims(&self, row: &Row) -> Result<Leases> {
         let owner = Owner::here(self.rank.rank);
-        Ok(Claims::new(&self.folder(row).join("chunks"), owner, self.wish.patience)?)
+        Ok(Leases::new(&self.folder(row).join("chunks"), owner, self.wish.patience)?)
     }
 
     /// Does what can be done for a row now. The model that is open stays open until another is needed.
@@ -213,7 +209,7 @@ struct Session<'a> {
     of: &'a Generation,
     row: &'a Row,
     folder: PathBuf,
-    claims: Claims,
+    claims: Leases,
     chunks: Vec<Chunk>,
     prior: Prior,
     classes: Classes,
@@ -235,11 +231,11 @@ impl<'a> Session<'a> {
         let of = work.of;
         let set = [row.set.clone(), work.common.set.clone()].concat();
         let common = &Common { set, ..work.common.clone() };
-        let (model, device) = common.open(&generation::located(&row.model, work.wish.models))?;
+        let (model, device) = common.open(&table::located(&row.model, work.wish.models))?;
         of.proven(row, model.range())?;
         let prior = Prior::from(model);
         let (model, classes) = (&prior.model, ClassArgs::from(row.classes.clone()).of(&prior)?);
-        let Course { sigmas, scheme, .. } = row.plan.course(model.range(), f64::INFINITY)?;
+        let ResolvedPlan { sigmas, scheme, .. } = row.plan.resolve(model.range(), f64::INFINITY)?;
         let batch = common.batch(device, of.chunk.min(of.images) as usize)?;
         let threads = tch::get_num_threads();
         let mut session = Self {
@@ -310,7 +306,7 @@ impl<'a> Session<'a> {
         }
         let text = fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
         let theirs = serde_json::from_slice(&text).with_context(|| format!("{}: not a record", path.display()))?;
-        let differences = generation::differences(&self.identity, &theirs);
+        let differences = table::differences(&self.identity, &theirs);
         if !differences.is_empty() {
             bail!(
                 "{}: holds the images of another run ({}): choose another --out, or remove it",
@@ -357,7 +353,7 @@ impl<'a> Session<'a> {
     /// Draws a chunk and what networks make of it: the contents of its file.
     fn chunk(&mut self, chunk: &Chunk, work: &Work) -> Result<Vec<u8>> {
         let start = Instant::now();
-        let ((pixels, evaluations), batch) = generation::within_memory(self.batch, |batch| self.draw(chunk, batch))?;
+        let ((pixels, evaluations), batch) = table::within_memory(self.batch, |batch| self.draw(chunk, batch))?;
         if batch < self.batch {
             work.common
                 .say(format_args!("note: memory suffices for {batch} images together, and not for {}", self.batch));
@@ -414,7 +410,7 @@ impl<'a> Session<'a> {
             };
             let Drawn { x, verdicts } = drawing
                 .draw(&block.seeds, None, &of, &|_, prior, x, noise, seen| walk(scheme, prior, x, noise, seen))?;
-            Ok(Landing { block: block.clone(), pixels: Arrival::of(&rounding.bytes(&x)), states: None, verdicts })
+            Ok(Landing { block: block.clone(), pixels: HostCopy::start(&rounding.bytes(&x)), states: None, verdicts })
         };
         let mut land = |landing: Option<Landing>| -> Result<()> {
             let landed = landing.map_or(Ok(Vec::new()), Landing::wait)?;
@@ -445,11 +441,11 @@ impl<'a> Session<'a> {
     fn conclude(&self, work: &Work) -> Result<State> {
         let lines = work.place.results.join(records::FILE);
         if !self.result().exists() {
-            let all = |claims: &Claims| self.chunks.iter().all(|chunk| claims.is_finished(&chunk.name()));
+            let all = |claims: &Leases| self.chunks.iter().all(|chunk| claims.is_finished(&chunk.name()));
             if !all(&self.claims) {
                 return Ok(State::Busy);
             }
-            let last = Claims::new(&self.folder, Owner::here(work.rank.rank), work.wish.patience)?;
+            let last = Leases::new(&self.folder, Owner::here(work.rank.rank), work.wish.patience)?;
             let Some(claim) = last.claim("result.json")? else { return Ok(State::Busy) };
             let Some((sets, total)) = self.figures(work)? else { return Ok(State::Busy) };
             let record = self.record(work, &sets, &total);
@@ -466,7 +462,7 @@ impl<'a> Session<'a> {
             let _ = fs::remove_file(self.claims.file(&chunk.name()));
         }
         for folder in ["chunks", "images", ""] {
-            claims::sweep_left(&self.folder.join(folder));
+            leases::sweep_left(&self.folder.join(folder));
         }
     }
 
@@ -512,7 +508,7 @@ impl<'a> Session<'a> {
             }
         }
         Record {
-            id: generation::id(&self.identity),
+            id: table::id(&self.identity),
             experiment: work.place.name.to_owned(),
             text: work.wish.text.to_owned(),
             row: self.row.name.clone(),
@@ -627,7 +623,7 @@ fn walk(
     noise: &Seeded,
     seen: &mut Seen,
 ) -> Result<Tensor, tweedie::Error> {
-    for state in follow(scheme, x.shallow_clone(), &prior, noise) {
+    for state in sample(scheme, x.shallow_clone(), &prior, noise) {
         seen(&state)?;
         x = state;
     }

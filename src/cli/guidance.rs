@@ -7,10 +7,12 @@ use clap::Args;
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 use tweedie::{
-    card::{self, Model},
-    denoiser::{Denoiser, OfClass},
-    guidance::{Beside, ClassifierFree, ClassifierGuided, Guidance, OneNetwork},
+    models::card::{self, Model},
     networks::ScriptClassifier,
+    scores::{
+        denoiser::{Denoiser, OfClass},
+        guidance::{Beside, ClassifierFree, ClassifierGuided, Guidance, OneNetwork},
+    },
 };
 
 use super::{Common, sample::digest};

@@ -13,12 +13,14 @@ use indicatif::ProgressBar;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     Error,
-    arrival::Arrival,
-    blocks::Block,
-    denoiser::Denoiser,
-    follow::{Verdict, Watched},
-    noise::{Noise, Seeded},
-    restoration::Seen,
+    backend::host_copy::HostCopy,
+    inverse::restoration::Seen,
+    run::blocks::Block,
+    scores::{
+        denoiser::Denoiser,
+        noise::{Noise, Seeded},
+        sample::{FiniteCheck, FiniteGuard},
+    },
 };
 
 use super::{guidance::Prior, not_interrupted};
@@ -50,7 +52,7 @@ pub struct Drawn {
     /// `[batch, channels, height, width]`.
     pub x: Tensor,
     /// Whether they are what they should be.
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<FiniteCheck>,
 }
 
 /// A block on its way to files.
@@ -58,11 +60,11 @@ pub struct Landing {
     /// Whose images they are.
     pub block: Block,
     /// Bytes, `[batch, channels, height, width]`.
-    pub pixels: Arrival,
+    pub pixels: HostCopy,
     /// The states themselves, if they are wanted.
-    pub states: Option<Arrival>,
+    pub states: Option<HostCopy>,
     /// Whether they are what they should be.
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<FiniteCheck>,
 }
 
 /// An image that is wanted, and its state.
@@ -72,8 +74,8 @@ impl Landing {
     /// The images that are wanted, by their seeds, once they are there.
     pub fn wait(self) -> Result<Vec<Landed>, Error> {
         let Self { block, pixels, states, verdicts } = self;
-        verdicts.into_iter().try_for_each(Verdict::check)?;
-        let (pixels, states) = (pixels.wait()?, states.map(Arrival::wait).transpose()?);
+        verdicts.into_iter().try_for_each(FiniteCheck::check)?;
+        let (pixels, states) = (pixels.wait()?, states.map(HostCopy::wait).transpose()?);
         let row = |x: &Tensor, i: usize| x.get(i as i64);
         let each = |&i: &usize| (block.seeds[i], row(&pixels, i), states.as_ref().map(|states| row(states, i)));
         Ok(block.wanted.iter().map(each).collect())
@@ -89,7 +91,7 @@ impl Loop<'_> {
     /// The images of `seeds`, `[batch, channels, height, width]`, on the CPU; `init` replaces the initial noise.
     pub fn images(&self, seeds: &[u64], init: Option<&Tensor>, prior: &PriorOf, way: &Way) -> Result<Tensor> {
         let Drawn { x, verdicts } = self.draw(seeds, init, prior, way)?;
-        verdicts.into_iter().try_for_each(Verdict::check)?;
+        verdicts.into_iter().try_for_each(FiniteCheck::check)?;
         Ok(x.to_device(Device::Cpu))
     }
 
@@ -124,8 +126,8 @@ impl Loop<'_> {
         x: Tensor,
         prior: &dyn Denoiser,
         way: impl Fn(&dyn Denoiser, Tensor, &Seeded, &mut Seen) -> Result<Tensor, Error>,
-    ) -> Result<(Tensor, Verdict)> {
-        let watched = Watched::new(prior);
+    ) -> Result<(Tensor, FiniteCheck)> {
+        let watched = FiniteGuard::new(prior);
         let mut told = 0;
         let x = way(&watched, x, &Seeded(seeds.to_vec()), &mut |_| {
             let evaluations = watched.evaluations();

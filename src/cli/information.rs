@@ -8,16 +8,19 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    card::Model,
-    data::Images,
-    exact::Gaussian,
-    images,
-    information::{Cells, Curve, Flow, Mean, Trace, probes, square, squared_errors},
-    libtorch,
-    noise::{Noise, Seeded},
-    schedule::{AnySchedule, Geometric},
-    sheet,
-    sigma::{Sigmas, snr},
+    backend::libtorch,
+    files::{data::Images, images},
+    models::card::Model,
+    numbers::{
+        schedule::{AnySchedule, Geometric},
+        sigma::{Sigmas, snr},
+    },
+    report::sheet,
+    scores::{
+        analytic::Gaussian,
+        information::{Cells, Curve, Flow, Mean, Trace, probes, square, squared_errors},
+        noise::{Noise, Seeded},
+    },
 };
 
 use super::{
@@ -342,7 +345,7 @@ impl Task<'_> {
     /// errors bound.
     fn divergences(
         &self,
-        denoiser: &dyn tweedie::denoiser::Denoiser,
+        denoiser: &dyn tweedie::scores::denoiser::Denoiser,
         x: &Tensor,
         noise: &dyn Noise,
         levels: &Sigmas,

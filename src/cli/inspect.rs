@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use tweedie::card::Model;
+use tweedie::models::card::Model;
 
 use super::{Common, thousands};
 

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use tch::{Device, Tensor};
 use tweedie::{
-    features::{Evaluation, Probe, Reference, Taken, Target, Wanted},
-    generation::{Generation, Row},
+    evaluation::features::{Evaluation, Probe, Reference, Taken, Target, Wanted},
+    run::table::{Generation, Row},
 };
 
 use super::{Common, run::folder};

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
-use tweedie::card;
+use tweedie::models::card;
 
 use super::Common;
 

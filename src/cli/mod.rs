@@ -39,10 +39,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tch::{Device, Kind};
 use tweedie::{
-    card::{Model, sha256},
-    data::AnyData,
-    features::Target,
-    kernels, libtorch, yaml,
+    backend::{kernels, libtorch},
+    evaluation::features::Target,
+    files::{data::AnyData, yaml},
+    models::card::{Model, sha256},
 };
 
 /// Sample from and restore images with any pretrained score network.

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Instant};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tweedie::{
-    experiment::{Estimate, Posed, Restorations, Restoring, mean_and_spread},
-    images, quadrature,
+    files::images,
+    numbers::quadrature,
+    run::experiment::{Estimate, NamedProblem, Restorations, Restoring, mean_and_spread},
 };
 
 use super::{
@@ -77,7 +78,7 @@ pub fn run(of: &Restorations, place: &Place, common: &Common) -> Result<()> {
 
 fn restore(
     of: &Restorations,
-    posed: &Posed,
+    posed: &NamedProblem,
     way: &Restoring,
     out: &Path,
     before: Option<&Line>,
@@ -160,7 +161,7 @@ fn text(of: &Restorations, place: &Place, lines: &Lines, common: &Common) -> Str
 type Cell<'a> = Box<dyn Fn(&Restoring, &Line) -> String + 'a>;
 
 /// The columns of a problem's table: heading and cell.
-fn columns<'a>(of: &'a Restorations, posed: &'a Posed) -> Vec<(&'static str, Cell<'a>)> {
+fn columns<'a>(of: &'a Restorations, posed: &'a NamedProblem) -> Vec<(&'static str, Cell<'a>)> {
     fn number<'a>(digits: usize, figure: fn(&Line) -> Option<f64>) -> Cell<'a> {
         Box::new(move |_, line| figure(line).map_or("–".to_owned(), |figure| format!("{figure:.digits$}")))
     }
@@ -191,7 +192,7 @@ fn columns<'a>(of: &'a Restorations, posed: &'a Posed) -> Vec<(&'static str, Cel
     columns
 }
 
-fn published<'a>(of: &'a Restorations, posed: &Posed, way: &Restoring) -> &'a str {
+fn published<'a>(of: &'a Restorations, posed: &NamedProblem, way: &Restoring) -> &'a str {
     of.published.get(&way.name).and_then(|of| of.get(&posed.name)).map_or("–", String::as_str)
 }
 

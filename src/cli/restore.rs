@@ -10,22 +10,27 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    animation::Film,
-    blocks::{self, Block},
-    card::Model,
-    data::AnyData,
-    denoiser::Denoiser,
-    exact::Gaussian,
-    experiment::{self, Restorations, Restoring},
-    images,
-    likelihood::GaussianLikelihood,
-    measure::{Detector, Measurement},
-    noise::{Noise, Seeded},
-    operators::{AnyTask, Blur, Boundary, Inpaint, LinearOperator, Operator},
-    plan::Course,
-    published::{self, Published},
-    restoration::{self, AnyMethod, Effort, Method, Posed, Walk},
-    tiled::Tiled,
+    files::{data::AnyData, images},
+    inverse::{
+        detectors::{Detector, Measurement},
+        likelihood::GaussianLikelihood,
+        operators::{AnyTask, Blur, Boundary, Inpaint, LinearOperator, Operator},
+        restoration::{self, AnyMethod, Effort, InverseProblem, Method, Walk},
+    },
+    models::card::Model,
+    numbers::plan::ResolvedPlan,
+    report::animation::FrameRecorder,
+    run::{
+        blocks::{self, Block},
+        experiment::{self, Restorations, Restoring},
+        released::{self, Published},
+    },
+    scores::{
+        analytic::Gaussian,
+        denoiser::Denoiser,
+        noise::{Noise, Seeded},
+        tiled::Tiled,
+    },
 };
 
 use super::{
@@ -143,7 +148,7 @@ struct Asked {
 struct Work<'a> {
     problem: &'a Problem,
     asked: &'a Asked,
-    course: &'a Course,
+    resolved: &'a ResolvedPlan,
     classes: &'a Classes,
     results: &'a Results<'a>,
 }
@@ -161,7 +166,7 @@ impl Restore {
     /// The same as on the command line, without a word of prose.
     pub fn new(
         of: &Restorations,
-        posed: &experiment::Posed,
+        posed: &experiment::NamedProblem,
         way: &Restoring,
         out: &Path,
         common: &Common,
@@ -222,16 +227,16 @@ impl Restore {
         method.check(&likelihood)?;
         let default = asked.published.as_ref().map(|published| published.plan.clone()).or_else(|| method.plan());
         let plan = self.plan.over(&default.unwrap_or_else(|| model.card.restore.clone()))?;
-        let course = plan.course(model.range(), method.step_limit(&likelihood))?;
-        warn(&self.common, model, &plan, &course.sigmas);
-        let Effort { evaluations, gradients } = method.effort(&course);
+        let resolved = plan.resolve(model.range(), method.step_limit(&likelihood))?;
+        warn(&self.common, model, &plan, &resolved.sigmas);
+        let Effort { evaluations, gradients } = method.effort(&resolved);
         self.common.say(format_args!(
             "η = {} for pixels 0 … 1 ({} in data units −1 … 1), {}, {} a sample{}",
             problem.eta / 2.0,
             problem.eta,
             asked.name,
-            match cost(&prior, method, &course) {
-                _ if course.scheme.is_adaptive() && method.samples() => "as many evaluations as need be".to_owned(),
+            match cost(&prior, method, &resolved) {
+                _ if resolved.scheme.is_adaptive() && method.samples() => "as many evaluations as need be".to_owned(),
                 cost => cost.to_string(),
             },
             if gradients == 0 { String::new() } else { format!(" and {gradients} gradients through the network") },
@@ -247,7 +252,7 @@ impl Restore {
         results.check()?;
         self.save(&asked, &problem)?;
         results.baseline = self.baseline(&problem)?;
-        let work = Work { problem: &problem, asked: &asked, course: &course, classes: &classes, results: &results };
+        let work = Work { problem: &problem, asked: &asked, resolved: &resolved, classes: &classes, results: &results };
         let new = problem.names.iter().filter(|name| !results.row_file(name).exists()).count();
         self.solve(&prior, &work, (device, batch), evaluations)?;
         let rows = results.report(self.samples, &self.settings(&asked, &problem))?;
@@ -261,7 +266,7 @@ impl Restore {
                 bail!("{}: draws images freely: it is for `tweedie sample`", path.display());
             };
             return Ok(Asked {
-                method: AnyMethod::Walk(Walk { limit: published::Problem::LIMIT }),
+                method: AnyMethod::Walk(Walk { limit: released::Problem::LIMIT }),
                 name: "walk".to_owned(),
                 task: Some(problem.task.clone()),
                 noise: problem.eta / 2.0,
@@ -290,7 +295,7 @@ impl Restore {
         let measurement = images::npy(&problem.measurement)?;
         let rule =
             format!("{} {} {} {}", serde_json::to_string(&asked.method)?, asked.noise, self.samples, self.common.seed);
-        Ok(tweedie::card::sha256(&[measurement, rule.into_bytes()].concat()))
+        Ok(tweedie::models::card::sha256(&[measurement, rule.into_bytes()].concat()))
     }
 
     /// What a person wants to know of this run beside its record.
@@ -407,7 +412,7 @@ impl Restore {
 
     /// Draws all samples that are missing; an image is finished, and written, when its last sample is.
     fn solve(&self, prior: &Prior, work: &Work, (device, batch): (Device, u64), evaluations: usize) -> Result<()> {
-        let Work { problem, asked, course, classes, results } = *work;
+        let Work { problem, asked, resolved, classes, results } = *work;
         let (method, animate) = (asked.method.get(), self.show.animate);
         let each = self.samples as u64;
         let missing = (0..problem.names.len()).filter(|&i| !results.row_file(&problem.names[i]).exists());
@@ -417,9 +422,9 @@ impl Restore {
         let shift = self.common.seed << 32;
         let sampling = Loop {
             shape: problem.shape,
-            start: course.sigmas.max(),
+            start: resolved.sigmas.max(),
             device,
-            alone: self.common.deterministic || (course.scheme.is_adaptive() && method.samples()),
+            alone: self.common.deterministic || (resolved.scheme.is_adaptive() && method.samples()),
             bar: &bar,
             asked: None,
         };
@@ -446,7 +451,7 @@ impl Restore {
                 |seeds: &[u64]| large(prior, classes.rows(seeds.iter().map(|seed| (seed - shift) / each)).as_deref());
             let x = sampling.images(&seeds, Some(&init), &of, &|i, prior, x, noise, seen| {
                 let mut films = films(animate, &noise.0, shift, each);
-                let posed = Posed { prior, likelihood: &likelihoods[i], course, noise };
+                let posed = InverseProblem { prior, likelihood: &likelihoods[i], plan: resolved, noise };
                 let x = restoration::restore(method, &posed, x, &mut |x| {
                     for (row, _, film) in &mut films {
                         film.take(&x.get(*row));
@@ -511,19 +516,19 @@ fn large<'a>(prior: &'a Prior, classes: Option<&[i64]>) -> Box<dyn Denoiser + 'a
 }
 
 /// What an image costs with the answers that guidance takes.
-fn cost(prior: &Prior, method: &dyn Method, course: &Course) -> Cost {
+fn cost(prior: &Prior, method: &dyn Method, resolved: &ResolvedPlan) -> Cost {
     if method.samples() {
-        return prior.cost(course.scheme.asked());
+        return prior.cost(resolved.scheme.asked());
     }
-    let times = method.effort(course).evaluations / course.sigmas.iter().len();
-    prior.cost(course.sigmas.iter().flat_map(|sigma| std::iter::repeat_n(sigma, times)))
+    let times = method.effort(resolved).evaluations / resolved.sigmas.iter().len();
+    prior.cost(resolved.sigmas.iter().flat_map(|sigma| std::iter::repeat_n(sigma, times)))
 }
 
 /// The films of the first samples among these seeds: row of the batch, number of the image, and what is filmed.
-fn films(animate: bool, seeds: &[u64], shift: u64, each: u64) -> Vec<(i64, usize, Film)> {
+fn films(animate: bool, seeds: &[u64], shift: u64, each: u64) -> Vec<(i64, usize, FrameRecorder)> {
     let seeds = seeds.iter().enumerate().map(|(row, seed)| (row as i64, seed - shift));
     let firsts = seeds.filter(|(_, seed)| animate && seed % each == 0);
-    firsts.map(|(row, seed)| (row, (seed / each) as usize, Film::default())).collect()
+    firsts.map(|(row, seed)| (row, (seed / each) as usize, FrameRecorder::default())).collect()
 }
 
 fn stem(path: &Path) -> String {

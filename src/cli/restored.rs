@@ -13,13 +13,17 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     Error,
-    animation::{self, Film},
-    card::sha256,
-    features::Features,
-    images,
-    metrics::{Lpips, Window, psnr, psnr_min_max, ssim},
-    page::{Case, Page, Picture, Table},
-    sheet,
+    evaluation::{
+        features::Features,
+        metrics::{Lpips, Window, psnr, psnr_min_max, ssim},
+    },
+    files::images,
+    models::card::sha256,
+    report::{
+        animation::{self, FrameRecorder},
+        page::{Case, Page, Picture, Table},
+        sheet,
+    },
 };
 
 use super::{Common, command, entries, restore::Problem};
@@ -208,7 +212,7 @@ impl<'a> Results<'a> {
     }
 
     /// Draws the walk of an image's first sample.
-    pub fn film(&self, i: usize, film: &Film) -> Result<()> {
+    pub fn film(&self, i: usize, film: &FrameRecorder) -> Result<()> {
         Ok(animation::write(&self.file(&self.problem.names[i], "walk"), &film.frames())?)
     }
 

@@ -9,14 +9,15 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::Value;
 use tweedie::{
-    data::{AnyData, Folder, Images},
-    experiment::{self, AnyExperiment, Caption, Distance, Figure, Measure, Points, Posteriors},
-    features::Features,
-    generation::{self, Generation},
-    libtorch,
-    metrics::frechet,
-    plan::Plan,
-    records::{self, Record},
+    backend::libtorch,
+    evaluation::{features::Features, metrics::frechet},
+    files::data::{AnyData, Folder, Images},
+    numbers::plan::Plan,
+    run::{
+        experiment::{self, AnyExperiment, Caption, Distance, Figure, Measure, Points, Posteriors},
+        records::{self, Record},
+        table::{self, Generation},
+    },
 };
 
 use super::{
@@ -114,7 +115,7 @@ impl Run {
         });
         let figure = |figure: &Figure| (format!("{}, {}", figure.method, figure.at), (figure.value, figure.spread));
         let record = Record {
-            id: generation::id(&identity),
+            id: table::id(&identity),
             experiment: name.to_owned(),
             command: super::command(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

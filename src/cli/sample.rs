@@ -15,19 +15,24 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     Error,
-    arrival::Arrival,
-    blocks::{self, Block},
-    card::Model,
-    follow::follow,
-    images, libtorch,
-    noise::Seeded,
-    page::{Case, Page, Picture},
-    plan::{AnySampler, Course, Plan},
-    published::Published,
-    schedule::AnySchedule,
-    scheme::Scheme,
-    sheet,
-    sigma::Sigmas,
+    backend::{host_copy::HostCopy, libtorch},
+    files::images,
+    models::card::Model,
+    numbers::{
+        plan::{AnySampler, Plan, ResolvedPlan},
+        schedule::AnySchedule,
+        scheme::Scheme,
+        sigma::Sigmas,
+    },
+    report::{
+        page::{Case, Page, Picture},
+        sheet,
+    },
+    run::{
+        blocks::{self, Block},
+        released::Published,
+    },
+    scores::{noise::Seeded, sample::sample},
 };
 
 use super::{
@@ -105,7 +110,7 @@ impl PlanArgs {
         if let Some(sampler) = &self.sampler {
             let path = Path::new(sampler);
             if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-                plan = tweedie::yaml::read(path)?;
+                plan = tweedie::files::yaml::read(path)?;
             } else {
                 plan.sampler = choice::<AnySampler>(sampler, "--sampler")?;
             }
@@ -214,7 +219,7 @@ impl Sample {
         let (model, classes) = (&prior.model, self.class.of(&prior)?);
         let published = self.config.as_deref().map(|path| published(path, model)).transpose()?;
         let plan = self.plan.over(published.as_ref().map_or(&model.card.sample, |published| &published.plan))?;
-        let Course { sigmas, scheme, .. } = plan.course(model.range(), f64::INFINITY)?;
+        let ResolvedPlan { sigmas, scheme, .. } = plan.resolve(model.range(), f64::INFINITY)?;
         warn(&self.common, model, &plan, &sigmas);
         let init = self.init.as_deref().map(|path| init(path, model, &seeds)).transpose()?;
         let first = |block: &Block| match (&init, &published) {
@@ -281,13 +286,13 @@ impl Sample {
             let of = |seeds: &[u64]| prior.of(classes.rows(seeds.iter().copied()).as_deref());
             let Drawn { x, verdicts } =
                 sampling.draw(&block.seeds, init.as_ref(), &of, &|_, prior, mut x, noise, seen| {
-                    for state in follow(scheme, x.shallow_clone(), &prior, noise) {
+                    for state in sample(scheme, x.shallow_clone(), &prior, noise) {
                         seen(&state)?;
                         x = state;
                     }
                     Ok(x)
                 })?;
-            let (pixels, states) = (Arrival::of(&images::to_bytes(&x)), self.states.then(|| Arrival::of(&x)));
+            let (pixels, states) = (HostCopy::start(&images::to_bytes(&x)), self.states.then(|| HostCopy::start(&x)));
             Ok(Landing { block: block.clone(), pixels, states, verdicts })
         };
         rayon::in_place_scope(|scope| {
@@ -415,7 +420,7 @@ pub fn finite(x: &Tensor, path: &Path) -> Result<()> {
 /// SHA-256 of a file.
 pub fn digest(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    Ok(tweedie::card::sha256(&bytes))
+    Ok(tweedie::models::card::sha256(&bytes))
 }
 
 /// Says which levels the network was never trained for, and what else there is to know of a plan.

@@ -11,12 +11,16 @@ use clap::Args;
 use indexmap::{IndexMap, IndexSet};
 use serde_json::Value;
 use tweedie::{
-    experiment::AnyExperiment,
-    generation::{Generation, Row, Take},
-    images,
-    page::{Case, Chapter, Picture, Report, Table as Figures},
-    records::{self, Record},
-    sheet::{self, Series},
+    files::images,
+    report::{
+        page::{Case, Chapter, Picture, Report, Table as Figures},
+        sheet::{self, Series},
+    },
+    run::{
+        experiment::AnyExperiment,
+        records::{self, Record},
+        table::{Generation, Row, Take},
+    },
 };
 
 use super::{Common, command};
@@ -183,7 +187,7 @@ pub fn experiments(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Whether a file says what kind of experiment it is; those to train by do not.
 fn is_experiment(path: &Path) -> bool {
-    tweedie::yaml::read::<Value>(path).map_or(true, |file| file.get("kind").is_some())
+    tweedie::files::yaml::read::<Value>(path).map_or(true, |file| file.get("kind").is_some())
 }
 
 /// The newest record of each row, in the order of the rows.

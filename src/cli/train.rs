@@ -10,13 +10,12 @@ use std::{
 use anyhow::{Result, bail};
 use clap::Args;
 use tweedie::{
-    card::Card,
-    features::FeatureCard,
-    images,
-    plan::Plan,
-    sheet,
-    train::{AnyObjective, Trainer, Training},
-    yaml,
+    evaluation::features::FeatureCard,
+    files::{images, yaml},
+    models::card::Card,
+    numbers::plan::Plan,
+    report::sheet,
+    training::{AnyObjective, Trainer, Training},
 };
 
 use super::{Common, INTERRUPTED, thousands, workers};

@@ -9,14 +9,16 @@ use anyhow::{Result, bail};
 use clap::Args;
 use tch::{Device, Kind};
 use tweedie::{
-    card::Model,
-    plan::{Course, Plan},
-    precondition::Precondition,
-    samplers::{Ddim, Snr},
-    schedule::{Chain, LinearBeta},
-    scheme::Scheme,
-    sigma::Sigmas,
-    walk::Walk as Steps,
+    models::card::Model,
+    numbers::{
+        plan::{Plan, ResolvedPlan},
+        precondition::Precondition,
+        samplers::{Ddim, Snr},
+        schedule::{Chain, LinearBeta},
+        scheme::Scheme,
+        sigma::Sigmas,
+        walk::Walk as Steps,
+    },
 };
 
 use super::{Common, sample::PlanArgs};
@@ -57,25 +59,25 @@ impl Walk {
         if cap.is_nan() || cap <= 0.0 {
             bail!("--cap must be positive, but is {cap}");
         }
-        let course = plan.course(precondition.range(), cap)?;
+        let resolved = plan.resolve(precondition.range(), cap)?;
         if self.variances.iter().any(|v| v.is_nan() || *v <= 0.0) {
             bail!("--variances must be positive, but are {:?}", self.variances);
         }
         if let Some(data) = &self.gamma_for {
-            return self.gamma(data, &course.sigmas);
+            return self.gamma(data, &resolved.sigmas);
         }
-        let start = precondition.start(course.sigmas.max());
-        let ratios: Vec<(f64, f64)> = self.variances.iter().map(|&v| (v, ratio(&course.scheme, v, start))).collect();
+        let start = precondition.start(resolved.sigmas.max());
+        let ratios: Vec<(f64, f64)> = self.variances.iter().map(|&v| (v, ratio(&resolved.scheme, v, start))).collect();
         if self.common.json {
-            let record = serde_json::json!({"plan": plan, "walk": course.walk, "variance_ratios": ratios});
+            let record = serde_json::json!({"plan": plan, "walk": resolved.walk, "variance_ratios": ratios});
             return self.common.record(&record);
         }
-        let text = match (&course.walk, self.csv) {
+        let text = match (&resolved.walk, self.csv) {
             (Some(walk), true) => csv(walk, &*precondition),
             (None, true) => {
                 bail!("--csv: this sampler has no rows (σ, τ, T); without --csv its evaluations are printed")
             }
-            (_, false) => prose(&course, &ratios),
+            (_, false) => prose(&resolved, &ratios),
         };
         Ok(io::stdout().write_all(text.as_bytes())?)
     }
@@ -110,10 +112,12 @@ impl Walk {
             return Ok((model.denoiser.precondition, model.card.sample));
         }
         let chain = LinearBeta::default();
-        let precondition =
-            tweedie::precondition::Ddpm::new(chain.times()?, tweedie::precondition::Prediction::default());
-        let sampler = tweedie::plan::AnySampler::Ddim(Ddim::default());
-        let plan = Plan { schedule: tweedie::schedule::AnySchedule::LinearBeta(chain), steps: 50, sampler };
+        let precondition = tweedie::numbers::precondition::Ddpm::new(
+            chain.times()?,
+            tweedie::numbers::precondition::Prediction::default(),
+        );
+        let sampler = tweedie::numbers::plan::AnySampler::Ddim(Ddim::default());
+        let plan = Plan { schedule: tweedie::numbers::schedule::AnySchedule::LinearBeta(chain), steps: 50, sampler };
         Ok((Box::new(precondition), plan))
     }
 }
@@ -123,7 +127,7 @@ fn ratio(scheme: &Scheme, v: f64, start: f64) -> f64 {
     scheme.variances(v, start * start).last().map_or(f64::NAN, |variance| variance / v)
 }
 
-fn prose(Course { walk, scheme, .. }: &Course, ratios: &[(f64, f64)]) -> String {
+fn prose(ResolvedPlan { walk, scheme, .. }: &ResolvedPlan, ratios: &[(f64, f64)]) -> String {
     let mut text = walk.as_ref().map_or_else(|| scheme.to_string(), ToString::to_string);
     let _ = match scheme.evaluations() {
         count if scheme.is_adaptive() => {

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::{
     Network,
     layers::{
-        Around, Conv, GroupNorm, Linear, Resize, Sinusoidal, attend, channels_last, class_rows, doubled, image_of,
+        Conv, Fusion, GroupNorm, Linear, Resize, Sinusoidal, attend, channels_last, class_rows, doubled, image_of,
         pixels,
     },
     weights::{Init, Path, Weights},
@@ -152,16 +152,16 @@ impl ResBlock {
         let told = self.time.forward(embedding);
         let (before, after) = if self.scale_shift { (Some(&told), None) } else { (None, Some(&told)) };
         let h = match self.resize {
-            Resize::Keep => self.conv1.within(x, &Around { norm: Some(&self.norm1), told: after, ..Around::default() }),
+            Resize::Keep => self.conv1.within(x, &Fusion { norm: Some(&self.norm1), told: after, ..Fusion::default() }),
             resize => {
                 let h = resize.apply(&self.norm1.silu(x, None));
-                self.conv1.within(&h, &Around { told: after, ..Around::default() })
+                self.conv1.within(&h, &Fusion { told: after, ..Fusion::default() })
             }
         };
         let x = self.resize.apply(x);
         let short = self.shortcut.as_ref().map_or_else(|| x.shallow_clone(), |shortcut| shortcut.forward(&x));
         let norm = Some(&self.norm2);
-        self.conv2.within(&h, &Around { norm, modulation: before, residual: Some(&short), ..Around::default() })
+        self.conv2.within(&h, &Fusion { norm, modulation: before, residual: Some(&short), ..Fusion::default() })
     }
 }
 
@@ -354,7 +354,7 @@ impl Network for Adm {
             let joined = Tensor::cat(&[h, skip], 1);
             h = through(joined, block);
         }
-        let out = self.conv_out.within(&h, &Around { norm: Some(&self.norm_out), ..Around::default() });
+        let out = self.conv_out.within(&h, &Fusion { norm: Some(&self.norm_out), ..Fusion::default() });
         out.narrow(1, 0, self.config.in_channels).to_kind(x.kind()).contiguous()
     }
 

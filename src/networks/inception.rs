@@ -255,7 +255,7 @@ impl Inception {
         }
     }
 
-    /// Of images `[batch, 3, 299, 299]`, in −1 … 1 by one of the [`Resize`](crate::features::Resize)s.
+    /// Of images `[batch, 3, 299, 299]`, in −1 … 1 by one of the [`Resize`](crate::evaluation::features::Resize)s.
     pub fn forward(&self, x: &Tensor) -> Activations {
         let mut x = channels_last(x);
         let mut means = Vec::with_capacity(4);

@@ -14,9 +14,9 @@ use std::{
 use tch::{Device, Kind, Tensor};
 
 use super::weights::{FREQUENCIES, Init, Path};
-use crate::{
+use crate::backend::{
     autograd::{self, Saved},
-    kernels::{self, Direction, Method, Moments, Packed, Taps, device},
+    kernels::{self, ConvGeometry, Direction, Method, Moments, Packed, device},
 };
 
 thread_local! {
@@ -46,7 +46,7 @@ pub fn channels_last(x: &Tensor) -> Tensor {
 
 /// What is done before a convolution and after it: y = factor · (W ∗ a(x) + b + told + residual).
 #[derive(Clone, Copy, Debug)]
-pub struct Around<'a> {
+pub struct Fusion<'a> {
     /// a(x) = SiLU of x, normalised by this; x itself if left out.
     pub norm: Option<&'a GroupNorm>,
     /// `[batch, 2 · inputs]`: after it is normalised, x is scaled by 1 + the first half and shifted by the second.
@@ -60,7 +60,7 @@ pub struct Around<'a> {
 }
 
 /// Nothing.
-impl Default for Around<'_> {
+impl Default for Fusion<'_> {
     fn default() -> Self {
         Self { norm: None, modulation: None, told: None, residual: None, factor: 1.0 }
     }
@@ -71,7 +71,7 @@ impl Default for Around<'_> {
 pub struct Conv {
     weight: Tensor,
     bias: Option<Tensor>,
-    taps: Taps,
+    taps: ConvGeometry,
     /// The weight as kernels read it, for each method that a batch has asked for.
     packed: RefCell<Vec<Arc<Packed>>>,
 }
@@ -100,7 +100,7 @@ impl Conv {
         Self {
             weight: path.tensor("weight", shape, weight),
             bias: bias.map(|init| path.tensor("bias", &shape[..1], init)),
-            taps: Taps { size, stride: 1, padding: size / 2, dilation: 1 },
+            taps: ConvGeometry { size, stride: 1, padding: size / 2, dilation: 1 },
             packed: RefCell::default(),
         }
     }
@@ -108,28 +108,28 @@ impl Conv {
     /// The same taps at another stride and padding.
     #[must_use]
     pub fn strided(self, stride: i64, padding: i64) -> Self {
-        Self { taps: Taps { stride, padding, ..self.taps }, ..self }
+        Self { taps: ConvGeometry { stride, padding, ..self.taps }, ..self }
     }
 
     /// The same taps so far apart, padded to keep the image's size.
     #[must_use]
     pub fn dilated(self, dilation: i64) -> Self {
-        Self { taps: Taps { padding: dilation * self.taps.padding, dilation, ..self.taps }, ..self }
+        Self { taps: ConvGeometry { padding: dilation * self.taps.padding, dilation, ..self.taps }, ..self }
     }
 
     /// `[batch, inputs, …]` to `[batch, outputs, …]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        self.within(x, &Around::default())
+        self.within(x, &Fusion::default())
     }
 
     /// The same with what is around it.
-    pub fn within(&self, x: &Tensor, around: &Around) -> Tensor {
+    pub fn within(&self, x: &Tensor, around: &Fusion) -> Tensor {
         let y = if self.is_fast(x, around) { self.by_kernels(x, around) } else { self.by_libtorch(x, around) };
         count(y.numel(), self.weight.size()[1..].iter().product());
         y
     }
 
-    fn is_fast(&self, x: &Tensor, around: &Around) -> bool {
+    fn is_fast(&self, x: &Tensor, around: &Fusion) -> bool {
         let computed: Vec<&Tensor> = [around.modulation, around.told, around.residual].into_iter().flatten().collect();
         let norm = around.norm.map_or([None; 2], |norm| [Some(&norm.weight), Some(&norm.bias)]);
         let own = [Some(&self.weight), self.bias.as_ref()];
@@ -137,12 +137,12 @@ impl Conv {
         kernels::take(x, &computed, &parameters)
     }
 
-    fn by_kernels(&self, x: &Tensor, around: &Around) -> Tensor {
+    fn by_kernels(&self, x: &Tensor, around: &Fusion) -> Tensor {
         let norm = around.norm.map(|norm| norm.kernel(around.modulation, true));
         let (y, moments) = tch::no_grad(|| {
             let moments = norm.map(|norm| norm.moments(x));
             let method = Method::cheapest(self.taps, Direction::Forward, &x.size());
-            let mut job = kernels::Around {
+            let mut job = kernels::Fusion {
                 normalised: moments.as_ref().map(Moments::affine),
                 bias: self.bias.as_ref(),
                 told: around.told,
@@ -161,7 +161,7 @@ impl Conv {
     }
 
     /// y with its way back to x and to what is around it.
-    fn recorded(&self, x: &Tensor, around: &Around, y: Tensor, moments: Option<Moments>) -> Tensor {
+    fn recorded(&self, x: &Tensor, around: &Fusion, y: Tensor, moments: Option<Moments>) -> Tensor {
         let given = [Some(x), around.modulation, around.told, around.residual];
         let inputs: Vec<&Tensor> = given.into_iter().flatten().collect();
         if !autograd::recording(&inputs) {
@@ -210,17 +210,17 @@ impl Conv {
         Adjoint::Libtorch { weight: Saved::new(&self.weight), taps: self.taps, shape: x.size() }
     }
 
-    fn by_libtorch(&self, x: &Tensor, around: &Around) -> Tensor {
+    fn by_libtorch(&self, x: &Tensor, around: &Fusion) -> Tensor {
         if let Some(y) = self.product(x, around) {
             return y;
         }
         let activated = around.norm.map(|norm| norm.silu(x, around.modulation));
         let x = activated.as_ref().unwrap_or(x);
-        let Taps { stride, padding, dilation, .. } = self.taps;
+        let ConvGeometry { stride, padding, dilation, .. } = self.taps;
         let bias = self.bias.as_ref().map(|bias| bias.to_kind(x.kind()));
         let weight = self.weight.to_kind(x.kind());
         let conv = |bias: Option<&Tensor>| x.conv2d(&weight, bias, [stride; 2], [padding; 2], [dilation; 2], 1);
-        let Around { told, residual, factor, .. } = *around;
+        let Fusion { told, residual, factor, .. } = *around;
         let sum = device::Sum { bias: bias.as_ref(), told, residual, factor };
         if let Some(y) = sum.over(x, &weight, || conv(None)) {
             return y;
@@ -236,9 +236,9 @@ impl Conv {
     }
 
     /// W ∗ x + b of single taps on a GPU: one product of matrices, to which cuBLAS adds b itself.
-    fn product(&self, x: &Tensor, around: &Around) -> Option<Tensor> {
-        let Around { norm: None, told: None, residual: None, factor: 1.0, .. } = around else { return None };
-        (self.taps == Taps::SINGLE && x.device().is_cuda()).then(|| {
+    fn product(&self, x: &Tensor, around: &Fusion) -> Option<Tensor> {
+        let Fusion { norm: None, told: None, residual: None, factor: 1.0, .. } = around else { return None };
+        (self.taps == ConvGeometry::SINGLE && x.device().is_cuda()).then(|| {
             let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.as_ref().map(|bias| bias.to_kind(x.kind())));
             image_of(&pixels(x).linear(&weight.flatten(1, -1), bias), x)
         })
@@ -249,7 +249,7 @@ impl Conv {
 #[derive(Debug)]
 enum Adjoint {
     Kernel(Arc<Packed>),
-    Libtorch { weight: Saved, taps: Taps, shape: Vec<i64> },
+    Libtorch { weight: Saved, taps: ConvGeometry, shape: Vec<i64> },
 }
 
 impl Adjoint {
@@ -257,11 +257,11 @@ impl Adjoint {
     fn apply(&self, gradient: &Tensor, factor: f64) -> Result<Tensor, String> {
         match self {
             Self::Kernel(packed) => {
-                let around = kernels::Around { factor, ..Default::default() };
+                let around = kernels::Fusion { factor, ..Default::default() };
                 Ok(packed.convolve(gradient, &around))
             }
             Self::Libtorch { weight, taps, shape } => {
-                let (Taps { size, stride, padding, dilation }, out) = (*taps, gradient.size());
+                let (ConvGeometry { size, stride, padding, dilation }, out) = (*taps, gradient.size());
                 // Strides leave out the last rows or columns where they do not reach them.
                 let left =
                     [2, 3].map(|side| shape[side] - (out[side] - 1) * stride - dilation * (size - 1) - 1 + 2 * padding);
@@ -312,7 +312,7 @@ impl Linear {
             return None;
         }
         let shape = self.0.weight.size();
-        let (image, around) = (x.reshape([1, -1, 1, shape[1]]).permute([0, 3, 1, 2]), Around::default());
+        let (image, around) = (x.reshape([1, -1, 1, shape[1]]).permute([0, 3, 1, 2]), Fusion::default());
         self.0.is_fast(&image, &around).then(|| {
             let y = self.0.within(&image, &around).permute([0, 2, 3, 1]);
             y.view([&x.size()[..x.dim() - 1], &shape[..1]].concat().as_slice())

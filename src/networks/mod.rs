@@ -20,7 +20,7 @@ pub use adm::{Adm, AdmConfig, Heads};
 pub use classifier::{Classifier, ClassifierConfig};
 pub use efficientnet::{EfficientNet, FEATURES as EFFICIENTNET_FEATURES, SIDE as EFFICIENTNET_SIDE};
 pub use ffdnet::{Ffdnet, FfdnetConfig, Layout};
-pub use graphed::{Graphed, Inputs, Recorder, Recording, Replay};
+pub use graphed::Graphed;
 pub use inception::{Activations, Inception, SIDE as INCEPTION_SIDE};
 pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput};
 pub use refinenet::{RefineNet, RefineNetConfig, Stage};

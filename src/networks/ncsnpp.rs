@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Around, Attention, Conv, Fourier, GroupNorm, Linear, Resize, Sinusoidal, channels_last, linear},
+    layers::{Attention, Conv, Fourier, Fusion, GroupNorm, Linear, Resize, Sinusoidal, channels_last, linear},
     weights::{Path, Weights},
 };
 use crate::Error;
@@ -214,15 +214,15 @@ impl ResBlock {
     fn forward(&self, x: &Tensor, embedding: &Tensor, resample: &Resample) -> Tensor {
         let (time, norm1, norm2) = (self.time.forward(embedding), Some(&self.norm1), Some(&self.norm2));
         let h = if self.resize == Resize::Keep {
-            self.conv1.within(x, &Around { norm: norm1, told: Some(&time), ..Around::default() })
+            self.conv1.within(x, &Fusion { norm: norm1, told: Some(&time), ..Fusion::default() })
         } else {
             let h = resample.apply(&self.norm1.silu(x, None), self.resize);
-            self.conv1.within(&h, &Around { told: Some(&time), ..Around::default() })
+            self.conv1.within(&h, &Fusion { told: Some(&time), ..Fusion::default() })
         };
         let x = resample.apply(x, self.resize);
         let short = self.shortcut.as_ref().map_or_else(|| x.shallow_clone(), |shortcut| shortcut.forward(&x));
         let (residual, factor) = (Some(&short), self.scale);
-        self.conv2.within(&h, &Around { norm: norm2, residual, factor, ..Around::default() })
+        self.conv2.within(&h, &Fusion { norm: norm2, residual, factor, ..Fusion::default() })
     }
 }
 
@@ -441,7 +441,7 @@ impl Network for Ncsnpp {
                 h = attention.forward(&h) * scale;
             }
             if let Some((norm, conv)) = &level.answer {
-                let part = conv.within(&h, &Around { norm: Some(norm), ..Around::default() });
+                let part = conv.within(&h, &Fusion { norm: Some(norm), ..Fusion::default() });
                 answer = Some(match answer {
                     Some(below) => self.resample.apply(&below, Resize::Double) + part,
                     None => part,

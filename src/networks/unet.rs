@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Around, Attention, Conv, GroupNorm, Linear, Sinusoidal, channels_last, class_rows, doubled},
+    layers::{Attention, Conv, Fusion, GroupNorm, Linear, Sinusoidal, channels_last, class_rows, doubled},
     weights::{Init, Path, Weights},
 };
 use crate::Error;
@@ -162,10 +162,10 @@ impl ResBlock {
     /// `embedding` has passed its SiLU already, once for all blocks.
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
         let (time, norm1, norm2) = (self.time.forward(embedding), Some(&self.norm1), Some(&self.norm2));
-        let h = self.conv1.within(x, &Around { norm: norm1, told: Some(&time), ..Around::default() });
+        let h = self.conv1.within(x, &Fusion { norm: norm1, told: Some(&time), ..Fusion::default() });
         let short = self.shortcut.as_ref().map(|shortcut| shortcut.forward(x));
         let residual = Some(short.as_ref().unwrap_or(x));
-        self.conv2.within(&h, &Around { norm: norm2, residual, ..Around::default() })
+        self.conv2.within(&h, &Fusion { norm: norm2, residual, ..Fusion::default() })
     }
 }
 
@@ -329,7 +329,7 @@ impl Network for UNet {
                 h = double.forward(&doubled(&h));
             }
         }
-        let out = self.conv_out.within(&h, &Around { norm: Some(&self.norm_out), ..Around::default() });
+        let out = self.conv_out.within(&h, &Fusion { norm: Some(&self.norm_out), ..Fusion::default() });
         out.narrow(1, 0, self.config.in_channels).to_kind(x.kind()).contiguous()
     }
 

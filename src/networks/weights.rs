@@ -10,7 +10,7 @@ use std::{
 use tch::{Device, Kind, Tensor};
 
 use super::layers::channels_last;
-use crate::{Error, noise::stream};
+use crate::{Error, numbers::stream};
 
 /// What the frequencies of an embedding are called: angles need all their digits.
 pub const FREQUENCIES: &str = "frequencies";

@@ -4,7 +4,7 @@
 
 use criterion::{BenchmarkId, Criterion};
 use tch::{Device, Kind, Tensor};
-use tweedie::kernels::{Around, Direction, Method, Norm, Packed, Taps, attend, instructions};
+use tweedie::backend::kernels::{ConvGeometry, Direction, Fusion, Method, Norm, Packed, attend, instructions};
 
 fn random(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Float, Device::Cpu))
@@ -25,9 +25,9 @@ fn convolutions(criterion: &mut Criterion) {
             bench.iter(|| x.conv2d(&weight, None::<Tensor>, 1, 1, 1, 1));
         });
         for (label, method) in [("F(4)", Method::Winograd4), ("F(2)", Method::Winograd2), ("direct", Method::Direct)] {
-            let packed = Packed::new(&weight, Taps::default(), Direction::Forward, method);
+            let packed = Packed::new(&weight, ConvGeometry::default(), Direction::Forward, method);
             group.bench_function(BenchmarkId::new(label, &name), |bench| {
-                bench.iter(|| packed.convolve(&x, &Around::default()));
+                bench.iter(|| packed.convolve(&x, &Fusion::default()));
             });
         }
     }
@@ -67,8 +67,8 @@ fn products(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("linear layer");
     let (x, weight, bias) = (random(&[1024, 256]), random(&[256, 256]), random(&[256]));
     group.bench_function("libtorch", |bench| bench.iter(|| x.linear(&weight, Some(&bias))));
-    let packed = Packed::new(&weight, Taps::SINGLE, Direction::Forward, Method::Direct);
-    let around = Around { bias: Some(&bias), ..Around::default() };
+    let packed = Packed::new(&weight, ConvGeometry::SINGLE, Direction::Forward, Method::Direct);
+    let around = Fusion { bias: Some(&bias), ..Fusion::default() };
     let pixels = x.view([1, 1024, 1, 256]).permute([0, 3, 1, 2]);
     group.bench_function("kernels", |bench| bench.iter(|| packed.convolve(&pixels, &around)));
     group.finish();

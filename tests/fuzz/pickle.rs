@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tweedie::checkpoint::pickle::Pickle;
+use tweedie::models::checkpoint::pickle::Pickle;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok((pickle, length)) = Pickle::read(bytes) {

@@ -4,7 +4,7 @@
 use std::fs;
 
 use libfuzzer_sys::fuzz_target;
-use tweedie::checkpoint::safetensors;
+use tweedie::models::checkpoint::safetensors;
 
 fuzz_target!(|bytes: &[u8]| {
     let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();

@@ -4,7 +4,7 @@
 use std::fs;
 
 use libfuzzer_sys::fuzz_target;
-use tweedie::checkpoint::torch::Archive;
+use tweedie::models::checkpoint::torch::Archive;
 
 fuzz_target!(|bytes: &[u8]| {
     let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();

@@ -3,10 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tch::{Device, Kind};
-use tweedie::{
-    networks::weights::Weights,
-    zoo::{self, Contents, Shapes},
-};
+use tweedie::{networks::weights::Weights, models::zoo::{self, Contents, Shapes}};
 
 fuzz_target!(|text: &str| {
     let entry = |line: &str| {

@@ -30,7 +30,7 @@ def quarter_round(state, a, b, c, d):
 
 
 def normals(seed, step, draw, shape):
-    """N(0, 1) in f32, as src/noise.rs draws it."""
+    """N(0, 1) in f32, as src/numbers/stream.rs draws it."""
     count = int(numpy.prod(shape))
     words = chacha8(seed, step, draw, 2 * -(-count // 2)) >> numpy.uint64(11)
     uniform = (words.astype(numpy.float64) + 1) / 2.0**53

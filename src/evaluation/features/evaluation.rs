@@ -1,0 +1,472 @@
+//! What is measured of a set of images, and how.
+
+use std::{
+    cell::OnceCell,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use super::{Collected, Probe, Progress, Published, Resize, Wanted, collect};
+use crate::{
+    Error,
+    evaluation::metrics::{
+        Moments, NEAREST, Neighbourhood, Statistics, bootstrap, cmmd, extrapolated, kid, mind, neighbours,
+    },
+    files::{
+        data::{AnyData, located},
+        npz,
+    },
+};
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metric {
+    /// The Fréchet distance.
+    #[serde(alias = "fid")]
+    Frechet,
+    /// The kernel distance, over subsets.
+    Kid,
+    /// The Inception Score, over parts.
+    Is,
+    /// Precision and recall (k = 3), density and coverage (k = 5).
+    Prdc,
+    /// The Fréchet distance in spatial features.
+    Sfid,
+    /// The Fréchet distance of infinitely many images, extrapolated.
+    Infinity,
+    /// The mean discrepancy of features of length one, such as CLIP's.
+    Cmmd,
+    /// The sliced Wasserstein distance.
+    Mind,
+}
+
+impl Metric {
+    /// All of them, with the names that files and the command line take.
+    pub const ALL: [(&'static str, Self); 9] = [
+        ("frechet", Self::Frechet),
+        ("fid", Self::Frechet),
+        ("kid", Self::Kid),
+        ("is", Self::Is),
+        ("prdc", Self::Prdc),
+        ("sfid", Self::Sfid),
+        ("infinity", Self::Infinity),
+        ("cmmd", Self::Cmmd),
+        ("mind", Self::Mind),
+    ];
+
+    /// By its name.
+    pub fn parse(name: &str) -> Result<Self, Error> {
+        let found = Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, metric)| *metric);
+        found.ok_or_else(|| {
+            Error::parameter("a metric", "frechet (or fid), kid, is, prdc, sfid, infinity, cmmd or mind", name)
+        })
+    }
+
+    /// Whether mean and covariance of the reference are not enough.
+    fn needs_features(self) -> bool {
+        matches!(self, Self::Kid | Self::Prdc | Self::Cmmd | Self::Mind)
+    }
+}
+
+/// A feature network, and figures that it gives.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluation {
+    /// As [`Probe::open`] takes it.
+    pub network: String,
+    /// How images come to its size.
+    #[serde(default)]
+    pub resize: Option<Resize>,
+    /// How many of Inception's features.
+    #[serde(default)]
+    pub features: Option<i64>,
+    /// The figures, the first of which heads a table.
+    #[serde(default = "frechet")]
+    pub metrics: Vec<Metric>,
+    /// Sets drawn with replacement for the spread of the Fréchet distance; fewer than 2 draw none, and keep no features.
+    #[serde(default = "ten")]
+    pub bootstrap: u64,
+    /// Subsets for KID.
+    #[serde(default = "hundred")]
+    pub subsets: u64,
+    /// Images in a subset for KID.
+    #[serde(default = "thousand")]
+    pub subset_size: i64,
+    /// Parts for the Inception Score.
+    #[serde(default = "parts")]
+    pub parts: usize,
+    /// Of all that is drawn at random.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+fn frechet() -> Vec<Metric> {
+    vec![Metric::Frechet]
+}
+
+fn ten() -> u64 {
+    10
+}
+
+fn hundred() -> u64 {
+    100
+}
+
+fn thousand() -> i64 {
+    1000
+}
+
+fn parts() -> usize {
+    10
+}
+
+/// The images that others should resemble, as files and the command line name them.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Target {
+    /// A .npz file of statistics or features, or what [`AnyData::at`] takes.
+    File(PathBuf),
+    /// Anything else.
+    Data(AnyData),
+}
+
+impl Target {
+    /// With its file in `folder`, where it is not where it is named but there.
+    #[must_use]
+    pub fn located(&self, folder: Option<&Path>) -> Self {
+        match self {
+            Self::File(path) => Self::File(located(path, folder)),
+            Self::Data(data) => Self::Data(data.located(folder)),
+        }
+    }
+
+    /// What messages call it.
+    fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Data(_) => "the reference".to_owned(),
+        }
+    }
+
+    /// The archive that may hold statistics.
+    pub fn archive(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) | Self::Data(AnyData::Npz(crate::files::data::Npz { path })) => {
+                Some(path.as_path()).filter(|path| path.extension().is_some_and(|ending| ending == "npz"))
+            }
+            Self::Data(_) => None,
+        }
+    }
+
+    /// Its images, read with so many channels where the file does not say.
+    pub fn data(&self, channels: i64) -> AnyData {
+        match self {
+            Self::File(path) => AnyData::at(path, channels),
+            Self::Data(data) => data.clone(),
+        }
+    }
+}
+
+/// What is known of the images that others should resemble.
+#[derive(Debug)]
+pub struct Reference {
+    /// Of the features.
+    pub statistics: Statistics,
+    /// Of the spatial features.
+    pub spatial: Option<Statistics>,
+    /// The features themselves.
+    pub features: Option<Tensor>,
+    /// Its images, where there were any.
+    pub images: Option<Collected>,
+    /// Of the features, found when they are first asked for.
+    neighbourhood: OnceCell<Neighbourhood>,
+}
+
+/// A figure with all that it has to be called by.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Figure {
+    /// What records call it.
+    pub key: &'static str,
+    /// What people call it.
+    pub name: String,
+    /// The figure.
+    pub value: f64,
+    /// Its standard deviation.
+    pub spread: Option<f64>,
+    /// Over what.
+    pub spread_of: Option<String>,
+}
+
+impl Evaluation {
+    /// The network; its file is in `folder` where it is not where it is named.
+    pub fn open(&self, folder: Option<&Path>, device: Device) -> Result<Probe, Error> {
+        let network = match self.network.split_once(':') {
+            Some((kind, path)) => format!("{kind}:{}", located(Path::new(path), folder).display()),
+            None => located(Path::new(&self.network), folder).display().to_string(),
+        };
+        Probe::open(&network, self.resize, self.features, device)
+    }
+
+    fn has(&self, metric: Metric) -> bool {
+        self.metrics.contains(&metric)
+    }
+
+    fn needs_features(&self) -> bool {
+        self.metrics.iter().any(|metric| metric.needs_features())
+    }
+
+    /// How many images its figures need at least.
+    pub fn fewest(&self) -> u64 {
+        if self.has(Metric::Prdc) { NEAREST as u64 + 1 } else { 2 }
+    }
+
+    /// What is to be kept of a set that is, or is not, compared with a reference.
+    pub fn wanted(&self, compared: bool) -> Wanted {
+        let spread = self.has(Metric::Infinity) || (self.has(Metric::Frechet) && self.bootstrap > 1);
+        Wanted {
+            spatial: self.has(Metric::Sfid),
+            score: self.has(Metric::Is).then_some(self.parts),
+            features: compared && (spread || self.needs_features()),
+        }
+    }
+
+    /// By its statistics, if `target` holds any and they are enough, or else by its images.
+    pub fn reference(
+        &self,
+        probe: &Probe,
+        target: &Target,
+        batch: usize,
+        progress: &mut Progress,
+    ) -> Result<Reference, Error> {
+        let published = target.archive().map(Published::read).transpose()?.flatten();
+        // ADM's files hold statistics of the whole set, and some of its images for precision and recall.
+        let has_images = || -> Result<bool, Error> {
+            let Some(path) = target.archive() else { return Ok(false) };
+            Ok(npz::names(path)?.iter().any(|name| name == "arr_0"))
+        };
+        let reference = match published {
+            Some(found) if !(self.needs_features() && found.features.is_none() && has_images()?) => {
+                let Published { statistics, spatial, features } = found;
+                Reference { statistics, spatial, features, images: None, neighbourhood: OnceCell::new() }
+            }
+            published => self.measured(probe, target, published, batch, progress)?,
+        };
+        fits(probe, target, &reference.statistics)?;
+        if self.needs_features() && reference.features.is_none() {
+            let why =
+                "kid, prdc, cmmd and mind need the images of the reference: its mean and covariance are not enough";
+            return Err(Error::file(target.name(), why));
+        }
+        if self.has(Metric::Sfid) && reference.spatial.is_none() {
+            let why = "sfid needs mu_s and sigma_s, as ADM's files have them, or the images of the reference";
+            return Err(Error::file(target.name(), why));
+        }
+        Ok(reference)
+    }
+
+    /// Refuses a reference that is not there, or is of other features, before anything is measured.
+    pub fn check(&self, probe: &Probe, target: &Target) -> Result<(), Error> {
+        match target.archive().map(Published::read).transpose()?.flatten() {
+            Some(published) => fits(probe, target, &published.statistics),
+            None => target.data(probe.channels()).reader().map(drop),
+        }
+    }
+
+    /// By its images; statistics that were published beside them count for more, since they may be of more images.
+    fn measured(
+        &self,
+        probe: &Probe,
+        target: &Target,
+        published: Option<Published>,
+        batch: usize,
+        progress: &mut Progress,
+    ) -> Result<Reference, Error> {
+        let mut reader = target.data(probe.channels()).reader()?;
+        let wanted = Wanted { score: None, features: self.needs_features(), ..self.wanted(true) };
+        let count = reader.count();
+        let mut images = collect(probe, &mut reader, (count, batch), wanted, progress)?;
+        let spatial = images.spatial.as_ref().map(Moments::statistics).transpose()?;
+        let (statistics, spatial) = match published {
+            Some(published) => (published.statistics, published.spatial.or(spatial)),
+            None => (images.moments.statistics()?, spatial),
+        };
+        let features = images.features.take();
+        Ok(Reference { statistics, spatial, features, images: Some(images), neighbourhood: OnceCell::new() })
+    }
+
+    /// All figures, each under its own name; without a reference, those that need none.
+    pub fn figures(
+        &self,
+        probe: &Probe,
+        images: &Collected,
+        reference: Option<&Reference>,
+    ) -> Result<Vec<Figure>, Error> {
+        let mut figures = Vec::new();
+        for metric in &self.metrics {
+            match (metric, reference) {
+                (Metric::Is, _) => figures.push(self.score(probe, images)?),
+                (_, None) => {}
+                (Metric::Prdc, Some(reference)) => figures.extend(prdc(probe, images, reference)?),
+                (Metric::Frechet, Some(reference)) => figures.push(self.frechet(probe, images, reference)?),
+                (Metric::Sfid, Some(reference)) => figures.push(sfid(images, reference)?),
+                (Metric::Kid, Some(reference)) => figures.push(self.kid(probe, images, reference)?),
+                (Metric::Infinity, Some(reference)) => figures.push(self.infinity(probe, images, reference)?),
+                (Metric::Cmmd, Some(reference)) => {
+                    let value = cmmd(kept(images.features.as_ref())?, kept(reference.features.as_ref())?)?;
+                    figures.push(figure("cmmd", &format!("CMMD's formula in {}", probe.name), value));
+                }
+                (Metric::Mind, Some(reference)) => {
+                    let value = mind(kept(images.features.as_ref())?, kept(reference.features.as_ref())?, self.seed)?;
+                    figures.push(figure("mind", &format!("MIND in {}", probe.name), value));
+                }
+            }
+        }
+        Ok(figures)
+    }
+
+    fn frechet(&self, probe: &Probe, images: &Collected, reference: &Reference) -> Result<Figure, Error> {
+        let value = images.moments.statistics()?.distance(&reference.statistics)?;
+        let found = figure("frechet", &title(probe, images), value);
+        Ok(match &images.features {
+            Some(features) if self.bootstrap > 1 => {
+                let spread = bootstrap(features, &reference.statistics, self.bootstrap, self.seed)?.deviation;
+                found.with(spread, format!("bootstrap of {}", self.bootstrap))
+            }
+            _ => found,
+        })
+    }
+
+    fn infinity(&self, probe: &Probe, images: &Collected, reference: &Reference) -> Result<Figure, Error> {
+        let value = extrapolated(kept(images.features.as_ref())?, &reference.statistics, self.seed)?;
+        Ok(figure("infinity", &format!("{}, extrapolated to infinitely many images", title(probe, images)), value))
+    }
+
+    fn kid(&self, probe: &Probe, images: &Collected, reference: &Reference) -> Result<Figure, Error> {
+        let [own, others] = [kept(images.features.as_ref())?, kept(reference.features.as_ref())?];
+        let found = kid(own, others, self.subsets, self.subset_size, self.seed)?;
+        let name = if probe.is_fid() { "KID".to_owned() } else { format!("kernel distance in {}", probe.name) };
+        Ok(figure("kid", &name, found.mean).with(found.deviation, format!("{} subsets", self.subsets)))
+    }
+
+    fn score(&self, probe: &Probe, images: &Collected) -> Result<Figure, Error> {
+        let score = images.score.as_ref().ok_or_else(|| lacking("is", "logits"))?;
+        let found = score.value()?;
+        let own = || format!("Inception Score's formula by the classes of {} (not IS)", probe.name);
+        let name = if probe.is_inception() { "Inception Score".to_owned() } else { own() };
+        Ok(figure("is", &name, found.mean).with(found.deviation, format!("{} parts in order", self.parts)))
+    }
+
+    /// What makes figures wrong or incomparable, and what every such figure depends on.
+    pub fn warnings(&self, probe: &Probe, images: &Collected, reference: Option<&Reference>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let (count, dimensions) = (images.moments.count() as usize, images.moments.mean().size()[0] as usize);
+        if images.duplicates > 0 {
+            let same = images.duplicates;
+            warnings.push(format!(
+                "{same} of {count} images are the same as one before: was a run resumed with the same seeds?"
+            ));
+        }
+        let Some(reference) = reference else { return warnings };
+        if count <= dimensions && (self.has(Metric::Frechet) || self.has(Metric::Infinity)) {
+            warnings.push(format!(
+                "{count} images for {dimensions} features: their covariance is singular, and a distance mostly bias"
+            ));
+        }
+        if probe.is_fid() && self.has(Metric::Frechet) && count != PUBLISHED {
+            warnings.push(format!("published FIDs are of 50,000 images; these are {count}, and fewer give more"));
+        }
+        if let Some(others) = &reference.images {
+            warnings.extend(unlike(images, others));
+        }
+        warnings
+    }
+}
+
+/// Statistics of other features cannot be compared with.
+fn fits(probe: &Probe, target: &Target, statistics: &Statistics) -> Result<(), Error> {
+    let dimensions = statistics.dimensions();
+    match probe.dimensions().filter(|own| *own != dimensions) {
+        None => Ok(()),
+        Some(own) => {
+            let why = format!("tells of {dimensions} features, and {} gives {own}", probe.name);
+            Err(Error::file(target.name(), why))
+        }
+    }
+}
+
+/// N of nearly every FID that is published.
+const PUBLISHED: usize = 50_000;
+
+impl Figure {
+    fn with(self, spread: f64, of: String) -> Self {
+        Self { spread: Some(spread), spread_of: Some(of), ..self }
+    }
+}
+
+fn figure(key: &'static str, name: &str, value: f64) -> Figure {
+    Figure { key, name: name.to_owned(), value, spread: None, spread_of: None }
+}
+
+fn sfid(images: &Collected, reference: &Reference) -> Result<Figure, Error> {
+    let (Some(own), Some(others)) = (&images.spatial, &reference.spatial) else {
+        return Err(lacking("sfid", "spatial features, which only Inception's state dict gives"));
+    };
+    Ok(figure("sfid", "sFID", own.statistics()?.distance(others)?))
+}
+
+fn prdc(probe: &Probe, images: &Collected, reference: &Reference) -> Result<[Figure; 4], Error> {
+    let own = Neighbourhood::of(kept(images.features.as_ref())?)?;
+    if reference.neighbourhood.get().is_none() {
+        let _ = reference.neighbourhood.set(Neighbourhood::of(kept(reference.features.as_ref())?)?);
+    }
+    let others = reference.neighbourhood.get().ok_or_else(|| lacking("prdc", "neighbours"))?;
+    let (three, five) = (neighbours(&own, others, 3)?, neighbours(&own, others, 5)?);
+    let of = |key, k, value| figure(key, &format!("{key} (k = {k}) in {}", probe.name), value);
+    Ok([
+        of("precision", 3, three.precision),
+        of("recall", 3, three.recall),
+        of("density", 5, five.density),
+        of("coverage", 5, five.coverage),
+    ])
+}
+
+/// How images differ from the reference's before anything is measured.
+fn unlike(images: &Collected, others: &Collected) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if images.size != others.size {
+        let (own, other) = (&images.size, &others.size);
+        warnings.push(format!(
+            "images are {own:?}, those of the reference {other:?}: resized differently, both look different"
+        ));
+    }
+    let share = |set: &Collected| set.jpegs as f64 / set.moments.count().max(1.0);
+    let (own, other) = (share(images), share(others));
+    if (own - other).abs() > 0.01 {
+        warnings.push(format!(
+            "{:.0} % of the images are JPEG, and {:.0} % of the reference: its losses alone make a distance",
+            100.0 * own,
+            100.0 * other
+        ));
+    }
+    warnings
+}
+
+/// FID is the name of one distance only.
+fn title(probe: &Probe, images: &Collected) -> String {
+    if probe.is_fid() {
+        return format!("FID ({})", probe.resize.map_or("", Resize::name));
+    }
+    let dimensions = images.moments.mean().size()[0];
+    format!("Fréchet distance in the {dimensions} features of {} (not FID)", probe.name)
+}
+
+fn kept(features: Option<&Tensor>) -> Result<&Tensor, Error> {
+    features.ok_or_else(|| lacking("this metric", "features, which were not kept"))
+}
+
+fn lacking(metric: &'static str, what: &str) -> Error {
+    Error::parameter(metric, "measured by a network that gives what it needs", what)
+}

@@ -1,0 +1,4 @@
+//! How images are measured: networks of features, and the figures computed from them.
+
+pub mod features;
+pub mod metrics;

@@ -1,0 +1,394 @@
+//! Sets of images to train on and to compare with: IDX files, folders, archives, arrays, CIFAR.
+
+use std::{
+    borrow::Cow,
+    fs::{self, File},
+    io::Read,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use flate2::read::GzDecoder;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+use zip::ZipArchive;
+
+use crate::{
+    Error,
+    files::{images, npz, preprocessing::Preprocessing},
+};
+
+/// What `data:` may name.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum AnyData {
+    /// See [`Idx`].
+    Idx(Idx),
+    /// See [`Folder`].
+    Folder(Folder),
+    /// See [`Zip`].
+    Zip(Zip),
+    /// See [`Npz`].
+    Npz(Npz),
+    /// See [`Cifar`].
+    Cifar(Cifar),
+    /// See [`Prepared`].
+    Prepared(Prepared),
+}
+
+impl AnyData {
+    /// What lies at `path`, by how its name ends: a .zip, .npz or .bin (CIFAR) file, or else a folder.
+    pub fn at(path: &Path, channels: i64) -> Self {
+        let path = path.to_owned();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("zip") => Self::Zip(Zip { path, channels }),
+            Some("npz") => Self::Npz(Npz { path }),
+            Some("bin") => Self::Cifar(Cifar { path }),
+            _ => Self::Folder(Folder { path, channels }),
+        }
+    }
+
+    /// With its file or folder in `folder`, where it is not where it is named.
+    #[must_use]
+    pub fn located(&self, folder: Option<&Path>) -> Self {
+        let mut data = self.clone();
+        let path = match &mut data {
+            Self::Idx(idx) => &mut idx.images,
+            Self::Folder(of) => &mut of.path,
+            Self::Zip(zip) => &mut zip.path,
+            Self::Npz(npz) => &mut npz.path,
+            Self::Cifar(cifar) => &mut cifar.path,
+            Self::Prepared(set) => &mut set.path,
+        };
+        *path = located(path, folder);
+        data
+    }
+
+    /// Reads all of it.
+    pub fn load(&self) -> Result<Images, Error> {
+        let mut reader = self.reader()?;
+        Ok(reader.read(0..reader.count())?.images)
+    }
+
+    /// Images of folders and archives stay there until they are read.
+    pub fn reader(&self) -> Result<Reader, Error> {
+        let store = match self {
+            Self::Idx(idx) => Store::Memory(idx.load()?),
+            Self::Npz(npz) => Store::Memory(npz.load()?),
+            Self::Cifar(cifar) => Store::Memory(cifar.load()?),
+            Self::Folder(folder) => Store::Files(images::files(&folder.path)?, folder.channels),
+            Self::Prepared(set) => Store::Photographs(images::files(&set.path)?, set.clone()),
+            Self::Zip(zip) => zip.open()?,
+        };
+        Ok(Reader { store, size: None })
+    }
+}
+
+/// `path`, or what is called so within `folder` where only that is there.
+pub fn located(path: &Path, folder: Option<&Path>) -> PathBuf {
+    let within = folder.map(|folder| folder.join(path)).filter(|within| !path.exists() && within.exists());
+    within.unwrap_or_else(|| path.to_owned())
+}
+
+/// Images that are read as they are asked for; all must be of one size.
+#[derive(Debug)]
+pub struct Reader {
+    store: Store,
+    size: Option<Vec<i64>>,
+}
+
+#[derive(Debug)]
+enum Store {
+    Memory(Images),
+    /// Files, and how many channels are wanted of each.
+    Files(Vec<PathBuf>, i64),
+    /// Files, and what becomes of each.
+    Photographs(Vec<PathBuf>, Prepared),
+    /// An archive, its images in it, and how many channels are wanted of each.
+    Archive(PathBuf, Box<ZipArchive<File>>, Vec<String>, i64),
+}
+
+/// Some of a set's images.
+#[derive(Debug)]
+pub struct Chunk {
+    /// The images.
+    pub images: Images,
+    /// How many of them come from JPEG files.
+    pub jpegs: usize,
+}
+
+impl Reader {
+    /// How many images there are.
+    pub fn count(&self) -> usize {
+        match &self.store {
+            Store::Memory(images) => images.count(),
+            Store::Files(files, _) | Store::Photographs(files, _) => files.len(),
+            Store::Archive(_, _, names, _) => names.len(),
+        }
+    }
+
+    /// Those of these numbers.
+    pub fn read(&mut self, range: Range<usize>) -> Result<Chunk, Error> {
+        let decoded = match &mut self.store {
+            Store::Memory(images) => {
+                let part = |all: &Tensor| all.narrow(0, range.start as i64, range.len() as i64);
+                let images = Images { pixels: part(&images.pixels), labels: images.labels.as_ref().map(part) };
+                return Ok(Chunk { images, jpegs: 0 });
+            }
+            Store::Files(files, channels) => {
+                let read = |path: &PathBuf| Ok((path.clone(), decoded(path, *channels)?));
+                files[range].par_iter().map(read).collect::<Result<Vec<_>, Error>>()?
+            }
+            Store::Photographs(files, set) => {
+                let read = |path: &PathBuf| {
+                    let (image, jpeg) = decoded(path, 3)?;
+                    let square = set.recipe.apply(&image, set.side).map_err(|e| Error::file(path, e))?;
+                    Ok((path.clone(), (square, jpeg)))
+                };
+                files[range].iter().map(read).collect::<Result<Vec<_>, Error>>()?
+            }
+            Store::Archive(path, archive, names, channels) => {
+                let mut read = |name: &String| {
+                    let path = path.join(name);
+                    let contents = contents(archive, name).map_err(|cause| Error::file(&path, cause))?;
+                    let decoded = images::decode(&path, &contents, *channels)?;
+                    Ok((path, decoded))
+                };
+                names[range].iter().map(&mut read).collect::<Result<Vec<_>, Error>>()?
+            }
+        };
+        self.stacked(decoded)
+    }
+
+    fn stacked(&mut self, decoded: Vec<(PathBuf, (Tensor, bool))>) -> Result<Chunk, Error> {
+        let mut pixels = Vec::with_capacity(decoded.len());
+        let mut jpegs = 0;
+        for (path, (image, jpeg)) in decoded {
+            let first = self.size.get_or_insert_with(|| image.size());
+            if *first != image.size() {
+                let cause = format!("is {:?}, unlike {first:?} of the files before", image.size());
+                return Err(Error::file(path, cause));
+            }
+            jpegs += usize::from(jpeg);
+            pixels.push(image);
+        }
+        Ok(Chunk { images: Images { pixels: Tensor::stack(&pixels, 0), labels: None }, jpegs })
+    }
+}
+
+/// A file's pixels, and whether it is a JPEG.
+fn decoded(path: &Path, channels: i64) -> Result<(Tensor, bool), Error> {
+    let contents = fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    images::decode(path, &contents, channels)
+}
+
+/// A file within an archive.
+fn contents(archive: &mut ZipArchive<File>, name: &str) -> Result<Vec<u8>, String> {
+    let mut contents = Vec::new();
+    archive.by_name(name).map_err(|e| e.to_string())?.read_to_end(&mut contents).map_err(|e| e.to_string())?;
+    Ok(contents)
+}
+
+/// The files of MNIST and its kin, plain or gzipped.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Idx {
+    /// `…-images-idx3-ubyte`, or the same with `.gz`.
+    pub images: PathBuf,
+    /// `…-labels-idx1-ubyte`, for a classifier.
+    pub labels: Option<PathBuf>,
+    /// Black pixels to add on each side; 2 makes 32×32 of 28×28.
+    #[serde(default)]
+    pub pad: i64,
+}
+
+impl Idx {
+    fn load(&self) -> Result<Images, Error> {
+        let pixels = idx(&self.images, 3)?;
+        let pixels = pixels.unsqueeze(1).constant_pad_nd([self.pad; 4]);
+        let labels = self.labels.as_deref().map(|path| idx(path, 1)).transpose()?;
+        if let Some(labels) = &labels
+            && labels.size()[0] != pixels.size()[0]
+        {
+            let cause = format!("{} labels for {} images", labels.size()[0], pixels.size()[0]);
+            return Err(Error::file(&self.images, cause));
+        }
+        Ok(Images { pixels, labels: labels.map(|l| l.to_kind(Kind::Int64)) })
+    }
+}
+
+fn idx(path: &Path, dimensions: u8) -> Result<Tensor, Error> {
+    let unreadable = |e| Error::file(path, format!("cannot be read: {e}"));
+    let mut bytes = Vec::new();
+    let mut file = File::open(path).map_err(unreadable)?;
+    match path.extension() {
+        Some(extension) if extension == "gz" => GzDecoder::new(file).read_to_end(&mut bytes),
+        _ => file.read_to_end(&mut bytes),
+    }
+    .map_err(unreadable)?;
+    let header = 4 + 4 * usize::from(dimensions);
+    if bytes.len() < header || bytes[..4] != [0, 0, 8, dimensions] {
+        return Err(Error::file(path, format!("not an IDX file of bytes in {dimensions} dimensions")));
+    }
+    let size = bytes[4..header].chunks_exact(4).map(|b| i64::from(u32::from_be_bytes([b[0], b[1], b[2], b[3]])));
+    let size: Vec<i64> = size.collect();
+    if bytes.len() - header != size.iter().product::<i64>() as usize {
+        return Err(Error::file(path, format!("holds {} bytes for {size:?}", bytes.len() - header)));
+    }
+    Ok(Tensor::f_from_data_size(&bytes[header..], &size, Kind::Uint8)?)
+}
+
+/// All images of a folder, which must be of one size.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Folder {
+    /// The folder; its own files, not those of folders within it.
+    pub path: PathBuf,
+    /// 1 for grey, 3 for colour.
+    pub channels: i64,
+}
+
+/// All images of a .zip file, in its folders too, which must be of one size.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Zip {
+    /// The file.
+    pub path: PathBuf,
+    /// 1 for grey, 3 for colour.
+    pub channels: i64,
+}
+
+impl Zip {
+    fn open(&self) -> Result<Store, Error> {
+        let unreadable = |cause: String| Error::file(&self.path, format!("cannot be read: {cause}"));
+        let file = File::open(&self.path).map_err(|e| unreadable(e.to_string()))?;
+        let archive = ZipArchive::new(file).map_err(|e| unreadable(e.to_string()))?;
+        let names = archive.file_names().flatten().filter(|name| images::is_image(Path::new(&**name)));
+        let mut names: Vec<String> = names.map(Cow::into_owned).collect();
+        names.sort();
+        if names.is_empty() {
+            return Err(Error::file(&self.path, "holds no image (.png, .jpg or .webp)"));
+        }
+        Ok(Store::Archive(self.path.clone(), Box::new(archive), names, self.channels))
+    }
+}
+
+/// Bytes `[count, height, width, channels]` in NumPy's .npz: `arr_0` as ADM's evaluator has it, or the first such array.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Npz {
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl Npz {
+    fn load(&self) -> Result<Images, Error> {
+        let arrays = npz::read(&self.path, |name| !matches!(name, "mu" | "sigma" | "mu_s" | "sigma_s" | "pool_3"))?;
+        let is_images =
+            |x: &&Tensor| x.kind() == Kind::Uint8 && matches!(x.size()[..], [count, _, _, 1 | 3] if count > 0);
+        let pixels = arrays.get("arr_0").filter(is_images).or_else(|| arrays.values().find(is_images));
+        let Some(pixels) = pixels else {
+            let cause = "holds no images: bytes [count, height, width, 1 or 3], in ADM's files arr_0";
+            return Err(Error::file(&self.path, cause));
+        };
+        Ok(Images { pixels: pixels.permute([0, 3, 1, 2]).contiguous(), labels: None })
+    }
+}
+
+/// CIFAR-10 or CIFAR-100 in its binary form: a .bin file, or a folder of `data_batch_1.bin` … (50,000 for training).
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cifar {
+    /// The file or folder.
+    pub path: PathBuf,
+}
+
+impl Cifar {
+    fn load(&self) -> Result<Images, Error> {
+        let parts: Vec<Images> = self.files()?.iter().map(|file| cifar(file)).collect::<Result<_, _>>()?;
+        let all =
+            |of: &dyn Fn(&Images) -> Option<Tensor>| Tensor::cat(&parts.iter().filter_map(of).collect::<Vec<_>>(), 0);
+        let pixels = all(&|part| Some(part.pixels.shallow_clone()));
+        Ok(Images { pixels, labels: Some(all(&|part| part.labels.as_ref().map(Tensor::shallow_clone))) })
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>, Error> {
+        if !self.path.is_dir() {
+            return Ok(vec![self.path.clone()]);
+        }
+        let batches = (1..=5).map(|k| self.path.join(format!("data_batch_{k}.bin")));
+        let files: Vec<PathBuf> = batches.filter(|file| file.exists()).collect();
+        if files.is_empty() {
+            return Err(Error::file(&self.path, "holds no data_batch_1.bin: the binary version of CIFAR-10 is wanted"));
+        }
+        Ok(files)
+    }
+}
+
+/// Records of one label (CIFAR-10) or of two, of which the finer comes last (CIFAR-100), and 3·32·32 bytes.
+fn cifar(path: &Path) -> Result<Images, Error> {
+    const PIXELS: usize = 3 * 32 * 32;
+    let bytes = fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    let Some(labels) = [1, 2].into_iter().find(|labels| !bytes.is_empty() && bytes.len() % (labels + PIXELS) == 0)
+    else {
+        return Err(Error::file(path, "is no binary file of CIFAR: records of 3073 or 3074 bytes"));
+    };
+    let length = labels + PIXELS;
+    let records = Tensor::f_from_data_size(&bytes, &[(bytes.len() / length) as i64, length as i64], Kind::Uint8)?;
+    let (labels, pixels) = (labels as i64, PIXELS as i64);
+    Ok(Images {
+        pixels: records.narrow(1, labels, pixels).contiguous().view([-1, 3, 32, 32]),
+        labels: Some(records.select(1, labels - 1).to_kind(Kind::Int64)),
+    })
+}
+
+/// A folder's photographs, made squares as a published program made them; they may be of many sizes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepared {
+    /// The folder.
+    pub path: PathBuf,
+    /// Whose way.
+    pub recipe: Preprocessing,
+    /// Height and width to come to.
+    pub side: i64,
+}
+
+/// A set of images in memory.
+#[derive(Debug)]
+pub struct Images {
+    /// `[count, channels, height, width]`, bytes.
+    pub pixels: Tensor,
+    /// `[count]`, the class of each, where it is known.
+    pub labels: Option<Tensor>,
+}
+
+impl Images {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.pixels.size()[0] as usize
+    }
+
+    /// The first `count` of them, or all.
+    #[must_use]
+    pub fn first(self, count: usize) -> Self {
+        let count = self.count().min(count) as i64;
+        let first = |all: &Tensor| all.narrow(0, 0, count);
+        Self { pixels: first(&self.pixels), labels: self.labels.as_ref().map(first) }
+    }
+
+    /// The chosen ones, as f32 in [−1, 1].
+    pub fn batch(&self, indices: &[usize]) -> Tensor {
+        images::from_bytes(&self.pixels.index_select(0, &index(indices)))
+    }
+
+    /// The classes of the chosen ones.
+    pub fn classes(&self, indices: &[usize]) -> Option<Tensor> {
+        self.labels.as_ref().map(|labels| labels.index_select(0, &index(indices)))
+    }
+}
+
+fn index(indices: &[usize]) -> Tensor {
+    Tensor::from_slice(&indices.iter().map(|&i| i as i64).collect::<Vec<_>>())
+}

@@ -1,0 +1,199 @@
+//! Images as tensors and as files.
+//!
+//! Pixels are bytes 0 … 255 in files and data units −1 … 1 in networks: x = byte / 127.5 − 1.
+
+use std::{
+    fs,
+    io::Cursor,
+    path::{Path, PathBuf},
+};
+
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, files::npz};
+
+/// The contact sheet of a folder of samples.
+pub const SHEET: &str = "grid.png";
+
+const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+
+/// Bytes to data units: x / 127.5 − 1.
+pub fn from_bytes(bytes: &Tensor) -> Tensor {
+    bytes.to_kind(Kind::Float) / 127.5 - 1.0
+}
+
+/// Data units to bytes: the nearest of 127.5 (x + 1), held within 0 … 255.
+pub fn to_bytes(x: &Tensor) -> Tensor {
+    ((x + 1.0) * 127.5).round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
+}
+
+/// Data units −1 … 1 to the unit range 0 … 1, in which η and PSNR are given on the command line.
+pub fn to_unit(x: &Tensor) -> Tensor {
+    (x + 1.0) / 2.0
+}
+
+/// The image files in a folder, by name; without the contact sheet that `tweedie sample` draws beside its images.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let unreadable = |e| Error::file(folder, format!("cannot be listed: {e}"));
+    let entries = fs::read_dir(folder).map_err(unreadable)?.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    let sheet = folder.join("record.json").exists().then(|| folder.join(SHEET));
+    let wanted = |path: &PathBuf| is_image(path) && Some(path) != sheet.as_ref();
+    let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(wanted).collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(Error::file(folder, "holds no image (.png, .jpg or .webp)"));
+    }
+    Ok(files)
+}
+
+/// Whether its name ends as images' names do.
+pub fn is_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+    extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+}
+
+/// The file's pixels, `[channels, height, width]`, bytes; colour becomes grey, or grey colour, where need be.
+pub fn read(path: &Path, channels: i64) -> Result<Tensor, Error> {
+    pixels(&open(path)?, channels)
+}
+
+/// The file's pixels, `[1 or 3, height, width]`, bytes: grey stays grey.
+pub fn read_as_is(path: &Path) -> Result<Tensor, Error> {
+    let image = open(path)?;
+    pixels(&image, if image.color().has_color() { 3 } else { 1 })
+}
+
+fn pixels(image: &DynamicImage, channels: i64) -> Result<Tensor, Error> {
+    let (width, height) = (i64::from(image.width()), i64::from(image.height()));
+    let (channels, bytes) =
+        if channels == 1 { (1, image.to_luma8().into_raw()) } else { (3, image.to_rgb8().into_raw()) };
+    Ok(Tensor::f_from_data_size(&bytes, &[height, width, channels], Kind::Uint8)?.permute([2, 0, 1]).contiguous())
+}
+
+/// No image may have more pixels: 2²⁷, more than the largest cameras take.
+const MOST_PIXELS: u64 = 1 << 27;
+
+/// The pixels of a file's contents as [`read`] has them, and whether they are JPEG, whose losses features can see.
+pub fn decode(path: &Path, contents: &[u8], channels: i64) -> Result<(Tensor, bool), Error> {
+    let jpeg = image::guess_format(contents).is_ok_and(|format| format == ImageFormat::Jpeg);
+    let image = decoded(contents).map_err(|cause| Error::file(path, cause))?;
+    Ok((pixels(&image, channels)?, jpeg))
+}
+
+/// The image in a file, whatever its name ends in, the way up that its EXIF says.
+fn open(path: &Path) -> Result<DynamicImage, Error> {
+    let contents = fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    decoded(&contents).map_err(|cause| Error::file(path, cause))
+}
+
+fn decoded(contents: &[u8]) -> Result<DynamicImage, String> {
+    let unreadable = |e: ImageError| format!("not a readable image: {e}");
+    if image::guess_format(contents).is_ok_and(|format| format == ImageFormat::Jpeg) && !ends(contents) {
+        return Err("is cut off before the end of its JPEG data: fetch it again".to_owned());
+    }
+    let reader = ImageReader::new(Cursor::new(contents)).with_guessed_format().map_err(|e| unreadable(e.into()))?;
+    let mut decoder = reader.into_decoder().map_err(unreadable)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MOST_PIXELS {
+        return Err(format!("has {width}×{height} pixels, more than {MOST_PIXELS}: make a smaller copy of it"));
+    }
+    let orientation = decoder.orientation().map_err(unreadable)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    if image.color().has_alpha() && image.to_rgba8().pixels().any(|pixel| pixel.0[3] < 255) {
+        return Err(
+            "has transparent pixels, which have no colour of their own: put it on a background first".to_owned()
+        );
+    }
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+/// Whether a JPEG file has its end mark: a decoder paints what is missing grey.
+///
+/// Segments are skipped, since the small picture within EXIF has an end mark as well; in the data after them the byte 255 is
+/// always followed by another, so that the mark cannot occur by chance.
+fn ends(jpeg: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(&[255, kind, high, low]) = jpeg.get(at..at + 4) {
+        match kind {
+            // Start of the scan: all that follows is data.
+            0xDA => return jpeg[at..].windows(2).any(|pair| pair == [255, 0xD9]),
+            // Any number of these bytes may fill the space between segments.
+            255 => at += 1,
+            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
+        }
+    }
+    false
+}
+
+/// Writes bytes `[channels, height, width]` as PNG, whole or not at all.
+///
+/// One channel is grey, three are colours; any others, such as a measurement's, are drawn in grey beside each other.
+pub fn write_png(path: &Path, pixels: &Tensor) -> Result<(), Error> {
+    write_whole(path, &png(pixels).map_err(|cause| Error::file(path, cause))?)
+}
+
+/// Bytes `[channels, height, width]` as those of a PNG file; see [`write_png`].
+pub fn png(pixels: &Tensor) -> Result<Vec<u8>, String> {
+    let size = pixels.size();
+    let beside = if matches!(size[..], [1 | 3, ..]) { pixels.permute([1, 2, 0]) } else { beside(pixels) };
+    let (height, width) = (size[1] as u32, (beside.numel() as i64 / size[1].max(1)) as u32);
+    let image = match size[0] {
+        3 => RgbImage::from_raw(width / 3, height, raw(&beside)?).map(DynamicImage::from),
+        _ => GrayImage::from_raw(width, height, raw(&beside)?).map(DynamicImage::from),
+    };
+    let image = image.ok_or_else(|| format!("cannot be encoded: {size:?} has no channel or no pixel"))?;
+    let mut file = Cursor::new(Vec::new());
+    image.write_to(&mut file, ImageFormat::Png).map_err(|e| format!("cannot be encoded: {e}"))?;
+    Ok(file.into_inner())
+}
+
+fn raw(tensor: &Tensor) -> Result<Vec<u8>, String> {
+    bytes(tensor).map_err(|e| e.to_string())
+}
+
+/// All channels in one row of pictures.
+fn beside(pixels: &Tensor) -> Tensor {
+    pixels.permute([1, 0, 2]).flatten(1, 2)
+}
+
+/// The bytes of a tensor of bytes, row by row.
+pub fn bytes(tensor: &Tensor) -> Result<Vec<u8>, Error> {
+    let tensor = tensor.to_device(Device::Cpu).contiguous();
+    let mut bytes = vec![0; tensor.numel()];
+    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+    Ok(bytes)
+}
+
+/// Writes a file under a temporary name beside it, then renames it: the file is there whole or not at all.
+pub fn write_whole(path: &Path, contents: &[u8]) -> Result<(), Error> {
+    write_by(path, |unfinished| fs::write(unfinished, contents).map_err(|e| e.to_string()))
+}
+
+/// The same with what `write` writes to the path that it is given.
+pub fn write_by(path: &Path, write: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), Error> {
+    let failed = |cause: String| Error::file(path, format!("cannot be written: {cause}"));
+    let told = |e: std::io::Error| failed(e.to_string());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(told)?;
+    let file = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(folder).map_err(told)?;
+    write(file.path()).map_err(failed)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).map_err(told)?;
+    }
+    file.persist(path).map_err(|e| told(e.error))?;
+    Ok(())
+}
+
+/// Writes a tensor as .npy (f32), whole or not at all.
+pub fn write_npy(path: &Path, x: &Tensor) -> Result<(), Error> {
+    write_whole(path, &npy(x)?)
+}
+
+/// A tensor as the bytes of a .npy file (f32).
+pub fn npy(x: &Tensor) -> Result<Vec<u8>, Error> {
+    npz::npy(&x.to_kind(Kind::Float))
+}

@@ -1,0 +1,38 @@
+//! Annealed Langevin dynamics.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::{Effort, InverseProblem, Method, Seen, asked, to_the_end};
+use crate::{
+    Error,
+    inverse::likelihood::{self, GaussianLikelihood},
+    numbers::plan::{Plan, ResolvedPlan},
+};
+
+/// The likelihood as broad as the noise of the level, exact from σ = η/‖A‖ on [Jalal et al. 2021]: see [`likelihood::Annealed`].
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Annealed {}
+
+impl Method for Annealed {
+    fn plan(&self) -> Option<Plan> {
+        Some(Plan::annealed_posterior())
+    }
+
+    fn samples(&self) -> bool {
+        true
+    }
+
+    fn check(&self, _: &GaussianLikelihood) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn effort(&self, plan: &ResolvedPlan) -> Effort {
+        Effort { evaluations: asked(plan), gradients: 0 }
+    }
+
+    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+        to_the_end(problem, &likelihood::Annealed { prior: &problem.prior, likelihood: problem.likelihood }, x, seen)
+    }
+}

@@ -1,0 +1,68 @@
+//! Half-quadratic splitting.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::{Effort, InverseProblem, Method, Seen, levels, proximal};
+use crate::{
+    Error,
+    inverse::likelihood::GaussianLikelihood,
+    numbers::{
+        plan::{AnySampler, Plan, ResolvedPlan},
+        samplers::Ddim,
+        schedule::{AnySchedule, Geometric},
+        sigma::positive,
+    },
+};
+
+/// Deep plug-and-play restoration, by half-quadratic splitting [Zhang et al. 2021, DPIR, Eq. 6].
+///
+/// x = argmin ‖y − A x‖² + w ‖x − z‖² with w = λ η²/σ², then z = D(x, σ), as σ falls. It seeks one image.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dpir {
+    /// λ, the weight of the prior.
+    #[serde(default = "published")]
+    pub lambda: f64,
+}
+
+fn published() -> f64 {
+    0.23
+}
+
+impl Default for Dpir {
+    fn default() -> Self {
+        Self { lambda: published() }
+    }
+}
+
+/// From 49/255 of the pixel range down, as in the paper, to about the noise of a measurement.
+pub(super) fn falling(steps: usize) -> Plan {
+    let schedule = AnySchedule::Geometric(Geometric { max: Some(98.0 / 255.0), min: Some(0.05) });
+    Plan { schedule, steps, sampler: AnySampler::Ddim(Ddim { eta: 0.0 }) }
+}
+
+impl Method for Dpir {
+    fn plan(&self) -> Option<Plan> {
+        Some(falling(24))
+    }
+
+    fn check(&self, likelihood: &GaussianLikelihood) -> Result<(), Error> {
+        positive("lambda", self.lambda)?;
+        likelihood.linear("dpir").map(|_| ())
+    }
+
+    fn effort(&self, plan: &ResolvedPlan) -> Effort {
+        Effort { evaluations: levels(plan), gradients: 0 }
+    }
+
+    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+        let likelihood = problem.likelihood.linear("dpir")?;
+        for sigma in problem.plan.sigmas.iter() {
+            let fitted = proximal(&likelihood, &x, self.lambda * (likelihood.eta / sigma).powi(2));
+            x = problem.prior.denoise(&fitted, sigma);
+            seen(&x)?;
+        }
+        Ok(x)
+    }
+}

@@ -1,0 +1,46 @@
+//! Manifold-constrained gradients.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::{Dps, Effort, InverseProblem, Method, Seen, chain, levels, projection::projected};
+use crate::{
+    Error,
+    inverse::likelihood::GaussianLikelihood,
+    numbers::plan::{Plan, ResolvedPlan},
+};
+
+/// Manifold-constrained gradients [Chung et al. 2022]: a step of [`Dps`], then a [`Projection`](super::Projection).
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mcg {
+    /// The first of the two.
+    #[serde(default)]
+    pub gradient: Dps,
+}
+
+impl Method for Mcg {
+    fn plan(&self) -> Option<Plan> {
+        Some(chain(1000))
+    }
+
+    fn check(&self, likelihood: &GaussianLikelihood) -> Result<(), Error> {
+        self.gradient.check(likelihood)?;
+        likelihood.linear("mcg").map(|_| ())
+    }
+
+    fn effort(&self, plan: &ResolvedPlan) -> Effort {
+        Effort { evaluations: levels(plan), gradients: levels(plan) }
+    }
+
+    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+        let likelihood = problem.likelihood.linear("mcg")?;
+        for (k, (sigma, next)) in problem.plan.sigmas.pairs().enumerate() {
+            let noise = |draw| problem.noise.like(&x, k as u64 + 1, draw);
+            let moved = self.gradient.step(problem, &x, (sigma, next), &noise(0));
+            x = projected(&likelihood, &moved, (sigma, next), &noise(1));
+            seen(&x)?;
+        }
+        Ok(x)
+    }
+}

@@ -1,0 +1,239 @@
+//! Methods that restore: from a prior and a measurement to samples of the posterior, or to its peak.
+//!
+//! All of them work on x = clean + σ n; what their papers write in other frames is translated, and the translation is told.
+//! Each image of a batch is treated alone: norms, step lengths and random numbers are its own.
+
+mod annealed;
+mod daps;
+mod ddnm;
+mod ddrm;
+mod diffpir;
+mod dpir;
+mod dps;
+mod mcg;
+mod mmps;
+mod pigdm;
+mod pnp_admm;
+mod projection;
+mod red_diff;
+mod repaint;
+mod smc;
+mod split_gibbs;
+mod walk;
+
+use std::fmt;
+
+pub use annealed::Annealed;
+pub use daps::Daps;
+pub use ddnm::Ddnm;
+pub use ddrm::Ddrm;
+pub use diffpir::Diffpir;
+pub use dpir::Dpir;
+pub use dps::Dps;
+pub use mcg::Mcg;
+pub use mmps::Mmps;
+pub use pigdm::{Pigdm, PseudoInverseGuided};
+pub use pnp_admm::PnpAdmm;
+pub use projection::Projection;
+pub use red_diff::RedDiff;
+pub use repaint::Repaint;
+pub use smc::Smc;
+pub use split_gibbs::SplitGibbs;
+use tch::{Kind, Tensor};
+pub use walk::Walk;
+
+use crate::{
+    Error,
+    inverse::{
+        likelihood::{GaussianLikelihood, LinearGaussian},
+        operators::Svd,
+    },
+    numbers::{
+        plan::{Plan, ResolvedPlan},
+        registry::one_of,
+        samplers::Ddpm,
+    },
+    scores::{
+        denoiser::{Denoiser, Score},
+        noise::Noise,
+        sample::sample,
+    },
+};
+
+/// A problem as a method finds it.
+pub struct InverseProblem<'a> {
+    /// D(x, σ) of the images.
+    pub prior: &'a dyn Denoiser,
+    /// y = A x + η e.
+    pub likelihood: &'a GaussianLikelihood,
+    /// The levels, and how to go down them.
+    pub plan: &'a ResolvedPlan,
+    /// Fresh for each image.
+    pub noise: &'a dyn Noise,
+}
+
+impl fmt::Debug for InverseProblem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InverseProblem").field("likelihood", self.likelihood).finish_non_exhaustive()
+    }
+}
+
+/// Told of every state on the way; an error ends the run.
+pub type Seen<'a> = dyn FnMut(&Tensor) -> Result<(), Error> + 'a;
+
+/// What an image costs.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Effort {
+    /// Evaluations of the denoiser.
+    pub evaluations: usize,
+    /// Products with its Jacobian, each about as much as one more evaluation.
+    pub gradients: usize,
+}
+
+/// A way to restore.
+pub trait Method: fmt::Debug + Send + Sync {
+    /// The plan to follow where none is given; the network's own plan for restorations if there is none.
+    fn plan(&self) -> Option<Plan> {
+        None
+    }
+
+    /// Whether the plan's sampler counts, or its levels alone.
+    fn samples(&self) -> bool {
+        false
+    }
+
+    /// The longest step that a row of the plan may take.
+    fn step_limit(&self, _: &GaussianLikelihood) -> f64 {
+        f64::INFINITY
+    }
+
+    /// An error where a parameter makes no sense, or where the method is not made for such a measurement.
+    fn check(&self, likelihood: &GaussianLikelihood) -> Result<(), Error>;
+
+    /// What it costs to go this way; without those that only the state decides on.
+    fn effort(&self, plan: &ResolvedPlan) -> Effort;
+
+    /// The images that it ends with, from x = E\[X\] + σ n of the first level, `[batch, channels, height, width]`.
+    ///
+    /// Called by [`restore`].
+    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error>;
+}
+
+one_of! {
+    /// What `method:` may name.
+    pub enum AnyMethod: Method {
+        Annealed, Daps, Ddnm, Ddrm, Diffpir, Dpir, Dps, Mcg, Mmps, Pigdm, PnpAdmm, Projection, RedDiff, Repaint, Smc,
+        SplitGibbs, Walk
+    }
+}
+
+/// Restores from x = E\[X\] + σ n of the first level; gradients are taken where the method needs them, and only there.
+pub fn restore(method: &dyn Method, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    let _guard = tch::no_grad_guard();
+    method.check(problem.likelihood)?;
+    method.run(problem, x, seen)
+}
+
+/// Follows the plan's sampler with the score of a posterior.
+fn to_the_end(problem: &InverseProblem, score: &dyn Score, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    for state in sample(&problem.plan.scheme, x.shallow_clone(), score, problem.noise) {
+        seen(&state)?;
+        x = state;
+    }
+    Ok(x)
+}
+
+/// How often the plan's sampler asks.
+fn asked(plan: &ResolvedPlan) -> usize {
+    plan.scheme.asked().count()
+}
+
+/// How many levels there are.
+fn levels(plan: &ResolvedPlan) -> usize {
+    plan.sigmas.iter().len()
+}
+
+/// The ancestral step from σ to σ′, given D: D + (σ′/σ)² (x − D) + σ′ √(1 − (σ′/σ)²) n [DDPM, Eq. 7].
+fn ancestral(x: &Tensor, denoised: &Tensor, (sigma, next): (f64, f64), noise: &Tensor) -> Tensor {
+    let share = (next / sigma).powi(2);
+    denoised * (1.0 - share) + x * share + noise * (next * (1.0 - share).sqrt())
+}
+
+/// D(x, σ), and the gradient by x of what `loss`, `[batch, …]`, makes of it.
+fn value_and_grad(prior: &dyn Denoiser, x: &Tensor, sigma: f64, loss: impl Fn(&Tensor) -> Tensor) -> (Tensor, Tensor) {
+    let leaf = x.detach().set_requires_grad(true);
+    let (denoised, loss) = tch::with_grad(|| {
+        let denoised = &leaf + prior.residual(&leaf, sigma);
+        let loss = loss(&denoised);
+        (denoised, loss.sum(loss.kind()))
+    });
+    let gradient = Tensor::run_backward(&[loss], &[&leaf], false, false).remove(0);
+    (denoised.detach(), gradient)
+}
+
+/// ‖e‖ of each image, in a shape that multiplies them.
+fn length(e: &Tensor) -> Tensor {
+    squares(e).clamp_min(f64::from(f32::MIN_POSITIVE)).sqrt()
+}
+
+/// ‖e‖² of each image, in a shape that multiplies them.
+fn squares(e: &Tensor) -> Tensor {
+    let rest: Vec<i64> = (1..e.dim() as i64).collect();
+    e.square().sum_dim_intlist(rest.as_slice(), true, None::<Kind>)
+}
+
+/// The minimum over x of ‖y − A x‖²/w + ‖x − z‖²: (AᵀA + w I)⁻¹ (Aᵀ y + w z).
+fn proximal(of: &LinearGaussian, z: &Tensor, weight: f64) -> Tensor {
+    of.operator.regularised(&(of.operator.adjoint(of.measurement) + z * weight), weight)
+}
+
+/// z + A⁺(y − A z), or where y has noise and z errs by r n: the mean of x given both, z + Aᵀ(AAᵀ + (η/r)² I)⁻¹(y − A z), which
+/// tends to it as η/r falls. Without this the noise of what A hardly shows would be blown up without bound.
+fn fitted(of: &LinearGaussian, z: &Tensor, y: &Tensor, r: f64) -> Tensor {
+    let weight = (of.eta / r).powi(2).max(1e-12 * of.operator.norm_squared());
+    z + of.operator.regularised(&of.operator.adjoint(&(y - of.operator.apply(z))), weight)
+}
+
+/// A sample of N(x; z, r² I) · N(y; A x, η² I): the minimum for data to which noise is added [Papandreou & Yuille 2010].
+fn between(of: &LinearGaussian, z: &Tensor, r: f64, noise: [Tensor; 2]) -> Tensor {
+    let [ours, theirs] = noise;
+    let weight = (of.eta / r).powi(2);
+    let measured = of.operator.adjoint(&(of.measurement + theirs * of.eta));
+    of.operator.regularised(&(measured + (z + ours * r) * weight), weight)
+}
+
+/// A measurement in A's singular vectors, for methods that work there.
+struct Spectral<'a> {
+    svd: &'a dyn Svd,
+    /// Where s tells more than rounding.
+    known: Tensor,
+    /// ȳ = Uᵀy/s; where nothing is known it does not matter.
+    measured: Tensor,
+    /// η/s, infinite where nothing is known.
+    width: Tensor,
+}
+
+impl<'a> Spectral<'a> {
+    /// What lies below `zero` times the largest singular value counts as hidden.
+    fn of(likelihood: &LinearGaussian<'a>, kind: Kind, zero: f64, method: &'static str) -> Result<Self, Error> {
+        let svd = decomposed(likelihood, method)?;
+        let singular = svd.singular(kind);
+        let known = singular.ge(zero.max(1e-6) * likelihood.operator.norm_squared().sqrt());
+        let measured = svd.measured(likelihood.measurement) / singular.where_scalarother(&known, 1.0);
+        let width = singular.where_scalarother(&known, 0.0).reciprocal() * likelihood.eta;
+        Ok(Self { svd, known, measured, width })
+    }
+}
+
+/// The singular value decomposition, or who has one.
+fn decomposed<'a>(of: &LinearGaussian<'a>, method: &'static str) -> Result<&'a dyn Svd, Error> {
+    let want = "used with a task whose singular vectors are known (denoising, inpainting, super-resolution, Gaussian blur, \
+                any blur with a circular boundary)";
+    of.operator.svd().ok_or_else(|| Error::parameter(method, want, "asked for another"))
+}
+
+/// The chain of DDPM: what most of the methods were published with.
+fn chain(steps: usize) -> Plan {
+    let schedule = crate::numbers::schedule::AnySchedule::LinearBeta(crate::numbers::schedule::LinearBeta::default());
+    Plan { schedule, steps, sampler: crate::numbers::plan::AnySampler::Ddpm(Ddpm::default()) }
+}

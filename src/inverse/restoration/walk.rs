@@ -1,0 +1,49 @@
+//! The paper's own posterior walk.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::{Effort, InverseProblem, Method, Seen, asked, to_the_end};
+use crate::{
+    Error,
+    inverse::likelihood::{GaussianLikelihood, Likelihood, Posterior, StepLimit},
+    numbers::plan::{Plan, ResolvedPlan},
+};
+
+/// The exact likelihood at every level, and steps short enough for it [Random Walks]: see [`Posterior`].
+///
+/// x ← x + τ (s(x, σ) + Aᵀ(y − A x)/η²) + √(2τT) n with τ = min(c σ², limit), both scores at the old x.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Walk {
+    /// Of τ.
+    #[serde(default)]
+    pub limit: StepLimit,
+}
+
+impl Method for Walk {
+    fn plan(&self) -> Option<Plan> {
+        Some(Plan::exact_posterior())
+    }
+
+    fn samples(&self) -> bool {
+        true
+    }
+
+    fn step_limit(&self, likelihood: &GaussianLikelihood) -> f64 {
+        likelihood.limited(self.limit)
+    }
+
+    fn check(&self, _: &GaussianLikelihood) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn effort(&self, plan: &ResolvedPlan) -> Effort {
+        Effort { evaluations: asked(plan), gradients: 0 }
+    }
+
+    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+        let likelihood: &dyn Likelihood = problem.likelihood;
+        to_the_end(problem, &Posterior { prior: &problem.prior, likelihood }, x, seen)
+    }
+}

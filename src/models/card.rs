@@ -1,0 +1,409 @@
+//! Cards: what a checkpoint is, where it came from, and by which conventions it is used.
+
+use std::{
+    fmt::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tch::{CModule, Device, Kind};
+
+use crate::{
+    Error,
+    backend::cuda::Graphs,
+    models::{
+        checkpoint::{
+            safetensors::{self, Metadata, Tensors},
+            source::Source,
+            torch,
+        },
+        zoo,
+    },
+    networks::{AnyNetwork, Graphed, Network, ScriptClassifier, TorchScript, weights::Weights},
+    numbers::{plan::Plan, precondition::AnyPrecondition},
+    scores::denoiser::Pretrained,
+};
+
+/// Name, card and weights, kept inside the program so that it works from anywhere.
+pub(crate) type Shipped = (&'static str, &'static str, &'static [u8]);
+
+/// The cards and weights of `models/`.
+mod models {
+    include!(concat!(env!("OUT_DIR"), "/models.rs"));
+}
+
+/// A model, as a card file states it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// What the command line calls it.
+    pub name: String,
+    /// One line for `tweedie models`.
+    pub about: String,
+    /// Paper or place of origin.
+    #[serde(default)]
+    pub reference: String,
+    /// What it was trained on.
+    #[serde(default)]
+    pub data: String,
+    /// Of the weights.
+    #[serde(default)]
+    pub licence: String,
+    /// How it was trained: command, duration, loss, figures.
+    #[serde(default)]
+    pub training: String,
+    /// `[channels, height, width]`; pixels are −1 … 1.
+    pub image: [i64; 3],
+    /// The pixels of the program that trained it. Everything here is in −1 … 1 all the same, σ too; `denoise` alone reads
+    /// and writes these.
+    #[serde(default = "Card::pixels", skip_serializing_if = "Card::usual")]
+    pub pixels: [f64; 2],
+    /// F.
+    pub network: AnyNetwork,
+    /// How F becomes D.
+    pub precondition: AnyPrecondition,
+    /// The sampler that serves it best within 50 evaluations.
+    pub sample: Plan,
+    /// The walk for posterior sampling.
+    pub restore: Plan,
+}
+
+impl Card {
+    /// The pixels of almost all programs.
+    pub const PIXELS: [f64; 2] = [-1.0, 1.0];
+
+    fn pixels() -> [f64; 2] {
+        Self::PIXELS
+    }
+
+    fn usual(pixels: &[f64; 2]) -> bool {
+        *pixels == Self::PIXELS
+    }
+
+    /// From the text of a card; `path` is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        crate::files::yaml::parse(text, path)
+    }
+
+    /// The card with some of its values replaced, each given as `key=value`.
+    ///
+    /// A key is a path with dots, as in `network.class=207`; the name alone is enough for what is in the network, in the
+    /// preconditioning or at the top.
+    pub fn with(&self, settings: &[String]) -> Result<Self, Error> {
+        let wrong = |setting: &str, cause: String| Error::file(Path::new("--set"), format!("{setting}: {cause}"));
+        let mut card = serde_json::to_value(self).map_err(|e| Error::file("card", e))?;
+        for setting in settings {
+            let (key, value) =
+                setting.split_once('=').ok_or_else(|| wrong(setting, "is not of the form key=value".to_owned()))?;
+            let value: serde_json::Value = crate::files::yaml::parse(value, Path::new("--set"))?;
+            let path = format!("/{}", key.replace('.', "/"));
+            let places = ["", "/network", "/precondition"].map(|place| format!("{place}{path}"));
+            let Some(place) = places.iter().find(|place| card.pointer(place).is_some()) else {
+                let known = known(&card).join(", ");
+                return Err(wrong(setting, format!("the card has no such key; it has {known}")));
+            };
+            if let Some(found) = card.pointer_mut(place) {
+                *found = value;
+            }
+        }
+        serde_json::from_value(card).map_err(|e| wrong(&settings.join(" "), e.to_string()))
+    }
+
+    /// As text.
+    pub fn text(&self) -> Result<String, Error> {
+        serde_yaml::to_string(self).map_err(|e| Error::file("card", e))
+    }
+}
+
+/// The keys of a card that describe the network and its conventions.
+fn known(card: &serde_json::Value) -> Vec<String> {
+    let within = |of: &str| card.get(of).and_then(serde_json::Value::as_object).into_iter().flat_map(|map| map.keys());
+    within("network")
+        .chain(within("precondition"))
+        .filter(|key| *key != "kind")
+        .cloned()
+        .chain(["image".into()])
+        .collect()
+}
+
+/// A TorchScript program and its parameters.
+type Program = (Arc<CModule>, Vec<(String, tch::Tensor)>);
+
+/// A TorchScript program on its device, set to compute in `kind`.
+fn program(path: &Path, device: Device, kind: Kind) -> Result<Arc<CModule>, Error> {
+    let mut module = CModule::load_on_device(path, device)?;
+    module.f_set_eval()?;
+    module.to(device, kind, false);
+    Ok(Arc::new(module))
+}
+
+/// Opens a classifier of noisy images, forward(x, label) → logits, for images of this `[channels, height, width]`.
+pub fn classifier(path: &Path, shape: [i64; 3], device: Device, kind: Kind) -> Result<ScriptClassifier, Error> {
+    ScriptClassifier::new(script(path, device, kind)?, shape, device, kind).map_err(|cause| Error::file(path, cause))
+}
+
+/// Opens any TorchScript program on `device`, set to compute in `kind`.
+pub fn script(path: &Path, device: Device, kind: Kind) -> Result<Arc<CModule>, Error> {
+    if !torch::is_script(&Source::open(path)?) {
+        return Err(Error::file(path, "is no TorchScript program: torch.jit.trace and torch.jit.script make one"));
+    }
+    program(path, device, kind)
+}
+
+/// A card with its weights.
+pub struct Model {
+    /// What is known of it.
+    pub card: Card,
+    /// Where the weights came from.
+    pub source: PathBuf,
+    /// The files themselves.
+    sources: Arc<[Source]>,
+    /// The program, where the network is one.
+    script: Option<Arc<CModule>>,
+    /// What a family takes for granted that neither names nor shapes of its file can tell; empty where a card says it.
+    pub assumed: String,
+    /// Parameters, by name and in the network's order.
+    pub parameters: Vec<(String, tch::Tensor)>,
+    /// D(x, σ).
+    pub denoiser: Pretrained,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model").field("card", &self.card).field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hexadecimal(Sha256::new_with_prefix(bytes))
+}
+
+/// Of a file.
+pub fn sha256_of(path: &Path) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    Source::open(path)?.hash(&mut hash)?;
+    Ok(hexadecimal(hash))
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The names of the shipped cards.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    models::SHIPPED.iter().map(|(name, ..)| *name)
+}
+
+/// The shipped cards.
+pub fn cards() -> Result<Vec<Card>, Error> {
+    models::SHIPPED.iter().map(|(name, card, _)| Card::parse(card, Path::new(name))).collect()
+}
+
+/// What a name on the command line stands for.
+pub(crate) struct Found {
+    /// The text of the card, and the file that it came from.
+    pub card: (String, PathBuf),
+    /// Where the weights are.
+    pub source: Source,
+    /// The weights, by name.
+    pub tensors: Tensors,
+}
+
+/// Finds a name among the shipped cards, a card file (.yaml) with its weights beside it, or a .safetensors file with a
+/// card inside.
+pub(crate) fn find(model: &str, shipped: &[Shipped]) -> Result<Found, Error> {
+    let (card, source) = locate(model, shipped)?;
+    let (stored, metadata) = safetensors::index(&source)?;
+    let card = match card {
+        Some(card) => (card, PathBuf::from(model)),
+        None => (inside(&metadata, source.path())?, source.path().to_owned()),
+    };
+    let tensors = stored.into_iter().map(|(name, stored)| Ok((name, source.load(&stored)?)));
+    Ok(Found { card, tensors: tensors.collect::<Result<_, Error>>()?, source })
+}
+
+fn inside(metadata: &Metadata, source: &Path) -> Result<String, Error> {
+    metadata
+        .get("card")
+        .cloned()
+        .ok_or_else(|| Error::file(source, "has no card inside: name a card file (.yaml) that lies beside it instead"))
+}
+
+/// The text of a card.
+fn text(path: &Path) -> Result<String, Error> {
+    let bytes = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    String::from_utf8(bytes).map_err(|_| Error::file(path, "is not text"))
+}
+
+/// The card and the weights that a name stands for.
+fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, Source), Error> {
+    if let Some((name, card, weights)) = shipped.iter().find(|(name, ..)| *name == model) {
+        return Ok((Some((*card).to_owned()), Source::program(Path::new(name), weights)));
+    }
+    let path = Path::new(model);
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("yaml" | "yml") => Ok((Some(text(path)?), Source::open(&path.with_extension("safetensors"))?)),
+        Some("safetensors") => Ok((None, Source::open(path)?)),
+        _ if path.exists() => {
+            let cause = "is no model that can be opened: a card (.yaml), a checkpoint (.safetensors, .ckpt, .pth, .pt, .bin, \
+                         .pkl) or a folder of diffusers is wanted";
+            Err(Error::file(path, cause))
+        }
+        _ => {
+            let known = shipped.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
+            Err(Error::file(path, format!("no such model or file; the models that ship are: {known}")))
+        }
+    }
+}
+
+/// Whether a path is a checkpoint as its authors published it, and none of our own with a card inside.
+fn is_published(path: &Path) -> Result<bool, Error> {
+    if path.is_dir() {
+        return Ok(true);
+    }
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    if !zoo::EXTENSIONS.contains(&extension) || !path.exists() {
+        return Ok(false);
+    }
+    let own = || Ok::<_, Error>(safetensors::index(&Source::open(path)?)?.1.contains_key("card"));
+    Ok(extension != "safetensors" || !own()?)
+}
+
+/// The last of `weights=ema` and `weights=raw`.
+fn weights(settings: &[String]) -> Result<zoo::Weights, Error> {
+    settings.last().map_or(Ok(zoo::Weights::default()), |setting| match setting.as_str() {
+        "weights=ema" => Ok(zoo::Weights::Ema),
+        "weights=raw" => Ok(zoo::Weights::Raw),
+        _ => Err(Error::file(Path::new("--set"), format!("{setting}: weights are ema or raw"))),
+    })
+}
+
+impl Model {
+    /// Opens what the command line calls MODEL; its network computes in `kind`.
+    pub fn open(model: &str, device: Device, kind: Kind) -> Result<Self, Error> {
+        Self::open_with(model, None, &[], device, kind)
+    }
+
+    /// The same with another card than its own, and with values of the card replaced, as [`Card::with`] does.
+    pub fn open_with(
+        model: &str,
+        card: Option<&Path>,
+        settings: &[String],
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self, Error> {
+        let given = card.map(|path| Card::parse(&text(path)?, path)).transpose()?;
+        let path = Path::new(model);
+        if is_published(path)? {
+            if path.is_file() {
+                let source = Source::open(path)?;
+                if torch::is_script(&source) {
+                    return Self::script(source, given, settings, device, kind);
+                }
+            }
+            let (choice, settings): (Vec<_>, Vec<_>) =
+                settings.iter().cloned().partition(|setting| setting.starts_with("weights="));
+            let zoo::Opened { card, mut assumed, sources, tensors } =
+                zoo::open(path, weights(&choice)?, given, device, kind)?;
+            if !settings.is_empty() && !assumed.is_empty() {
+                assumed += "; but what was set replaces this";
+            }
+            let card = card.with(&settings)?;
+            let weights = Weights::stored(tensors, device, kind);
+            return Self::build(card, path.to_owned(), sources.into(), assumed, weights, None);
+        }
+        let Found { card: (card, path), source, tensors } = find(model, models::SHIPPED)?;
+        let card = given.map_or_else(|| Card::parse(&card, &path), Ok)?.with(settings)?;
+        let place = source.path().to_owned();
+        Self::build(card, place, [source].into(), String::new(), Weights::stored(tensors, device, kind), None)
+    }
+
+    /// Opens a TorchScript program; only its card knows what it takes and gives.
+    fn script(
+        source: Source,
+        card: Option<Card>,
+        settings: &[String],
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self, Error> {
+        let path = source.path().to_owned();
+        let wrong = |cause: String| Error::file(&path, cause);
+        let contract = "is a TorchScript program: say in a card what it takes and gives (--card FILE.yaml with network: \
+                        {kind: torchscript, in_channels: 3})";
+        let card = card.ok_or_else(|| wrong(contract.to_owned()))?.with(settings)?;
+        let AnyNetwork::TorchScript(config) = &card.network else { return Err(wrong(contract.to_owned())) };
+        let module = program(&path, device, kind)?;
+        TorchScript::new(config, module.clone(), kind)?.fits(card.image, device).map_err(wrong)?;
+        let parameters = module.named_parameters()?;
+        let weights = Weights::shared(&parameters, device, kind);
+        Self::build(card, path.clone(), [source].into(), String::new(), weights, Some((module, parameters)))
+    }
+
+    fn build(
+        card: Card,
+        source: PathBuf,
+        sources: Arc<[Source]>,
+        assumed: String,
+        weights: Weights,
+        script: Option<Program>,
+    ) -> Result<Self, Error> {
+        let (script, network, parameters): (_, Box<dyn Network>, _) = match (&card.network, script) {
+            (AnyNetwork::TorchScript(config), Some((module, parameters))) => {
+                let network = TorchScript::new(config, module.clone(), weights.root().kind())?;
+                (Some(module), Box::new(network), parameters)
+            }
+            (network, _) => {
+                let network = network.build(&weights)?;
+                (None, network, weights.finish().map_err(|e| Error::file(&source, e))?)
+            }
+        };
+        network.check(card.image)?;
+        let network = match parameters.first().map(|(_, tensor)| tensor.device()) {
+            Some(Device::Cuda(index)) if Graphs::allowed() => {
+                Box::new(Graphed::new(network, Box::new(Graphs::new(index))))
+            }
+            _ => network,
+        };
+        let denoiser = Pretrained { network, precondition: card.precondition.build()? };
+        Ok(Self { card, source, sources, script, assumed, parameters, denoiser })
+    }
+
+    /// Whether the network is a TorchScript program.
+    pub fn is_script(&self) -> bool {
+        self.script.is_some()
+    }
+
+    /// Another network with the same parameters, for a thread of its own: they are shared, not copied.
+    pub fn replica(&self) -> Result<Self, Error> {
+        let device = self.parameters.first().map_or(Device::Cpu, |(_, tensor)| tensor.device());
+        let kind = self.parameters.first().map_or(Kind::Float, |(_, tensor)| tensor.kind());
+        let weights = Weights::shared(&self.parameters, device, kind);
+        let (card, source) = (self.card.clone(), self.source.clone());
+        let copied = || self.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+        let script = self.script.as_ref().map(|module| (module.clone(), copied()));
+        Self::build(card, source, self.sources.clone(), self.assumed.clone(), weights, script)
+    }
+
+    /// SHA-256 of the file of weights, in hexadecimal; of several, one after another. It is computed when it is asked for.
+    pub fn sha256(&self) -> Result<String, Error> {
+        let mut hash = Sha256::new();
+        self.sources.iter().try_for_each(|source| source.hash(&mut hash))?;
+        Ok(hexadecimal(hash))
+    }
+
+    /// The σ for which it was trained: smallest and largest.
+    pub fn range(&self) -> (f64, f64) {
+        self.denoiser.precondition.range()
+    }
+
+    /// How many numbers its parameters hold.
+    pub fn count(&self) -> usize {
+        self.parameters.iter().map(|(_, tensor)| tensor.numel()).sum()
+    }
+}

@@ -1,0 +1,94 @@
+//! ADM as guided-diffusion and improved-diffusion publish it: `time_embed`, `input_blocks.i.j`, `output_blocks.i.j`.
+//!
+//! The names are our network's own. What shapes cannot tell is the number of heads, their order and the chain; the
+//! published files that differ from the rest are known by their widths.
+
+use super::{Change, Contents, Recognised, Shapes, card};
+use crate::{
+    networks::{AdmConfig, AnyNetwork, Heads},
+    numbers::{
+        precondition::{AnyPrecondition, DdpmConfig, Prediction},
+        schedule::{AnyChain, Cosine, LinearBeta},
+    },
+};
+
+/// Width of a head, in all published files but one.
+const HEAD: i64 = 64;
+
+/// A state dict with `time_embed` and numbered blocks.
+pub fn recognise(file: &Contents) -> Option<Result<Recognised, String>> {
+    let shapes = file.shapes();
+    let is_ours = shapes.contains_key("time_embed.0.weight") && shapes.contains_key("input_blocks.0.0.weight");
+    is_ours.then(|| read(file.name(), shapes))
+}
+
+fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
+    let mut config = config(shapes).ok_or("is of the ADM family, but its blocks have gaps")?;
+    let first = *config.attention_levels.first().ok_or("attends nowhere, so that the size of its images is unknown")?;
+    // Published networks attend at 32, 16 and 8 pixels, at 16 and 8, or at 16 alone.
+    let attends_at = if config.attention_levels.len() > 2 { 32 } else { 16 };
+    let side = attends_at << first;
+    let mut chain = AnyChain::LinearBeta(LinearBeta::default());
+    let conditional = config.num_classes.is_some();
+    match (config.block_out_channels.as_slice(), conditional) {
+        ([192, 384, 576, 768], true) => {
+            config.use_new_attention_order = true;
+            chain = AnyChain::Cosine(Cosine::default());
+        }
+        ([256, 256, 512, 768, 1024], true) => config.heads = Heads::Count(4),
+        _ => {}
+    }
+    let assumed = format!(
+        "images of {side}×{side} in −1 … 1, because attention begins at level {first} and the published networks attend \
+         first at {attends_at}×{attends_at}; ε at 1000 times of the {} chain; heads: {}, {}",
+        if matches!(chain, AnyChain::Cosine(_)) { "cosine" } else { "linear-β" },
+        match config.heads {
+            Heads::Count(count) => format!("{count} everywhere"),
+            Heads::Width(width) => format!("{width} channels wide"),
+        },
+        if config.use_new_attention_order { "new order" } else { "legacy order" },
+    );
+    let image = [config.in_channels, side, side];
+    let reference = "ADM (Dhariwal & Nichol 2021) in the layout of guided-diffusion";
+    let mut card = card(name, format!("ADM, {side}×{side}"), reference, image, AnyNetwork::Adm(config));
+    card.precondition = AnyPrecondition::Ddpm(DdpmConfig { beta: chain, prediction: Prediction::Epsilon });
+    let names = shapes.keys().map(|name| (name.clone(), vec![(name.clone(), Change::Keep)])).collect();
+    Ok(Recognised { card, assumed, names })
+}
+
+fn config(shapes: &Shapes) -> Option<AdmConfig> {
+    let has = |name: String| shapes.contains_key(&name);
+    let count = (0..shapes.len()).take_while(|i| has(format!("output_blocks.{i}.0.in_layers.2.weight"))).count();
+    // A level ends with the block that doubles: by a second residual block, or a convolution.
+    let doubles = |i: &usize| {
+        (1..3).any(|j| {
+            has(format!("output_blocks.{i}.{j}.in_layers.2.weight"))
+                || has(format!("output_blocks.{i}.{j}.conv.weight"))
+        })
+    };
+    let per_level = (0..count).find(doubles)? + 1;
+    let levels = count / per_level;
+    let block = |level: usize| 1 + level * per_level;
+    let width =
+        |level: usize| shapes.get(&format!("input_blocks.{}.0.in_layers.2.weight", block(level)))?.first().copied();
+    let widths: Vec<i64> = (0..levels).map(width).collect::<Option<_>>()?;
+    let told = *shapes.get("input_blocks.1.0.emb_layers.1.weight")?.first()?;
+    Some(AdmConfig {
+        in_channels: *shapes.get("input_blocks.0.0.weight")?.get(1)?,
+        out_channels: *shapes.get("out.2.weight")?.first()?,
+        model_channels: *shapes.get("time_embed.0.weight")?.get(1)?,
+        num_res_blocks: per_level - 1,
+        attention_levels: (0..levels)
+            .filter(|&level| has(format!("input_blocks.{}.1.qkv.weight", block(level))))
+            .collect(),
+        middle_attention: has("middle_block.1.qkv.weight".to_owned()),
+        heads: Heads::Width(HEAD),
+        use_new_attention_order: false,
+        use_scale_shift_norm: told == 2 * widths[0],
+        resblock_updown: !has(format!("input_blocks.{per_level}.0.op.weight")),
+        num_classes: shapes.get("label_emb.weight").and_then(|shape| shape.first().copied()),
+        null_class: None,
+        min_channels_per_group: 1,
+        block_out_channels: widths,
+    })
+}

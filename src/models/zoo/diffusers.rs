@@ -1,0 +1,470 @@
+//! Folders of diffusers: `config.json`, `diffusion_pytorch_model.*` and `scheduler_config.json`, or `unet/` and
+//! `scheduler/`; or the file of weights alone.
+//!
+//! Two architectures go by the name of `UNet2DModel`: DDPM's U-Net, whose names are our network's own, and NCSN++, with
+//! blocks that skip. What the configurations say is honoured or refused, never passed over.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value as Json};
+
+use super::{Change, Contents, Names, Recognised, Shapes, card};
+use crate::{
+    Error,
+    networks::{AnyNetwork, Embedding, NcsnppConfig, Progressive, ProgressiveInput, UNetConfig},
+    numbers::{
+        precondition::{AnyPrecondition, DdpmConfig, Prediction, Ve},
+        schedule::{AnyChain, Betas, Cosine, LinearBeta, ScaledLinear, SigmoidBeta},
+    },
+};
+
+/// The side of the feature maps that attend, in all published configurations.
+const ATTENDS_AT: i64 = 16;
+/// Groups of every normalisation, where no configuration says otherwise.
+const GROUPS: i64 = 32;
+const CONFIG: &str = "config.json";
+const SCHEDULER: &str = "scheduler_config.json";
+const WEIGHTS: &str = "diffusion_pytorch_model";
+
+/// A folder that holds a network.
+#[derive(Debug)]
+pub struct Folder {
+    network: PathBuf,
+    config: Json,
+    scheduler: Json,
+}
+
+impl Folder {
+    /// The folder at `path`, or the one in which the file at `path` lies beside its configuration.
+    pub fn around(path: &Path) -> Result<Option<Self>, Error> {
+        let network = if path.is_dir() {
+            let inner = path.join("unet");
+            if inner.join(CONFIG).exists() { inner } else { path.to_owned() }
+        } else {
+            match path.parent() {
+                Some(parent) if is_weights(path) && parent.join(CONFIG).exists() => parent.to_owned(),
+                _ => return Ok(None),
+            }
+        };
+        if !network.join(CONFIG).exists() {
+            return Err(Error::file(path, format!("is a folder without {CONFIG}: one that diffusers saved is wanted")));
+        }
+        let config = json(&network.join(CONFIG))?;
+        let beside = [network.join(SCHEDULER), network.join("../scheduler").join(SCHEDULER)];
+        let scheduler = beside.iter().find(|path| path.exists()).map_or(Ok(Json::Null), |path| json(path))?;
+        Ok(Some(Self { network, config, scheduler }))
+    }
+
+    /// What both configurations say.
+    pub fn config(self) -> Json {
+        Json::Object(Map::from_iter([("network".to_owned(), self.config), ("scheduler".to_owned(), self.scheduler)]))
+    }
+
+    /// The file of weights, or the several that an index lists; `asked` if it is one of them.
+    pub fn weights(&self, asked: &Path) -> Result<Vec<PathBuf>, Error> {
+        if asked.is_file() {
+            return Ok(vec![asked.to_owned()]);
+        }
+        for ending in ["safetensors", "bin"] {
+            let whole = self.network.join(format!("{WEIGHTS}.{ending}"));
+            if whole.exists() {
+                return Ok(vec![whole]);
+            }
+            let index = self.network.join(format!("{WEIGHTS}.{ending}.index.json"));
+            if index.exists() {
+                return self.shards(&index);
+            }
+        }
+        let cause = format!("holds neither {WEIGHTS}.safetensors nor {WEIGHTS}.bin, nor an index of several");
+        Err(Error::file(&self.network, cause))
+    }
+
+    fn shards(&self, index: &Path) -> Result<Vec<PathBuf>, Error> {
+        let held = json(index)?;
+        let map = held["weight_map"].as_object();
+        let map = map.ok_or_else(|| Error::file(index, "has no weight_map: fetch it again"))?;
+        let mut files: Vec<&str> = map.values().filter_map(Json::as_str).collect();
+        files.sort_unstable();
+        files.dedup();
+        let inside = |name: &str| Path::new(name).file_name().is_some_and(|file| file == name);
+        if let Some(outside) = files.iter().find(|name| !inside(name)) {
+            return Err(Error::file(index, format!("names {outside}, which is not a file of this folder")));
+        }
+        Ok(files.into_iter().map(|name| self.network.join(name)).collect())
+    }
+}
+
+fn is_weights(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(WEIGHTS))
+}
+
+fn json(path: &Path) -> Result<Json, Error> {
+    let bytes = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("is not JSON: {e}")))
+}
+
+/// A state dict with `time_embedding` and numbered blocks on the way down.
+pub fn recognise(file: &Contents) -> Option<Result<Recognised, String>> {
+    let shapes = file.shapes();
+    let is_ours = shapes.contains_key("time_embedding.linear_1.weight")
+        && shapes.contains_key("down_blocks.0.resnets.0.conv1.weight");
+    is_ours.then(|| read(file))
+}
+
+fn read(file: &Contents) -> Result<Recognised, String> {
+    let shapes = file.shapes();
+    if shapes.keys().any(|name| name.contains(".transformer_blocks.")) {
+        return Err("is a network that is told texts: only UNet2DModel is opened".to_owned());
+    }
+    let config = Config { known: file.config()["network"].as_object(), file: CONFIG };
+    let scheduler = Config { known: file.config()["scheduler"].as_object(), file: SCHEDULER };
+    if let Some(class) = config.text("_class_name")?.filter(|class| *class != "UNet2DModel") {
+        return Err(format!("is a {class}, but only UNet2DModel is opened"));
+    }
+    for (key, values) in FIXED {
+        config.is_one_of(key, values)?;
+    }
+    let levels = Levels::of(shapes);
+    if shapes.contains_key("time_proj.weight") {
+        read_ncsnpp(file, &config, &scheduler, &levels)
+    } else {
+        read_ddpm(file, &config, &scheduler, &levels)
+    }
+}
+
+/// What is the same in every network that can be opened: key of the configuration, and the values that say so.
+const FIXED: [(&str, &[&str]); 8] = [
+    ("act_fn", &["silu", "swish"]),
+    ("downsample_type", &["conv"]),
+    ("upsample_type", &["conv"]),
+    ("mid_block_type", &["UNetMidBlock2D"]),
+    ("resnet_time_scale_shift", &["default"]),
+    ("class_embed_type", &[]),
+    ("time_embedding_dim", &[]),
+    ("attn_norm_num_groups", &[]),
+];
+
+/// One of the two configurations, or none.
+struct Config<'a> {
+    known: Option<&'a Map<String, Json>>,
+    file: &'static str,
+}
+
+impl Config<'_> {
+    /// A value that is there and not null.
+    fn get(&self, key: &str) -> Option<&Json> {
+        self.known?.get(key).filter(|value| !value.is_null())
+    }
+
+    fn wrong(&self, key: &str, want: &str) -> String {
+        let value = self.get(key).unwrap_or(&Json::Null);
+        format!("{}: {key} is {value}, but {want} is wanted", self.file)
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&str>, String> {
+        let value = self.get(key);
+        value.map(|value| value.as_str().ok_or_else(|| self.wrong(key, "a text"))).transpose()
+    }
+
+    fn integer(&self, key: &str) -> Result<Option<i64>, String> {
+        let value = self.get(key);
+        value.map(|value| value.as_i64().ok_or_else(|| self.wrong(key, "an integer"))).transpose()
+    }
+
+    fn number(&self, key: &str, default: f64) -> Result<f64, String> {
+        self.get(key).map_or(Ok(default), |value| value.as_f64().ok_or_else(|| self.wrong(key, "a number")))
+    }
+
+    fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
+        self.get(key).map_or(Ok(default), |value| value.as_bool().ok_or_else(|| self.wrong(key, "true or false")))
+    }
+
+    fn is_one_of(&self, key: &str, values: &[&str]) -> Result<(), String> {
+        match self.get(key) {
+            Some(value) if !value.as_str().is_some_and(|value| values.contains(&value)) => {
+                Err(self.wrong(key, if values.is_empty() { "null" } else { values[0] }))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What names and shapes tell.
+struct Levels<'a> {
+    shapes: &'a Shapes,
+    widths: Vec<i64>,
+    blocks: usize,
+    attention: Vec<usize>,
+}
+
+impl<'a> Levels<'a> {
+    fn of(shapes: &'a Shapes) -> Self {
+        let first = |name: String| shapes.get(&name)?.first().copied();
+        let width = |level: usize| first(format!("down_blocks.{level}.resnets.0.conv1.weight"));
+        let widths: Vec<i64> = (0..shapes.len()).map_while(width).collect();
+        let block = |i: &usize| shapes.contains_key(&format!("down_blocks.0.resnets.{i}.conv1.weight"));
+        let attends =
+            |level: &usize| shapes.contains_key(&format!("down_blocks.{level}.attentions.0.group_norm.weight"));
+        let attention = (0..widths.len()).filter(attends).collect();
+        Self { shapes, blocks: (0..shapes.len()).take_while(block).count(), attention, widths }
+    }
+
+    fn size(&self, name: &str, dimension: usize) -> Result<i64, String> {
+        let size = self.shapes.get(name).and_then(|shape| shape.get(dimension).copied());
+        size.ok_or_else(|| format!("is of the family of diffusers, but has no {name}"))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.shapes.contains_key(name)
+    }
+
+    /// The side of the images, and how it was found.
+    fn side(&self, config: &Config) -> Result<(i64, String), String> {
+        if let Some(side) = config.integer("sample_size")?.filter(|side| *side > 0) {
+            return Ok((side, format!("images of {side}×{side}")));
+        }
+        match self.attention.first() {
+            Some(&level) => {
+                let side = ATTENDS_AT << level.min(16);
+                let why = format!(
+                    "images of {side}×{side}, because attention lies at level {level} and the published networks attend at \
+                     {ATTENDS_AT}×{ATTENDS_AT}"
+                );
+                Ok((side, why))
+            }
+            None => Ok((32, "images of 32×32, because it attends nowhere".to_owned())),
+        }
+    }
+}
+
+/// What is not in the configurations because there are none.
+fn missing(config: &Config, scheduler: &Config, network: &str, noise: &str) -> String {
+    let sentence = |config: &Config, text: &str| match config.known {
+        None => format!("; {text}, because there is no {} beside it", config.file),
+        Some(_) => String::new(),
+    };
+    sentence(config, network) + &sentence(scheduler, noise)
+}
+
+fn read_ddpm(file: &Contents, config: &Config, scheduler: &Config, levels: &Levels) -> Result<Recognised, String> {
+    config.is_one_of("time_embedding_type", &["positional"])?;
+    if config.flag("center_input_sample", false)? {
+        return Err(config.wrong("center_input_sample", "false (or time_embedding_type: fourier)"));
+    }
+    if config.number("mid_block_scale_factor", 1.0)? != 1.0 {
+        return Err(config.wrong("mid_block_scale_factor", "1"));
+    }
+    // The defaults are those of the published networks where there is no configuration, and UNet2DModel's where there is.
+    let told = config.known.is_some();
+    let (side, seen) = levels.side(config)?;
+    let in_channels = levels.size("conv_in.weight", 1)?;
+    let out_channels = levels.size("conv_out.weight", 0)?;
+    let network = UNetConfig {
+        in_channels,
+        out_channels: (out_channels != in_channels).then_some(out_channels),
+        block_out_channels: levels.widths.clone(),
+        layers_per_block: levels.blocks,
+        attention_levels: levels.attention.clone(),
+        norm_num_groups: config.integer("norm_num_groups")?.unwrap_or(GROUPS),
+        norm_eps: config.number("norm_eps", if told { 1e-5 } else { UNetConfig::NORM_EPS })?,
+        attends_once_up: false,
+        middle_attention: levels.has("mid_block.attentions.0.group_norm.weight"),
+        attention_head_dim: attention_head_dim(config)?,
+        flip_sin_to_cos: config.flag("flip_sin_to_cos", told)?,
+        freq_shift: config.integer("freq_shift")?.unwrap_or(i64::from(!told)),
+        downsample_padding: config.integer("downsample_padding")?.unwrap_or(i64::from(told)),
+        num_class_embeds: levels
+            .has("class_embedding.weight")
+            .then(|| levels.size("class_embedding.weight", 0))
+            .transpose()?,
+        null_class: None,
+    };
+    let names = levels.shapes.iter().map(|(name, shape)| {
+        let ours = modern(name);
+        // Attention had 1×1 convolutions once.
+        let change = if shape.len() == 4 && name.contains(".attentions.") {
+            Change::Shape(shape[..2].to_vec())
+        } else {
+            Change::Keep
+        };
+        (name.clone(), vec![(ours, change)])
+    });
+    let names: Names = names.collect();
+    let reference = "DDPM (Ho et al. 2020) in the layout of diffusers' UNet2DModel";
+    let image = [in_channels, side, side];
+    let mut card = card(file.name(), format!("DDPM, {side}×{side}"), reference, image, AnyNetwork::Unet(network));
+    let (beta, prediction) = chain(scheduler)?;
+    card.precondition = AnyPrecondition::Ddpm(DdpmConfig { beta, prediction });
+    let network = format!("{GROUPS} groups, one head, sines before cosines, as in the networks of google/ddpm");
+    let taken = missing(config, scheduler, &network, "ε at 1000 times of the linear-β chain");
+    Ok(Recognised { card, assumed: format!("{seen} in −1 … 1{taken}"), names })
+}
+
+/// Width of a head; null means one head.
+fn attention_head_dim(config: &Config) -> Result<Option<i64>, String> {
+    match config.known {
+        // Left out is not null: UNet2DModel's default is 8.
+        Some(known) if !known.contains_key("attention_head_dim") => Ok(Some(8)),
+        _ => config.integer("attention_head_dim"),
+    }
+}
+
+/// A name of attention's layers as diffusers has called them since 0.13.
+fn modern(name: &str) -> String {
+    const OLD: [(&str, &str); 4] =
+        [(".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0.")];
+    OLD.iter().fold(name.to_owned(), |name, (old, new)| name.replace(old, new))
+}
+
+/// The chain with which the network was trained, and what it predicts.
+fn chain(scheduler: &Config) -> Result<(AnyChain, Prediction), String> {
+    if scheduler.flag("rescale_betas_zero_snr", false)? {
+        return Err(scheduler.wrong("rescale_betas_zero_snr", "false (its last level is infinite otherwise)"));
+    }
+    let (first, last) = (scheduler.number("beta_start", 1e-4)?, scheduler.number("beta_end", 0.02)?);
+    let times = scheduler.integer("num_train_timesteps")?.unwrap_or(1000);
+    let times = usize::try_from(times).map_err(|_| scheduler.wrong("num_train_timesteps", "a positive number"))?;
+    let trained = scheduler.get("trained_betas").and_then(Json::as_array);
+    let beta = match (trained, scheduler.text("beta_schedule")?.unwrap_or("linear")) {
+        (Some(betas), _) => AnyChain::Betas(Betas { betas: betas.iter().filter_map(Json::as_f64).collect() }),
+        (None, "linear") => AnyChain::LinearBeta(LinearBeta { first, last, times }),
+        (None, "scaled_linear") => AnyChain::ScaledLinear(ScaledLinear { first, last, times }),
+        (None, "squaredcos_cap_v2") => AnyChain::Cosine(Cosine { times, ..Cosine::default() }),
+        (None, "sigmoid") => AnyChain::SigmoidBeta(SigmoidBeta { first, last, times }),
+        _ => return Err(scheduler.wrong("beta_schedule", "linear, scaled_linear, squaredcos_cap_v2 or sigmoid")),
+    };
+    let prediction = match scheduler.text("prediction_type")?.unwrap_or("epsilon") {
+        "epsilon" => Prediction::Epsilon,
+        "v_prediction" => Prediction::V,
+        "sample" => Prediction::Sample,
+        _ => return Err(scheduler.wrong("prediction_type", "epsilon, v_prediction or sample")),
+    };
+    Ok((beta, prediction))
+}
+
+fn read_ncsnpp(file: &Contents, config: &Config, scheduler: &Config, levels: &Levels) -> Result<Recognised, String> {
+    config.is_one_of("time_embedding_type", &["fourier"])?;
+    if !config.flag("center_input_sample", true)? {
+        return Err(config.wrong("center_input_sample", "true"));
+    }
+    let half = std::f64::consts::SQRT_2;
+    if (config.number("mid_block_scale_factor", half)? - half).abs() > 1e-6 {
+        return Err(config.wrong("mid_block_scale_factor", "√2"));
+    }
+    if (config.number("norm_eps", NcsnppConfig::NORM_EPS)? - NcsnppConfig::NORM_EPS).abs() > 1e-9 {
+        return Err(config.wrong("norm_eps", "1e-6"));
+    }
+    let (first, deepest) = (levels.widths[0], levels.widths[levels.widths.len() - 1]);
+    if let Some(groups) = config.integer("norm_num_groups")?
+        && [first, deepest].iter().any(|width| groups != GROUPS.min(width / 4))
+    {
+        return Err(config.wrong("norm_num_groups", "null"));
+    }
+    let (side, seen) = levels.side(config)?;
+    let in_channels = levels.size("conv_in.weight", 1)?;
+    let network = NcsnppConfig {
+        in_channels,
+        model_channels: first,
+        block_out_channels: levels.widths.clone(),
+        num_res_blocks: levels.blocks,
+        attention_levels: levels.attention.clone(),
+        attention_head_dim: attention_head_dim(config)?,
+        diffusers_groups: true,
+        embedding: Embedding::Fourier,
+        embedding_features: 2 * levels.size("time_proj.weight", 0)?,
+        progressive_input: ProgressiveInput::InputSkip,
+        progressive: Progressive::OutputSkip,
+        fir: true,
+        skip_rescale: true,
+        num_classes: None,
+        null_class: None,
+    };
+    let last = levels.widths.len() - 1;
+    let names = levels.shapes.keys().filter_map(|name| {
+        let ours = ncsnpp_name(&modern(name), last)?;
+        Some((name.clone(), vec![(ours, Change::Keep)]))
+    });
+    let names: Names = names.collect();
+    let (min, usual) = (scheduler.number("sigma_min", 0.01)?, if side > 256 { 1348.0 } else { 348.0 });
+    let max = scheduler.number("sigma_max", usual)?;
+    let reference = "NCSN++ (Song et al. 2021) in the layout of diffusers' UNet2DModel";
+    let image = [in_channels, side, side];
+    let mut card = card(file.name(), format!("NCSN++, {side}×{side}"), reference, image, AnyNetwork::Ncsnpp(network));
+    card.pixels = [0.0, 1.0];
+    card.precondition = AnyPrecondition::Ve(Ve { range: [2.0 * min, 2.0 * max] });
+    let taken = missing(config, scheduler, "one head", "the levels");
+    let assumed = format!("{seen}; VE with σ from {min} to {max} for pixels of 0 … 1, told ln σ{taken}");
+    Ok(Recognised { card, assumed, names })
+}
+
+/// What our network calls a tensor of NCSN++.
+fn ncsnpp_name(name: &str, last: usize) -> Option<String> {
+    let (place, rest) = name.split_once('.')?;
+    Some(match place {
+        "conv_in" => name.to_owned(),
+        "time_proj" => "embedding.frequencies".to_owned(),
+        "time_embedding" => format!("embedding.{}", rest.replace("linear_", "linear")),
+        "conv_norm_out" => format!("up.0.answer_norm.{rest}"),
+        "conv_out" => format!("up.0.answer.{rest}"),
+        "mid_block" => {
+            let (within, layer) = module(rest)?;
+            let within = match within.as_str() {
+                "blocks.0" => "block1",
+                "blocks.1" => "block2",
+                "attentions.0" => "attention",
+                _ => return None,
+            };
+            format!("middle.{within}.{layer}")
+        }
+        "down_blocks" => {
+            let (level, rest) = rest.split_once('.')?;
+            let (within, layer) = module(rest)?;
+            format!("down.{level}.{within}.{layer}")
+        }
+        "up_blocks" => {
+            let (level, rest) = rest.split_once('.')?;
+            let level = last.checked_sub(level.parse().ok()?)?;
+            let (within, layer) = module(rest)?;
+            let within = match within.as_str() {
+                "attentions.0" => "attention",
+                "image" => "answer",
+                within => within,
+            };
+            format!("up.{level}.{within}.{layer}")
+        }
+        _ => return None,
+    })
+}
+
+/// A module within a level, and a layer's tensor within that.
+fn module(name: &str) -> Option<(String, String)> {
+    let (kind, rest) = name.split_once('.')?;
+    Some(match kind {
+        "skip_conv" => ("image".to_owned(), rest.to_owned()),
+        "skip_norm" => ("answer_norm".to_owned(), rest.to_owned()),
+        "resnet_down" => ("halve".to_owned(), layer(rest)?),
+        "resnet_up" => ("double".to_owned(), layer(rest)?),
+        "resnets" | "attentions" => {
+            let (number, rest) = rest.split_once('.')?;
+            let kind = if kind == "resnets" { "blocks" } else { kind };
+            (format!("{kind}.{number}"), layer(rest)?)
+        }
+        _ => return None,
+    })
+}
+
+fn layer(name: &str) -> Option<String> {
+    let (layer, kind) = name.rsplit_once('.')?;
+    let ours = match layer {
+        "norm1" | "conv1" | "norm2" | "conv2" => layer,
+        "time_emb_proj" => "time",
+        "conv_shortcut" => "shortcut",
+        "group_norm" => "norm",
+        "to_q" => "query",
+        "to_k" => "key",
+        "to_v" => "value",
+        "to_out.0" => "out",
+        _ => return None,
+    };
+    Some(format!("{ours}.{kind}"))
+}

@@ -1,0 +1,199 @@
+//! Published checkpoints: what their tensors' names and shapes tell, and what their family takes for granted.
+//!
+//! A file is unpacked to flat names first; a family is a file with one function: from names, shapes and what the file
+//! says of itself to a card, and to what our network calls the same tensors. Loading is total: what the card's network
+//! lacks, or what is left over, is an error that lists it all.
+
+mod adm;
+mod ddpm;
+mod diffusers;
+mod edm;
+mod ffdnet;
+mod ncsn;
+mod score_sde;
+mod unpack;
+
+use std::{collections::BTreeMap, path::Path};
+
+use rayon::prelude::*;
+use tch::{Device, Kind, Tensor};
+pub use unpack::{Contents, Weights};
+
+use crate::{
+    Error,
+    models::{
+        card::Card,
+        checkpoint::{safetensors::Tensors, source::Source},
+    },
+    networks::{AnyNetwork, weights::placed},
+    numbers::{
+        plan::Plan,
+        precondition::{AnyPrecondition, DdpmConfig, Prediction},
+        schedule::AnyChain,
+    },
+};
+
+/// The tensors of a file: name and shape.
+pub type Shapes = BTreeMap<String, Vec<i64>>;
+
+/// What a family makes of a file.
+#[derive(Debug)]
+pub struct Recognised {
+    /// The model, with the conventions that the family is published with.
+    pub card: Card,
+    /// What was taken for granted, a sentence.
+    pub assumed: String,
+    /// What our network calls each tensor of the file, and how it has to be changed; a tensor that is known, but not
+    /// used, has no names.
+    pub names: Names,
+}
+
+/// See [`Recognised::names`].
+pub type Names = BTreeMap<String, Vec<(String, Change)>>;
+
+/// What stands between a tensor of a file and the one that a network asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Nothing.
+    Keep,
+    /// Its shape.
+    Shape(Vec<i64>),
+    /// The order of its two dimensions.
+    Transposed,
+    /// Every `step`-th row from row `first` on, without the dimensions of size 1 at its end.
+    Rows {
+        /// 0, …, `step` − 1.
+        first: i64,
+        /// How many tensors are interleaved.
+        step: i64,
+    },
+    /// The order of its two dimensions, and two of size 1 behind them.
+    Convolution,
+    /// Within each of so many heads, rows (c, q k v) become rows (q k v, c).
+    Heads(i64),
+}
+
+impl Change {
+    /// The tensor that the network asks for.
+    pub fn apply(&self, tensor: &Tensor) -> Result<Tensor, Error> {
+        Ok(match self {
+            Self::Keep => tensor.shallow_clone(),
+            Self::Shape(shape) => tensor.f_reshape(shape)?,
+            Self::Transposed => tensor.f_transpose(0, 1)?.f_contiguous()?,
+            Self::Convolution => tensor.f_transpose(0, 1)?.f_contiguous()?.f_unsqueeze(-1)?.f_unsqueeze(-1)?,
+            Self::Rows { first, step } => {
+                let rows = tensor.f_slice(0, *first, None, *step)?;
+                if rows.dim() > 2 { rows.f_flatten(1, -1)? } else { rows }.f_contiguous()?
+            }
+            Self::Heads(heads) => {
+                let size = tensor.size();
+                let rest: i64 = size[1..].iter().product();
+                let shape: Vec<i64> = if size.len() > 1 { vec![size[0], rest, 1] } else { size.clone() };
+                tensor.f_reshape([*heads, -1, 3, rest])?.f_transpose(1, 2)?.f_reshape(shape)?
+            }
+        })
+    }
+}
+
+/// A family's reading of a file, if it is one of its own.
+type Family = fn(file: &Contents) -> Option<Result<Recognised, String>>;
+
+/// All families, in the order in which they are asked.
+const FAMILIES: [Family; 7] = [
+    adm::recognise,
+    ddpm::recognise,
+    diffusers::recognise,
+    edm::recognise,
+    ffdnet::recognise,
+    ncsn::recognise,
+    score_sde::recognise,
+];
+
+/// Endings of the files that may hold a family's checkpoint.
+pub const EXTENSIONS: [&str; 7] = ["ckpt", "pth", "pt", "bin", "pkl", "safetensors", "ts"];
+
+/// The card of a published network of our own conventions, −1 … 1.
+fn card(name: &str, about: String, reference: &str, image: [i64; 3], network: AnyNetwork) -> Card {
+    Card {
+        name: name.to_owned(),
+        about,
+        reference: reference.to_owned(),
+        data: String::new(),
+        licence: String::new(),
+        training: String::new(),
+        image,
+        pixels: Card::PIXELS,
+        network,
+        precondition: AnyPrecondition::Ddpm(DdpmConfig {
+            beta: AnyChain::LinearBeta(crate::numbers::schedule::LinearBeta::default()),
+            prediction: Prediction::Epsilon,
+        }),
+        sample: Plan::ddim(),
+        restore: Plan::posterior(),
+    }
+}
+
+/// What a family makes of a file with these contents.
+pub fn recognise(file: &Contents) -> Result<Recognised, String> {
+    FAMILIES.iter().find_map(|family| family(file)).unwrap_or_else(|| Err(unknown(file.shapes())))
+}
+
+/// A checkpoint, opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The model.
+    pub card: Card,
+    /// What neither names nor shapes nor the file itself told, a sentence.
+    pub assumed: String,
+    /// The files that it was read from.
+    pub sources: Vec<Source>,
+    /// Their tensors under our names, as a network on the device wants them.
+    pub tensors: Tensors,
+}
+
+/// Opens a checkpoint as its authors published it, or, with a card, as that says; the tensors of a file of no known
+/// family then go by the names that our network gives them.
+pub fn open(path: &Path, weights: Weights, card: Option<Card>, device: Device, kind: Kind) -> Result<Opened, Error> {
+    let file = Contents::open(path, weights)?;
+    let recognised = match (recognise(&file), &card) {
+        (Ok(recognised), _) => recognised,
+        (Err(_), Some(card)) => {
+            let names = file.shapes().keys().map(|name| (name.clone(), vec![(name.clone(), Change::Keep)])).collect();
+            Recognised { card: card.clone(), assumed: String::new(), names }
+        }
+        (Err(cause), None) => return Err(Error::file(path, cause)),
+    };
+    let tensors = recognised.tensors(&file, device, kind)?;
+    let assumed = if card.is_some() { String::new() } else { recognised.assumed };
+    let assumed = [file.note(), &assumed].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+    Ok(Opened { card: card.unwrap_or(recognised.card), assumed, sources: file.into_sources(), tensors })
+}
+
+impl Recognised {
+    /// The tensors of the file under our names, as a network on `device` that computes in `kind` wants them; those that
+    /// nobody knows keep theirs, so that they are told as left over.
+    pub fn tensors(&self, file: &Contents, device: Device, kind: Kind) -> Result<Tensors, Error> {
+        let kept = |name: &String| vec![(name.clone(), Change::Keep)];
+        let loaded = file.shapes().par_iter().map(|(theirs, _)| {
+            let uses = self.names.get(theirs).cloned().unwrap_or_else(|| kept(theirs));
+            if uses.is_empty() {
+                return Ok(Vec::new());
+            }
+            let tensor = file.load_as(theirs, kind)?;
+            let used = uses.into_iter().map(|(ours, change)| {
+                let tensor = placed(&ours, &change.apply(&tensor)?, device, kind);
+                Ok((ours, tensor))
+            });
+            used.collect()
+        });
+        Ok(loaded.collect::<Result<Vec<Vec<_>>, Error>>()?.into_iter().flatten().collect())
+    }
+}
+
+fn unknown(shapes: &Shapes) -> String {
+    if shapes.is_empty() {
+        return "holds no named tensors at its top: a state dict is wanted".to_owned();
+    }
+    let first: Vec<String> = shapes.iter().take(3).map(|(name, shape)| format!("{name} {shape:?}")).collect();
+    format!("is of no known family; its first tensors are {}", first.join(", "))
+}

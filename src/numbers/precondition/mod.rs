@@ -1,0 +1,100 @@
+//! How a network's own conventions become a denoiser [EDM, §5]: four numbers for each σ.
+
+mod ddpm;
+mod edm;
+mod iddpm;
+mod levels;
+mod plain;
+mod ve;
+mod vp;
+
+use std::fmt;
+
+pub use ddpm::{Ddpm, DdpmConfig, Prediction};
+pub use edm::Edm;
+pub use iddpm::{Iddpm, IddpmConfig};
+pub use levels::{Levels, LevelsConfig};
+pub use plain::{Plain, Quantity};
+use serde::{Deserialize, Serialize};
+pub use ve::Ve;
+pub use vp::{SubVp, Vp};
+
+use crate::{Error, numbers::sigma::Times};
+
+/// D(x, σ) = skip · x + out · F(input · x, label).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scaling {
+    /// c_skip − 1, kept so that D − x loses no digits at small σ.
+    pub skip_minus_one: f64,
+    /// c_out.
+    pub out: f64,
+    /// c_in.
+    pub input: f64,
+    /// c_noise, what the network is told of σ.
+    pub label: f64,
+}
+
+/// A family of checkpoints, reduced to four numbers for each σ.
+pub trait Precondition: fmt::Debug + Send + Sync {
+    /// The scaling at σ.
+    fn at(&self, sigma: f64) -> Scaling;
+
+    /// The smallest and the largest σ that the network was trained for, in data units.
+    fn range(&self) -> (f64, f64);
+
+    /// The standard deviation of x at a large σ, from which sampling starts: σ for images of no variance.
+    fn start(&self, sigma: f64) -> f64 {
+        sigma
+    }
+
+    /// The trained level of each discrete time, if the network knows discrete times.
+    fn times(&self) -> Option<&Times> {
+        None
+    }
+}
+
+/// The ends of an interval of levels.
+fn interval([min, max]: [f64; 2]) -> Result<(f64, f64), Error> {
+    if 0.0 < min && min < max && max < f64::INFINITY {
+        return Ok((min, max));
+    }
+    Err(Error::parameter("range", "two finite levels, the smaller and positive one first", format!("{min} … {max}")))
+}
+
+/// What `precondition:` may name.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum AnyPrecondition {
+    /// See [`Ddpm`].
+    Ddpm(DdpmConfig),
+    /// See [`Edm`].
+    Edm(Edm),
+    /// See [`Iddpm`].
+    Iddpm(IddpmConfig),
+    /// See [`Levels`].
+    Levels(LevelsConfig),
+    /// See [`Plain`].
+    Plain(Plain),
+    /// See [`SubVp`].
+    SubVp(SubVp),
+    /// See [`Ve`].
+    Ve(Ve),
+    /// See [`Vp`].
+    Vp(Vp),
+}
+
+impl AnyPrecondition {
+    /// The chosen preconditioning, its tables made.
+    pub fn build(&self) -> Result<Box<dyn Precondition>, Error> {
+        Ok(match self {
+            Self::Ddpm(config) => Box::new(Ddpm::new(config.beta.get().times()?, config.prediction)),
+            Self::Edm(edm) => Box::new(edm.checked()?),
+            Self::Iddpm(config) => Box::new(Iddpm::new(config)?),
+            Self::Levels(config) => Box::new(Levels::new(config)?),
+            Self::Plain(plain) => Box::new(plain.checked()?),
+            Self::SubVp(vp) => Box::new(vp.checked()?),
+            Self::Ve(ve) => Box::new(ve.checked()?),
+            Self::Vp(vp) => Box::new(vp.checked()?),
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! Ways of walking down the noise levels. Pure arithmetic: no sampler touches a tensor.
+//!
+//! Each is a row of the paper's table [Random Walks, Table 1], or one that belongs there; σ is the level now, σ′ the
+//! next, which is 0 after the last. Where σ′ = 0 no fresh noise is added.
+//!
+//! Score SDE's *reverse-diffusion* predictor for the variance-preserving SDE, x ← (2 − √(1 − β)) x + β s + √β n, is not
+//! a row: brought to the σ frame, its coefficients of x and D sum to 1 − (1 − √(1 − β))², not to 1. Each step differs
+//! from [`VpAncestral`] at order β²; carried along DDPM's own chain this comes to about one per cent of x.
+
+mod ddim;
+mod ddpm;
+mod exponential;
+mod flow;
+mod langevin;
+mod non_markovian;
+mod simplified;
+mod snr;
+mod ve;
+
+pub use ddim::Ddim;
+pub use ddpm::{Ddpm, Variance, VpAncestral};
+pub use exponential::{ExponentialIntegrator, Frozen};
+pub use flow::{Churn, ProbabilityFlow};
+pub use langevin::{AnnealedLangevin, Reference};
+pub use non_markovian::{Beta, NonMarkovian};
+pub use simplified::{Consistent, Ramp, Simplified};
+pub use snr::{Convention, Fresh, Snr};
+pub use ve::{VeAncestral, VeEulerMaruyama, VeReverseDiffusion};
+
+use crate::{
+    Error,
+    numbers::{
+        sigma::Sigmas,
+        walk::{Step, Walk},
+    },
+};
+
+/// A rule that turns noise levels into a walk.
+pub trait Sampler {
+    /// The walk down `sigmas`.
+    fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error>;
+}
+
+/// One step for each pair (σ, σ′).
+fn rows(sigmas: &Sigmas, step: impl Fn(f64, f64) -> Step) -> Result<Walk, Error> {
+    checked(sigmas.pairs().map(|(sigma, next)| step(sigma, next)))
+}
+
+/// The walk, if no parameter was so extreme that a step is zero, infinite or not a number.
+fn checked(steps: impl Iterator<Item = Step>) -> Result<Walk, Error> {
+    let usable = |step: Step| {
+        if step.tau > 0.0 && step.noise().is_finite() {
+            return Ok(step);
+        }
+        let value = format!("τ = {}, T = {} at σ = {}", step.tau, step.temperature, step.sigma);
+        Err(Error::parameter("every step", "positive and finite (choose milder parameters)", value))
+    };
+    Ok(Walk(steps.map(usable).collect::<Result<_, _>>()?))
+}

@@ -1,0 +1,82 @@
+//! Ways down the noise levels that are no rows: several scores a step, or memory of earlier ones. Pure arithmetic.
+//!
+//! Each is laid out as a [`Scheme`] in the frame x + σ n. In it the probability flow is dx/dσ = ε(x, σ) [EDM, Eq. 1], and
+//! with h = ln(σ/σ′), half the growth of the log signal-to-noise ratio, α and s of the papers drop out of every formula.
+//! The last step, to σ′ = 0, is x ← D(x, σ) in all of them: there is no slope to be had at 0.
+
+mod deis;
+mod dpm;
+mod dpm_plus_plus;
+mod heun;
+mod ipndm;
+mod predictor_corrector;
+mod rk45;
+mod runge_kutta;
+mod stochastic;
+mod time;
+mod unipc;
+
+pub use deis::{Deis, Variable};
+pub use dpm::Dpm;
+pub use dpm_plus_plus::{DpmPlusPlus, Variant};
+pub use heun::Heun;
+pub use ipndm::Ipndm;
+pub use predictor_corrector::{Frame, PredictorCorrector};
+pub use rk45::{DORMAND_PRINCE, Rk45};
+pub use runge_kutta::RungeKutta;
+pub use stochastic::{EulerMaruyama, ReverseDiffusion, Sra1, StochasticHeun};
+pub use unipc::{Unipc, Width};
+
+use crate::{
+    Error,
+    numbers::{
+        samplers::Sampler,
+        scheme::{LinearCombination, Scheme, SolverStep, Stage},
+        sigma::Sigmas,
+        walk::Walk,
+    },
+};
+
+/// A rule that turns noise levels into a scheme.
+pub trait Solver {
+    /// The scheme down `sigmas`.
+    fn scheme(&self, sigmas: &Sigmas) -> Result<Scheme, Error>;
+
+    /// The same as a walk, if each step is a row.
+    fn row(&self, _: &Sigmas) -> Result<Option<Walk>, Error> {
+        Ok(None)
+    }
+}
+
+/// Every sampler that is a row asks for one score a step.
+impl<S: Sampler> Solver for S {
+    fn scheme(&self, sigmas: &Sigmas) -> Result<Scheme, Error> {
+        Ok(Scheme::from(&self.walk(sigmas)?))
+    }
+
+    fn row(&self, sigmas: &Sigmas) -> Result<Option<Walk>, Error> {
+        self.walk(sigmas).map(Some)
+    }
+}
+
+/// One step for each pair (σ, σ′) but the last, which lands on the denoised image.
+fn hops(sigmas: &Sigmas, hop: impl FnMut((f64, f64)) -> SolverStep) -> Scheme {
+    let inner = sigmas.pairs().take_while(|(_, next)| *next > 0.0).map(hop);
+    inner.chain([SolverStep::denoise(sigmas.min())]).collect()
+}
+
+/// x ← x + Σⱼ weights\[j\] εⱼ with ε at the beginning of this step and of those before it, the newest first.
+fn multistep(sigma: f64, weights: &[f64]) -> SolverStep {
+    SolverStep {
+        stages: vec![Stage::epsilon(LinearCombination::state(), sigma)],
+        next: LinearCombination::new(1.0, weights),
+    }
+}
+
+/// `order` if the method comes in this order.
+fn order(order: usize, known: &[usize], want: &'static str) -> Result<usize, Error> {
+    if known.contains(&order) {
+        return Ok(order);
+    }
+    Err(Error::parameter("order", want, order))
+}

@@ -1,0 +1,5 @@
+//! What a person looks at: sheets, pages, plots, moving pictures.
+
+pub mod animation;
+pub mod page;
+pub mod sheet;

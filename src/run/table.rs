@@ -1,0 +1,355 @@
+//! Experiments that draw many images and measure them, as the tables of papers do: FID and its kin.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::Tensor;
+
+use crate::{
+    Error,
+    evaluation::features::{Evaluation, Target},
+    files::{archive::Layout, data, rounding::Rounding},
+    models::card::sha256,
+    numbers::{plan::Plan, scheme::Scheme},
+    run::experiment::{Kind, mean_and_spread},
+    scores::denoiser::Denoiser,
+};
+
+/// Rows of a table: images of many seeds by a model and a plan each, and how far they lie from others.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generation {
+    /// [`Kind::Generation`].
+    pub kind: Kind,
+    /// What is asked.
+    pub about: String,
+    /// The paper and its table, if the figures are published.
+    #[serde(default)]
+    pub source: String,
+    /// What the paper calls its figure.
+    #[serde(default)]
+    pub figure: String,
+    /// What differs from the paper's program, as far as is known.
+    #[serde(default)]
+    pub differs: String,
+    /// N, of one figure.
+    pub images: u64,
+    /// Figures are measured of so many sets: seeds 0 … N − 1, N … 2N − 1, and so on.
+    #[serde(default = "one")]
+    pub repeats: u64,
+    /// What becomes of their figures.
+    #[serde(default)]
+    pub take: Take,
+    /// Seeds that a process takes on at a time; what it had of them is lost if it dies.
+    #[serde(default = "chunk")]
+    pub chunk: u64,
+    /// How pixels become bytes.
+    #[serde(default)]
+    pub rounding: Rounding,
+    /// Where images go.
+    #[serde(default)]
+    pub store: Store,
+    /// What is measured of each set, the first figure of all at the head of the table; without, images are drawn and nothing else.
+    #[serde(default)]
+    pub evaluate: Vec<Evaluation>,
+    /// The images that those of all rows should resemble that do not say otherwise, or a file of their statistics; as checkpoints,
+    /// either may be in the folder of --models.
+    #[serde(default)]
+    pub reference: Option<Target>,
+    /// Where the reference is published, or what its authors say of it.
+    #[serde(default)]
+    pub statistics: String,
+    /// `[channels, height, width]` of all rows that do not say otherwise.
+    pub image: [i64; 3],
+    /// The smallest and the largest σ of the training, of all rows that do not say otherwise.
+    pub range: (f64, f64),
+    /// The rows of the table.
+    pub rows: Vec<Row>,
+}
+
+/// A row of [`Generation`].
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// What the table calls it.
+    pub name: String,
+    /// MODEL.
+    pub model: String,
+    /// SHA-256 of the file of weights, where it is known; another is refused.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// Where the file is published, or how its authors tell it apart.
+    #[serde(default)]
+    pub origin: String,
+    /// What replaces values of the card, as `--set` does.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// The classes over which seeds go in turn, as `--class` has them.
+    #[serde(default)]
+    pub classes: Option<String>,
+    /// Holds D within −1 … 1, as `clip_denoised` of DDPM's and ADM's programs does.
+    #[serde(default)]
+    pub clip: bool,
+    /// See [`Generation::image`].
+    #[serde(default)]
+    pub image: Option<[i64; 3]>,
+    /// See [`Generation::range`].
+    #[serde(default)]
+    pub range: Option<(f64, f64)>,
+    /// See [`Generation::reference`], of all rows that do not say otherwise.
+    #[serde(default)]
+    pub reference: Option<Target>,
+    /// Schedule, steps and sampler.
+    pub plan: Plan,
+    /// What the plan has to come to.
+    #[serde(default)]
+    pub golden: Option<ExpectedLevels>,
+    /// What the paper prints.
+    #[serde(default)]
+    pub published: Option<f64>,
+    /// Its spread, if the paper prints one.
+    #[serde(default)]
+    pub spread: Option<f64>,
+    /// What else there is to know.
+    #[serde(default)]
+    pub note: String,
+}
+
+/// The noise levels at which a paper's program asks its network: how a slip in a schedule comes to light without weights.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedLevels {
+    /// How many evaluations an image takes.
+    pub evaluations: usize,
+    /// The first σ, in order, in data units.
+    pub first: Vec<f64>,
+    /// The last.
+    pub last: Vec<f64>,
+}
+
+/// σ are printed with at least this many digits: their relative tolerance.
+const DIGITS: f64 = 2e-5;
+
+/// What becomes of the figures of several sets.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Take {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// The smallest, as EDM has it.
+    Least,
+}
+
+/// Where images go.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Store {
+    /// A folder of PNG files.
+    #[default]
+    Png,
+    /// A zip archive of PNG files for each set, as EDM writes them.
+    Zip,
+    /// An archive for each set with all images in one array, as ADM's evaluator reads them.
+    Npz,
+    /// Nowhere: only their statistics are kept.
+    Nothing,
+}
+
+impl Store {
+    /// The archive, if there is one.
+    pub fn layout(self) -> Option<Layout> {
+        match self {
+            Self::Zip => Some(Layout::Zip),
+            Self::Npz => Some(Layout::Npz),
+            Self::Png | Self::Nothing => None,
+        }
+    }
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn chunk() -> u64 {
+    512
+}
+
+/// Seeds that a process takes on at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    /// Which set they belong to.
+    pub repeat: u64,
+    /// From this seed on.
+    pub first: u64,
+    /// So many.
+    pub count: u64,
+}
+
+impl Chunk {
+    /// Its file.
+    pub fn name(&self) -> String {
+        format!("{:09}.npz", self.first)
+    }
+
+    /// Its seeds.
+    pub fn seeds(&self) -> std::ops::Range<u64> {
+        self.first..self.first + self.count
+    }
+}
+
+impl Generation {
+    /// All chunks, in the order in which they are summed up.
+    pub fn chunks(&self) -> Vec<Chunk> {
+        let step = self.chunk.max(1);
+        let of = |repeat: u64| {
+            (0..self.images).step_by(step as usize).map(move |start| Chunk {
+                repeat,
+                first: repeat * self.images + start,
+                count: step.min(self.images - start),
+            })
+        };
+        (0..self.repeats).flat_map(of).collect()
+    }
+
+    /// Refuses numbers that make no table.
+    pub fn check(&self) -> Result<(), Error> {
+        for (name, value) in [("images", self.images), ("repeats", self.repeats), ("chunk", self.chunk)] {
+            if value == 0 {
+                return Err(Error::parameter(name, "at least 1", value));
+            }
+        }
+        let mut names: Vec<&str> = self.rows.iter().map(|row| row.name.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(Error::parameter("the name of a row", "its own alone", pair[0])),
+            None => Ok(()),
+        }
+    }
+
+    /// What the images of a row should resemble.
+    pub fn target<'a>(&'a self, row: &'a Row) -> Option<&'a Target> {
+        row.reference.as_ref().or(self.reference.as_ref())
+    }
+
+    /// What an image of a row costs, once its walk is seen to be the paper's.
+    pub fn evaluations(&self, row: &Row) -> Result<usize, Error> {
+        self.proven(row, row.range.unwrap_or(self.range))
+    }
+
+    /// The same for a model that was trained from σ = `range.0` to `range.1`.
+    pub fn proven(&self, row: &Row, range: (f64, f64)) -> Result<usize, Error> {
+        let scheme = row.plan.resolve(range, f64::INFINITY)?.scheme;
+        row.golden.as_ref().map_or(Ok(()), |golden| golden.check(&scheme))?;
+        Ok(scheme.evaluations())
+    }
+
+    /// A figure of a row, of those of its sets: value and spread. The least is taken of what heads the table, `is_head`, alone.
+    pub fn taken(&self, values: &[f64], is_head: bool) -> Option<(f64, Option<f64>)> {
+        let (mean, spread) = (!values.is_empty()).then(|| mean_and_spread(values))?;
+        Some(match self.take {
+            Take::Least if is_head => (values.iter().copied().fold(f64::INFINITY, f64::min), spread),
+            Take::Mean | Take::Least => (mean, spread),
+        })
+    }
+}
+
+impl ExpectedLevels {
+    /// Refuses a scheme that asks for other levels, or for more or fewer.
+    pub fn check(&self, scheme: &Scheme) -> Result<(), Error> {
+        let asked: Vec<f64> = scheme.asked().collect();
+        let wrong = |what, want: String, got: String| Err(Error::Walk { what, want, got });
+        if asked.len() != self.evaluations && !scheme.is_adaptive() {
+            return wrong("the number of evaluations", self.evaluations.to_string(), asked.len().to_string());
+        }
+        let close =
+            |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= DIGITS * b);
+        let first = &asked[..self.first.len().min(asked.len())];
+        if !close(first, &self.first) {
+            return wrong("the first σ", format!("{:?}", self.first), format!("{first:?}"));
+        }
+        let last = &asked[asked.len() - self.last.len().min(asked.len())..];
+        if !close(last, &self.last) {
+            return wrong("the last σ", format!("{:?}", self.last), format!("{last:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// D held within −1 … 1.
+pub struct Clipped<'a>(pub Box<dyn Denoiser + 'a>);
+
+impl std::fmt::Debug for Clipped<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Clipped").finish_non_exhaustive()
+    }
+}
+
+impl Denoiser for Clipped<'_> {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.0.denoise(x, sigma).clamp(-1.0, 1.0)
+    }
+}
+
+/// What `draw` makes with so many images together, with half as many for as long as memory does not suffice; and how many it
+/// were in the end.
+pub fn within_memory<T, E: std::fmt::Display>(
+    mut batch: u64,
+    mut draw: impl FnMut(u64) -> Result<T, E>,
+) -> Result<(T, u64), E> {
+    loop {
+        // libtorch tells that memory does not suffice by a panic, where the call has no Result.
+        match catch_unwind(AssertUnwindSafe(|| draw(batch))) {
+            Ok(Err(e)) if batch > 1 && is_memory(&e.to_string()) => {}
+            Ok(made) => return made.map(|made| (made, batch)),
+            Err(cause) => {
+                let text = cause.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| cause.downcast_ref::<&str>().copied());
+                if batch == 1 || !text.is_some_and(is_memory) {
+                    resume_unwind(cause);
+                }
+            }
+        }
+        batch /= 2;
+    }
+}
+
+fn is_memory(text: &str) -> bool {
+    ["out of memory", "not enough memory", "can't allocate memory"].iter().any(|words| text.contains(words))
+}
+
+/// All that a row's images depend on, with what differs from an earlier run's.
+pub fn differences(ours: &Value, theirs: &Value) -> Vec<String> {
+    fn flat(at: &str, value: &Value, to: &mut BTreeMap<String, String>) {
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, value)| flat(&format!("{at}.{key}"), value, to)),
+            value => {
+                to.insert(at.trim_start_matches('.').to_owned(), value.to_string());
+            }
+        }
+    }
+    let [mut ours_flat, mut theirs_flat] = [BTreeMap::new(), BTreeMap::new()];
+    flat("", ours, &mut ours_flat);
+    flat("", theirs, &mut theirs_flat);
+    let nothing = "nothing".to_owned();
+    let keys: std::collections::BTreeSet<&String> = ours_flat.keys().chain(theirs_flat.keys()).collect();
+    let told = |key: &&String| {
+        let [now, then] = [&ours_flat, &theirs_flat].map(|of| of.get(*key).unwrap_or(&nothing));
+        (now != then).then(|| format!("{key} was {then}, and is {now} now"))
+    };
+    keys.iter().filter_map(told).collect()
+}
+
+/// A name for all that a run depends on.
+pub fn id(identity: &Value) -> String {
+    sha256(identity.to_string().as_bytes())[..16].to_owned()
+}
+
+/// The file of a model: as it is named, or in `folder`.
+pub fn located(model: &str, folder: Option<&std::path::Path>) -> String {
+    data::located(std::path::Path::new(model), folder).to_string_lossy().into_owned()
+}

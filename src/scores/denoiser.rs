@@ -1,0 +1,115 @@
+//! Denoisers, and the scores that Tweedie's formula makes of them.
+
+use std::cell::OnceCell;
+
+use tch::{Kind, Tensor};
+
+use crate::{
+    networks::Network,
+    numbers::precondition::{Precondition, Scaling},
+};
+
+/// s(x, σ) ≈ ∇ₓ log f_σ(x): all that a walk needs to know about the images.
+pub trait Score {
+    /// `x` is `[batch, channels, height, width]`; one σ, in data units, serves the whole batch.
+    fn score(&self, x: &Tensor, sigma: f64) -> Tensor;
+
+    /// The largest τ for which a step along this score does not overshoot, in squared data units.
+    fn step_limit(&self) -> f64 {
+        f64::INFINITY
+    }
+}
+
+/// D(x, σ) ≈ E[clean | clean + σ n = x], the minimum mean-squared-error denoiser.
+pub trait Denoiser {
+    /// The mean of the clean images that may hide behind `x`, `[batch, channels, height, width]`.
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor;
+
+    /// D(x, σ) − x. Denoisers override it where the difference would lose digits at small σ.
+    fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.denoise(x, sigma) - x
+    }
+}
+
+impl<D: Denoiser + ?Sized> Denoiser for &D {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        (**self).denoise(x, sigma)
+    }
+
+    fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
+        (**self).residual(x, sigma)
+    }
+}
+
+impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        (**self).denoise(x, sigma)
+    }
+
+    fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
+        (**self).residual(x, sigma)
+    }
+}
+
+/// Tweedie's formula [Random Walks, Eq. 8]: s(x, σ) = (D(x, σ) − x) / σ².
+impl<D: Denoiser + ?Sized> Score for D {
+    fn score(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.residual(x, sigma) / (sigma * sigma)
+    }
+}
+
+/// A network with its preconditioning: D(x, σ) = skip · x + out · F(input · x, label).
+#[derive(Debug)]
+pub struct Pretrained {
+    /// F.
+    pub network: Box<dyn Network>,
+    /// Its conventions.
+    pub precondition: Box<dyn Precondition>,
+}
+
+impl Pretrained {
+    /// D(x, σ | class): the images of a batch are known to be of these classes, one for each, if the network has any.
+    pub fn of(&self, classes: Option<&[i64]>) -> OfClass<'_> {
+        OfClass { prior: self, classes: classes.map(Tensor::from_slice), placed: OnceCell::new() }
+    }
+}
+
+impl Denoiser for Pretrained {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.of(None).denoise(x, sigma)
+    }
+
+    fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.of(None).residual(x, sigma)
+    }
+}
+
+/// See [`Pretrained::of`].
+#[derive(Debug)]
+pub struct OfClass<'a> {
+    prior: &'a Pretrained,
+    classes: Option<Tensor>,
+    /// The same where the images are: to bring them there makes a device wait, which is done once.
+    placed: OnceCell<Tensor>,
+}
+
+impl OfClass<'_> {
+    /// out · F(input · x, label).
+    fn output(&self, x: &Tensor, Scaling { out, input, label, .. }: Scaling) -> Tensor {
+        let label = Tensor::full([x.size()[0]], label, (Kind::Float, x.device()));
+        let class = self.classes.as_ref().map(|classes| self.placed.get_or_init(|| classes.to_device(x.device())));
+        self.prior.network.forward(&(x * input), &label, class) * out
+    }
+}
+
+impl Denoiser for OfClass<'_> {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        let scaling = self.prior.precondition.at(sigma);
+        x * (1.0 + scaling.skip_minus_one) + self.output(x, scaling)
+    }
+
+    fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
+        let scaling = self.prior.precondition.at(sigma);
+        self.output(x, scaling) + x * scaling.skip_minus_one
+    }
+}
