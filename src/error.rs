@@ -56,7 +56,7 @@ pub enum Error {
     },
     /// A network returned NaN or infinity.
     #[error(
-        "the score is not finite from evaluation {evaluation} on (σ = {sigma:.6}) for seed {}: try --precision f32, or shorter steps",
+        "the score is not finite from evaluation {evaluation} on (σ = {sigma:.6}) for seed {}: compute in f32, or take shorter steps",
         list(seeds)
     )]
     NotFinite {
@@ -70,9 +70,23 @@ pub enum Error {
     /// Somebody asked to stop.
     #[error("interrupted; what was finished is kept, and the same command goes on from there")]
     Interrupted,
+    /// A callback asked to stop where the state is: a run ends with it, and this never leaves the library.
+    #[error("stopped by the caller")]
+    Stopped,
     /// CUDA was asked for, and is not there.
-    #[error("--device cuda: {0}; --device cpu works everywhere")]
+    #[error("CUDA: {0}; the CPU works everywhere")]
     Cuda(String),
+    /// A request that makes no sense, with the remedy.
+    #[error("{0}")]
+    Request(String),
+    /// An error, and where it happened: the row of a table, the folder of a run.
+    #[error("{place}: {cause}")]
+    Within {
+        /// Where.
+        place: String,
+        /// What.
+        cause: Box<Error>,
+    },
     /// A failure inside libtorch.
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
@@ -82,6 +96,17 @@ impl Error {
     /// An error about a file.
     pub fn file(path: impl AsRef<Path>, cause: impl ToString) -> Self {
         Self::File { path: path.as_ref().to_owned(), cause: cause.to_string() }
+    }
+
+    /// A request that makes no sense, with the remedy.
+    pub fn request(sentence: impl ToString) -> Self {
+        Self::Request(sentence.to_string())
+    }
+
+    /// The same error, and where it happened.
+    #[must_use]
+    pub fn within(self, place: impl ToString) -> Self {
+        Self::Within { place: place.to_string(), cause: Box::new(self) }
     }
 
     /// An error about a number: `name` must be `want`.
@@ -97,4 +122,16 @@ fn list(seeds: &[u64]) -> String {
 /// libtorch appends its C++ stack to every message.
 fn first_line(error: &tch::TchError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+/// Says where an error happened.
+pub(crate) trait Within<T> {
+    /// See [`Error::within`].
+    fn within(self, place: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T> Within<T> for Result<T, Error> {
+    fn within(self, place: impl FnOnce() -> String) -> Self {
+        self.map_err(|cause| cause.within(place()))
+    }
 }

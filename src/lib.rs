@@ -74,3 +74,6 @@ pub mod scores;
 pub mod training;
 
 pub use error::Error;
+pub use models::card::Model;
+pub use run::{observer::Observer, session::Session};
+pub use tch;

@@ -21,7 +21,7 @@ use tweedie::{
         schedule::{AnySchedule, Geometric, LinearBeta, Schedule, Sigmoid},
         walk::{Gaussian, Moments},
     },
-    run::released::{Perturbation, Problem, Published, Start},
+    run::released::{Perturbation, Problem, Released, Start},
     scores::noise::Seeded,
 };
 
@@ -110,8 +110,8 @@ fn text((network, schedule, steps, temperature, c, measurement): (&str, &str, us
     )
 }
 
-fn parse(text: &str) -> Result<Published, String> {
-    Published::parse(text, Path::new("run.yaml")).map_err(|error| error.to_string())
+fn parse(text: &str) -> Result<Released, String> {
+    Released::parse(text, Path::new("run.yaml")).map_err(|error| error.to_string())
 }
 
 /// K, T₀, c and η of the paper's runs, its schedules, and all of it in data units.
@@ -170,7 +170,7 @@ fn levels_run_between_the_ends_of_the_network() {
 }
 
 /// What becomes of a pixel N(m, v), v in the pixels of the file.
-fn last(published: &Published, v: f64, gain: f64) -> (Moments, Gaussian) {
+fn last(published: &Released, v: f64, gain: f64) -> (Moments, Gaussian) {
     let unit = published.start.deviation;
     let data = |x: f64| unit * x + published.start.mean;
     let limit = published.problem.as_ref().map_or(f64::INFINITY, |problem| problem.eta * problem.eta);
@@ -337,7 +337,7 @@ fn the_released_files_are_read() {
         "ve_super_resolution",
     ];
     for (name, run) in names.into_iter().zip(RUNS) {
-        let released = Published::read(&Path::new(&folder).join(format!("{name}.yaml"))).unwrap();
+        let released = Released::read(&Path::new(&folder).join(format!("{name}.yaml"))).unwrap();
         let ours = parse(&text(run)).unwrap();
         assert_eq!((released.plan, released.start), (ours.plan, ours.start), "{name}");
         assert_eq!((released.problem, released.network), (ours.problem, ours.network), "{name}");

@@ -39,6 +39,11 @@ pub fn start(tf32: bool) {
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
     memory::keep_blocks();
+    open_cuda();
+}
+
+/// Opens libtorch_cuda if it is there; once for the process.
+pub fn open_cuda() {
     let _ = CUDA.get_or_init(|| {
         let path = folder().join("libtorch_cuda.so");
         // SAFETY: the library is libtorch's own and meant to be loaded beside libtorch_cpu; it is never unloaded.

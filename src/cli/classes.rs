@@ -1,80 +1,64 @@
-//! `--class`: of which classes the images are.
+//! `--class` and `--guidance`: of which classes images are, and how far towards them they go.
+
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-
-use super::guidance::Prior;
+use tweedie::run::{classes::ClassList, prior::GuidanceRequest};
 
 /// For networks that were told classes in training.
 #[derive(Args, Debug, Default)]
-pub struct ClassArgs {
+pub struct ClassFlags {
     /// Classes by number, as in 207 or 0-9 or 1,3: image i (or seed i) is of the i-th, again and again
     #[arg(long, value_name = "C[,C…]", help_heading = "Classes")]
     class: Option<String>,
 }
 
-/// The classes over which images go in turn; none for a network without classes.
-#[derive(Clone, Debug)]
-pub struct Classes(Option<Vec<i64>>);
-
-impl From<Option<String>> for ClassArgs {
-    fn from(class: Option<String>) -> Self {
-        Self { class }
+impl ClassFlags {
+    /// The classes over which images go in turn.
+    pub fn list(&self) -> Result<Option<ClassList>> {
+        Ok(self.class.as_deref().map(str::parse).transpose()?)
     }
 }
 
-impl ClassArgs {
-    /// What was asked for, if the model, or what guides it, knows these classes.
-    pub fn of(&self, prior: &Prior) -> Result<Classes> {
-        let name = &prior.model.card.name;
-        match (prior.classes(), &self.class) {
-            (None, None) => Ok(Classes(None)),
-            (None, Some(_)) => bail!("--class: {name} knows no classes"),
-            (Some(count), None) => {
-                bail!(
-                    "{name} makes images of {count} classes: choose with --class, for instance --class 0-{}",
-                    count - 1
-                )
-            }
-            (Some(count), Some(text)) => {
-                let classes = parse(text)?;
-                match classes.iter().find(|class| **class >= count) {
-                    Some(class) => bail!("--class {class}: {name} knows the classes 0 to {}", count - 1),
-                    None => Ok(Classes(Some(classes))),
-                }
-            }
-        }
-    }
+/// For all that knows classes.
+#[derive(Args, Debug, Default)]
+pub struct GuidanceFlags {
+    /// Adds W ∇ log p(class | x) to the score. p is what the network's answers with and without the class imply: other
+    /// programs' guidance scale is 1 + W, and −1 leaves only the answer without [default: 0]
+    #[arg(long, value_name = "W", allow_negative_numbers = true, help_heading = "Classes")]
+    guidance: Option<f64>,
+    /// Guides only where LOW < σ ≤ HIGH, in data units (−1 … 1)
+    #[arg(
+        long,
+        value_name = "LOW,HIGH",
+        value_delimiter = ',',
+        num_args = 1,
+        requires = "guidance",
+        help_heading = "Classes"
+    )]
+    guidance_range: Vec<f64>,
+    /// Takes the answers without the class from this model, in place of the network's own for its null class
+    #[arg(long, value_name = "MODEL", requires = "guidance", conflicts_with = "classifier", help_heading = "Classes")]
+    unconditional: Option<String>,
+    /// Takes p from this TorchScript program: forward(x, label) → logits, told of x and σ what the network is told
+    #[arg(long, value_name = "FILE.pt", requires = "guidance", help_heading = "Classes")]
+    classifier: Option<PathBuf>,
 }
 
-/// More than any network knows.
-const MOST: i64 = 1_000_000;
-
-fn parse(text: &str) -> Result<Vec<i64>> {
-    let mut classes = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        match (first.trim().parse::<i64>(), last.trim().parse::<i64>()) {
-            (Ok(first), Ok(last)) if 0 <= first && first <= last && last < MOST => classes.extend(first..=last),
-            _ => bail!("--class {text}: {part} is neither a class, as 207, nor some, as 0-9"),
-        }
-    }
-    Ok(classes)
-}
-
-impl Classes {
-    /// The class of image `index`.
-    pub fn at(&self, index: u64) -> Option<i64> {
-        self.0.as_ref().map(|classes| classes[(index % classes.len() as u64) as usize])
-    }
-
-    /// The classes of some images.
-    pub fn rows(&self, indices: impl IntoIterator<Item = u64>) -> Option<Vec<i64>> {
-        indices.into_iter().map(|index| self.at(index)).collect()
-    }
-
-    /// For the record of a run: empty for a network without classes.
-    pub fn list(&self) -> &[i64] {
-        self.0.as_deref().unwrap_or_default()
+impl GuidanceFlags {
+    /// What the flags ask for.
+    pub fn request(&self) -> Result<GuidanceRequest> {
+        let range = match *self.guidance_range {
+            [] => None,
+            [low, high] => Some([low, high]),
+            _ => bail!("--guidance-range: is not of the form LOW,HIGH, as 0.3,5"),
+        };
+        Ok(GuidanceRequest {
+            weight: self.guidance,
+            range,
+            unconditional: self.unconditional.clone(),
+            classifier: self.classifier.clone(),
+        })
     }
 }

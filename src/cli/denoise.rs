@@ -8,9 +8,14 @@ use tch::{Device, Kind, Tensor};
 use tweedie::{
     files::images,
     models::card::{Card, Model},
+    run::{classes::Classes, prior::Prior},
 };
 
-use super::{Common, classes::ClassArgs, guidance::GuidanceArgs, sample::finite};
+use super::{
+    Common,
+    classes::{ClassFlags, GuidanceFlags},
+    sample::finite,
+};
 
 /// Denoise once: D(x, σ) = E[clean | x] for x = clean + σ n
 #[derive(Args, Debug)]
@@ -28,9 +33,9 @@ pub struct Denoise {
     /// .npy or .png
     output: PathBuf,
     #[command(flatten)]
-    class: ClassArgs,
+    class: ClassFlags,
     #[command(flatten)]
-    guidance: GuidanceArgs,
+    guidance: GuidanceFlags,
     #[command(flatten)]
     common: Common,
 }
@@ -41,13 +46,15 @@ impl Denoise {
             bail!("--sigma must be positive, but is {}", self.sigma);
         }
         let (model, device) = self.common.open(&self.model)?;
-        let prior = self.guidance.over(model, &self.common, device)?;
-        let (model, classes) = (&prior.model, self.class.of(&prior)?);
+        let session = self.common.session(device);
+        let guided = self.guidance.request()?.apply(model, &session)?;
+        let prior = Prior::from(&guided);
+        let (model, classes) = (prior.model, Classes::new(self.class.list()?.as_ref(), &prior)?);
         let pixels = Pixels(model.card.pixels);
         let x = self.read(model, pixels)?;
         let rows = classes.rows(0..x.size()[0] as u64);
         let (sigma, state) = (pixels.scale() * self.sigma, x.to_device(device));
-        let denoised = tch::no_grad(|| prior.of(rows.as_deref()).denoise(&state, sigma));
+        let denoised = tch::no_grad(|| prior.denoiser(rows.as_deref()).denoise(&state, sigma));
         let denoised = denoised.to_device(Device::Cpu);
         finite(&denoised, &self.input).context("the network's answer")?;
         self.write(&denoised, pixels)?;

@@ -7,17 +7,9 @@ mod convert;
 mod denoise;
 mod doctor;
 mod evaluate;
-mod generate;
-mod guidance;
-mod images;
-mod information;
+mod flags;
 mod inspect;
-mod judge;
 mod lists;
-mod restorations;
-mod restore;
-mod restored;
-mod run;
 mod sample;
 mod table;
 mod train;
@@ -32,7 +24,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,15 +55,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Sample(sample::Sample),
-    Restore(Box<restore::Restore>),
     Denoise(denoise::Denoise),
     Walk(walk::Walk),
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
-    Run(run::Run),
     Table(table::Table),
     Check(check::Check),
-    Information(information::Information),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
     Convert(convert::Convert),
@@ -166,7 +155,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            let _ = writeln!(io::stderr(), "error: {e:#}");
+            let _ = writeln!(io::stderr(), "error: {}", with_flags(&format!("{e:#}")));
             ExitCode::from(if e.is::<check::Missed>() { 1 } else { 2 })
         }
     }
@@ -175,15 +164,12 @@ pub fn main() -> ExitCode {
 fn run(command: &Command) -> Result<()> {
     match command {
         Command::Sample(command) => command.run(),
-        Command::Restore(command) => command.run(),
         Command::Denoise(command) => command.run(),
         Command::Walk(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Evaluate(command) => command.run(),
-        Command::Run(command) => command.run(),
         Command::Table(command) => command.run(),
         Command::Check(command) => command.run(),
-        Command::Information(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Convert(command) => command.run(),
@@ -193,6 +179,15 @@ fn run(command: &Command) -> Result<()> {
         Command::Methods(command) => command.run(),
         Command::Doctor(command) => command.run(),
     }
+}
+
+/// A message of the library as this program's user knows it: what the library calls `name` is the flag --name here.
+fn with_flags(message: &str) -> String {
+    let cli = Cli::command();
+    let flags = cli.get_subcommands().flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long);
+    flags.fold(message.to_owned(), |text, flag| {
+        text.replace(&format!("`{}`", flag.replace('-', "_")), &format!("--{flag}"))
+    })
 }
 
 /// libtorch tells its failures (out of memory, say) by panics; their first line is what a user can use.
@@ -231,6 +226,23 @@ impl Common {
             tch::Cuda::cudnn_set_benchmark(!self.deterministic);
         }
         Ok(device)
+    }
+
+    /// The same for the library.
+    fn session(&self, device: Device) -> tweedie::run::session::Session {
+        tweedie::run::session::Session {
+            precision: match self.precision {
+                Precision::F32 => tweedie::run::session::Precision::F32,
+                Precision::Tf32 => tweedie::run::session::Precision::Tf32,
+                Precision::Bf16 => tweedie::run::session::Precision::Bf16,
+            },
+            exact: self.exact,
+            batch: self.batch,
+            deterministic: self.deterministic,
+            threads: self.threads.map(|threads| threads as usize),
+            seed: self.seed,
+            ..tweedie::run::session::Session::on(device)
+        }
     }
 
     /// How the network computes, in words.
@@ -339,29 +351,6 @@ fn command() -> String {
     };
     let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
     std::iter::once("tweedie".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
-}
-
-/// A record's entries for a page: YAML without braces around it; empty ones are left out.
-fn entries(record: &Value) -> Vec<(String, String)> {
-    let entry =
-        |(name, value): (&String, &Value)| Some((name.clone(), flow(value))).filter(|(_, text)| !text.is_empty());
-    record.as_object().into_iter().flatten().filter_map(entry).collect()
-}
-
-/// A value as YAML in one line.
-fn flow(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(values) if values.is_empty() => String::new(),
-        Value::Array(values) => format!("[{}]", values.iter().map(flow).collect::<Vec<_>>().join(", ")),
-        Value::Object(map) => {
-            let told = map.iter().filter(|(_, value)| !value.is_null());
-            let pairs: Vec<String> = told.map(|(key, value)| format!("{key}: {}", flow(value))).collect();
-            format!("{{{}}}", pairs.join(", "))
-        }
-        other => other.to_string(),
-    }
 }
 
 /// A choice given as a bare name, as YAML in braces, or as a YAML file.

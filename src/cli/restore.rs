@@ -23,7 +23,7 @@ use tweedie::{
     run::{
         blocks::{self, Block},
         experiment::{self, Restorations, Restoring},
-        released::{self, Published},
+        released::{self, Released},
     },
     scores::{
         analytic::Gaussian,
@@ -140,7 +140,7 @@ struct Asked {
     /// η for pixels 0 … 1.
     noise: f64,
     image: String,
-    published: Option<Published>,
+    published: Option<Released>,
 }
 
 /// What is to be done.
@@ -261,7 +261,7 @@ impl Restore {
 
     fn asked(&self) -> Result<Asked> {
         if let Some(path) = &self.config {
-            let published = Published::read(path)?;
+            let published = Released::read(path)?;
             let Some(problem) = &published.problem else {
                 bail!("{}: draws images freely: it is for `tweedie sample`", path.display());
             };

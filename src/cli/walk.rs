@@ -21,7 +21,7 @@ use tweedie::{
     },
 };
 
-use super::{Common, sample::PlanArgs};
+use super::{Common, sample::PlanFlags};
 
 /// Print a sampler as the paper's table (k, σ, τ, T), and what it makes of a Gaussian prior
 #[derive(Args, Debug)]
@@ -33,7 +33,7 @@ pub struct Walk {
     /// The model whose σ range and times to use [default: DDPM's chain of 1000]
     model: Option<String>,
     #[command(flatten)]
-    plan: PlanArgs,
+    plan: PlanFlags,
     /// The largest τ, as a likelihood with η sets it: η²/‖A‖², in squared data units
     #[arg(long, value_name = "LIMIT")]
     cap: Option<f64>,

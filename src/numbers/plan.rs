@@ -96,7 +96,12 @@ impl Plan {
     ///
     /// Rows are shortened to τ ≤ `limit`; an error if there is a limit and the sampler has no rows.
     pub fn resolve(&self, range: (f64, f64), limit: f64) -> Result<ResolvedPlan, Error> {
-        let (sigmas, solver) = (self.sigmas(range)?, self.sampler.get());
+        self.resolve_with(self.sampler.get(), range, limit)
+    }
+
+    /// The same by another sampler than the plan's own, one that no list holds.
+    pub fn resolve_with(&self, solver: &dyn Solver, range: (f64, f64), limit: f64) -> Result<ResolvedPlan, Error> {
+        let sigmas = self.sigmas(range)?;
         let walk = solver.row(&sigmas)?.map(|walk| walk.capped(limit));
         let scheme = match &walk {
             Some(walk) => Scheme::from(walk),

@@ -18,6 +18,12 @@ macro_rules! one_of {
                 match self { $(Self::$variant(chosen) => chosen),+ }
             }
         }
+
+        $(impl From<$variant> for $name {
+            fn from(chosen: $variant) -> Self {
+                Self::$variant(chosen)
+            }
+        })+
     };
 }
 pub(crate) use one_of;

@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
+use serde_json::Value;
+
 use crate::Error;
 
 /// Bytes of pictures in a page; what would go beyond is left out, and the page says so.
@@ -255,6 +257,29 @@ impl Picture {
              <figcaption>{label}</figcaption></figure>\n",
             base64(bytes)
         )
+    }
+}
+
+/// The entries of a record for the settings of a page: names and values as YAML in one line; empty ones are left out.
+pub fn entries(record: &Value) -> Vec<(String, String)> {
+    let entry =
+        |(name, value): (&String, &Value)| Some((name.clone(), flow(value))).filter(|(_, text)| !text.is_empty());
+    record.as_object().into_iter().flatten().filter_map(entry).collect()
+}
+
+/// A value as YAML in one line.
+fn flow(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) if values.is_empty() => String::new(),
+        Value::Array(values) => format!("[{}]", values.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Value::Object(map) => {
+            let told = map.iter().filter(|(_, value)| !value.is_null());
+            let pairs: Vec<String> = told.map(|(key, value)| format!("{key}: {}", flow(value))).collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+        other => other.to_string(),
     }
 }
 

@@ -42,7 +42,7 @@ use crate::{
 
 /// Such a file, in data units.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Published {
+pub struct Released {
     /// Levels, K, c and T₀.
     pub plan: Plan,
     /// The law of the first state.
@@ -153,7 +153,7 @@ impl Expected {
     }
 }
 
-impl Published {
+impl Released {
     /// From a file.
     pub fn read(path: &Path) -> Result<Self, Error> {
         Self::of(crate::files::yaml::read(path)?, path)
@@ -165,7 +165,7 @@ impl Published {
     }
 
     fn of(file: File, path: &Path) -> Result<Self, Error> {
-        file.published().map_err(|cause| Error::file(path, cause))
+        file.released().map_err(|cause| Error::file(path, cause))
     }
 }
 
@@ -316,7 +316,7 @@ const TIMES: usize = 1000;
 const MARGIN: f64 = 16.0;
 
 impl File {
-    fn published(self) -> Result<Published, String> {
+    fn released(self) -> Result<Released, String> {
         let perturbation = self.model.noise_perturbation_type.value;
         let walk = &self.langevin_hyperparam;
         let c = positive("scaling_constant_of_step_size", &walk.scaling_constant_of_step_size)?;
@@ -329,7 +329,7 @@ impl File {
             Perturbation::Ve => Start { mean: -1.0, deviation: 2.0 },
         };
         let network = self.network(perturbation)?;
-        Ok(Published {
+        Ok(Released {
             plan: Plan { schedule: self.schedule(perturbation)?, steps, sampler },
             start,
             problem: self.measurement.problem(perturbation, network.side)?,

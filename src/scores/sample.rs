@@ -27,16 +27,29 @@ pub type States<'a> = Box<dyn Iterator<Item = Tensor> + 'a>;
 /// not capped here: see [`crate::numbers::plan::Plan::resolve`].
 pub fn sample<'a>(scheme: impl Into<Scheme>, x: Tensor, score: &'a dyn Score, noise: &'a dyn Noise) -> States<'a> {
     let scheme = scheme.into();
-    let run = Run { score, noise, reach: scheme.reach(), values: Vec::new(), pace: f64::INFINITY };
+    let run = Run::new(&scheme, score, noise);
     Box::new(scheme.0.into_iter().enumerate().scan((x, run), |(x, run), (k, step)| {
         let _guard = tch::no_grad_guard();
-        *x = match &step {
-            Update::SolverStep(hop) => run.hop(hop, x, k),
-            Update::Langevin(langevin) => run.langevin(langevin, x, k),
-            Update::Adaptive(adaptive) => run.adaptive(adaptive, x),
-        };
+        *x = run.step(&step, x, k);
         Some(x.shallow_clone())
     }))
+}
+
+/// Carries out a scheme to its end; `seen` hears of every state and may change it, and its error ends the run.
+pub fn sample_to_end(
+    scheme: &Scheme,
+    mut x: Tensor,
+    score: &dyn Score,
+    noise: &dyn Noise,
+    seen: &mut dyn FnMut(&mut Tensor) -> Result<(), Error>,
+) -> Result<Tensor, Error> {
+    let _guard = tch::no_grad_guard();
+    let mut run = Run::new(scheme, score, noise);
+    for (k, step) in scheme.0.iter().enumerate() {
+        x = run.step(step, &x, k);
+        seen(&mut x)?;
+    }
+    Ok(x)
 }
 
 /// What the loop carries from step to step besides the state.
@@ -50,7 +63,20 @@ struct Run<'a> {
     pace: f64,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(scheme: &Scheme, score: &'a dyn Score, noise: &'a dyn Noise) -> Self {
+        Self { score, noise, reach: scheme.reach(), values: Vec::new(), pace: f64::INFINITY }
+    }
+
+    /// The state after the k-th step.
+    fn step(&mut self, step: &Update, x: &Tensor, k: usize) -> Tensor {
+        match step {
+            Update::SolverStep(hop) => self.hop(hop, x, k),
+            Update::Langevin(langevin) => self.langevin(langevin, x, k),
+            Update::Adaptive(adaptive) => self.adaptive(adaptive, x),
+        }
+    }
+
     fn hop(&mut self, hop: &SolverStep, x: &Tensor, k: usize) -> Tensor {
         let drawn: Vec<Tensor> = (0..hop.draws()).map(|i| self.noise.like(x, k as u64 + 1, i as u64)).collect();
         for stage in &hop.stages {
@@ -146,10 +172,11 @@ fn sum(mix: &LinearCombination, x: &Tensor, values: &[Tensor], drawn: &[Tensor])
 
 /// A denoiser that remembers, on the device, whether its answers were finite: one number for each image and evaluation.
 ///
-/// The loop needs no answer from the device, so it is asked once, at the end, by [`FiniteGuard::verdict`].
+/// The loop needs no answer from the device, so it is asked once, at the end, by [`FiniteGuard::check`].
 pub struct FiniteGuard<'a> {
     prior: &'a dyn Denoiser,
     seen: RefCell<Seen>,
+    keeps: bool,
 }
 
 #[derive(Default)]
@@ -157,6 +184,8 @@ struct Seen {
     sigmas: Vec<f64>,
     /// Of each evaluation, `[batch]`. A sum is finite only if all its terms are; images cannot come near the largest f32.
     sums: Vec<Tensor>,
+    /// The first σ and D since somebody asked, where they are kept.
+    first: Option<(f64, Tensor)>,
 }
 
 impl std::fmt::Debug for FiniteGuard<'_> {
@@ -168,7 +197,17 @@ impl std::fmt::Debug for FiniteGuard<'_> {
 impl<'a> FiniteGuard<'a> {
     /// Watches `prior`.
     pub fn new(prior: &'a dyn Denoiser) -> Self {
-        Self { prior, seen: RefCell::default() }
+        Self { prior, seen: RefCell::default(), keeps: false }
+    }
+
+    /// Whether to keep the first answer after each call of [`FiniteGuard::first_answer`].
+    pub fn keep_answers(&mut self, keeps: bool) {
+        self.keeps = keeps;
+    }
+
+    /// σ and D(x, σ) of the first evaluation since the last call.
+    pub fn first_answer(&self) -> Option<(f64, Tensor)> {
+        self.seen.borrow_mut().first.take()
     }
 
     /// How often it was asked.
@@ -182,8 +221,8 @@ impl<'a> FiniteGuard<'a> {
     }
 
     /// What was seen of `seeds`, each of which may stand for several particles.
-    pub fn verdict(&self, seeds: &[u64]) -> FiniteCheck {
-        let Seen { sigmas, sums } = &*self.seen.borrow();
+    pub fn check(&self, seeds: &[u64]) -> FiniteCheck {
+        let Seen { sigmas, sums, .. } = &*self.seen.borrow();
         let sums = (!sums.is_empty()).then(|| HostCopy::start(&Tensor::stack(sums, 1)));
         FiniteCheck { sums, sigmas: sigmas.clone(), seeds: seeds.to_vec() }
     }
@@ -221,6 +260,9 @@ impl Denoiser for FiniteGuard<'_> {
         let residual = self.prior.residual(x, sigma);
         let sum = residual.detach().flatten(1, -1).sum_dim_intlist([1i64].as_slice(), false, None);
         let seen = &mut *self.seen.borrow_mut();
+        if self.keeps && seen.first.is_none() {
+            seen.first = Some((sigma, x.detach() + residual.detach()));
+        }
         seen.sums.push(sum);
         seen.sigmas.push(sigma);
         residual

@@ -101,7 +101,7 @@ impl Method for Daps {
             let step = k as u64 + 1;
             let clean = self.flow(problem, &x, sigma)?;
             x = self.draw(problem, &clean, sigma, step)? + problem.noise.like(&clean, step, 0) * next;
-            seen(&x)?;
+            seen(&mut x)?;
         }
         Ok(x)
     }

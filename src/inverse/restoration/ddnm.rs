@@ -82,7 +82,7 @@ impl Method for Ddnm {
             let (at, denoised) = (svd.coordinates(&x), svd.coordinates(&problem.prior.denoise(&x, sigma)));
             let fitted = &denoised + (&measured - &denoised) * trust;
             x = svd.image(&(fitted * (1.0 - kept) + at * kept + noise * spread));
-            seen(&x)?;
+            seen(&mut x)?;
         }
         Ok(x)
     }

@@ -82,7 +82,7 @@ impl Method for Ddrm {
             let noise = svd.coordinates(&problem.noise.like(&x, k as u64 + 1, 0));
             let (at, denoised) = (svd.coordinates(&x), svd.coordinates(&problem.prior.denoise(&x, sigma)));
             x = svd.image(&self.step((sigma, next), [&at, &denoised, &measured, &noise], &width));
-            seen(&x)?;
+            seen(&mut x)?;
         }
         Ok(x)
     }

@@ -69,7 +69,7 @@ impl Method for Diffpir {
             let noise = problem.noise.like(&x, k as u64 + 1, 0);
             let implied = (&x - &fitted) * ((1.0 - self.zeta).sqrt() * next / sigma);
             x = fitted + implied + noise * (self.zeta.sqrt() * next);
-            seen(&x)?;
+            seen(&mut x)?;
         }
         Ok(x)
     }

@@ -61,7 +61,7 @@ impl Method for Dpir {
         for sigma in problem.plan.sigmas.iter() {
             let fitted = proximal(&likelihood, &x, self.lambda * (likelihood.eta / sigma).powi(2));
             x = problem.prior.denoise(&fitted, sigma);
-            seen(&x)?;
+            seen(&mut x)?;
         }
         Ok(x)
     }

@@ -79,7 +79,7 @@ impl Method for Dps {
         for (k, levels) in problem.plan.sigmas.pairs().enumerate() {
             let noise = problem.noise.like(&x, k as u64 + 1, 0);
             x = self.step(problem, &x, levels, &noise);
-            seen(&x)?;
+            seen(&mut x)?;
         }
         Ok(x)
     }

@@ -39,7 +39,7 @@ impl Method for Mcg {
             let noise = |draw| problem.noise.like(&x, k as u64 + 1, draw);
             let moved = self.gradient.step(problem, &x, (sigma, next), &noise(0));
             x = projected(&likelihood, &moved, (sigma, next), &noise(1));
-            seen(&x)?;
+            seen(&mut x)?;
         }
         Ok(x)
     }

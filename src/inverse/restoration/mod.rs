@@ -56,7 +56,7 @@ use crate::{
     scores::{
         denoiser::{Denoiser, Score},
         noise::Noise,
-        sample::sample,
+        sample::sample_to_end,
     },
 };
 
@@ -78,8 +78,8 @@ impl fmt::Debug for InverseProblem<'_> {
     }
 }
 
-/// Told of every state on the way; an error ends the run.
-pub type Seen<'a> = dyn FnMut(&Tensor) -> Result<(), Error> + 'a;
+/// Hears of every state on the way and may change it; an error ends the run.
+pub type Seen<'a> = dyn FnMut(&mut Tensor) -> Result<(), Error> + 'a;
 
 /// What an image costs.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -135,12 +135,8 @@ pub fn restore(method: &dyn Method, problem: &InverseProblem, x: Tensor, seen: &
 }
 
 /// Follows the plan's sampler with the score of a posterior.
-fn to_the_end(problem: &InverseProblem, score: &dyn Score, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
-    for state in sample(&problem.plan.scheme, x.shallow_clone(), score, problem.noise) {
-        seen(&state)?;
-        x = state;
-    }
-    Ok(x)
+fn to_the_end(problem: &InverseProblem, score: &dyn Score, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    sample_to_end(&problem.plan.scheme, x, score, problem.noise, seen)
 }
 
 /// How often the plan's sampler asks.

@@ -58,7 +58,7 @@ impl Method for PnpAdmm {
             let fitted = proximal(&likelihood, &(&clean - &dual), weight);
             clean = problem.prior.denoise(&(&fitted + &dual), self.sigma);
             dual = dual + fitted - &clean;
-            seen(&clean)?;
+            seen(&mut clean)?;
         }
         Ok(clean)
     }

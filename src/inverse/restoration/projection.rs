@@ -43,7 +43,7 @@ impl Method for Projection {
             let noise = |draw| problem.noise.like(&x, k as u64 + 1, draw);
             let moved = ancestral(&x, &problem.prior.denoise(&x, sigma), (sigma, next), &noise(0));
             x = projected(&likelihood, &moved, (sigma, next), &noise(1));
-            seen(&x)?;
+            seen(&mut x)?;
         }
         Ok(x)
     }

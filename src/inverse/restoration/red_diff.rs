@@ -63,7 +63,7 @@ impl Method for RedDiff {
             second = second * SECOND + gradient.square() * (1.0 - SECOND);
             let [one, two] = [FIRST, SECOND].map(|rate| 1.0 - rate.powi(k as i32 + 1));
             image -= &first * (self.rate / one) / ((&second / two).sqrt() + 1e-8);
-            seen(&image)?;
+            seen(&mut image)?;
         }
         Ok(image)
     }

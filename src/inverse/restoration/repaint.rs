@@ -70,7 +70,7 @@ impl Method for Repaint {
                     let missing = (next * next - width.square()).clamp_min(0.0).sqrt();
                     let seen_now = &measured + svd.coordinates(&noise(1)) * missing;
                     x = svd.image(&seen_now.where_self(&width.le(sigma), &svd.coordinates(&moved)));
-                    seen(&x)?;
+                    seen(&mut x)?;
                 }
                 if repeat + 1 < self.repeats {
                     x = &x + problem.noise.like(&x, step, 2) * (first * first - last * last).sqrt();

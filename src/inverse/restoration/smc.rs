@@ -141,7 +141,8 @@ impl Method for Smc {
             // `weights` is no view of `log` any more: it has just been filled.
             weights += (&log - before - made_up).view([batch, count]);
             sigma = next;
-            seen(&cloud.pick(&x, &stay.narrow(1, 0, 1).expand([batch, 1], false)).narrow(0, 0, batch))?;
+            // One particle of each image stands for all of them, so that a change of it is not taken up.
+            seen(&mut cloud.pick(&x, &stay.narrow(1, 0, 1).expand([batch, 1], false)).narrow(0, 0, batch))?;
         }
         let chosen = cloud.again(&weights.softmax(1, None::<Kind>), problem.plan.sigmas.iter().len() as u64 + 1);
         // Systematic draws are in order: one of them is taken at random.

@@ -80,7 +80,7 @@ impl Method for SplitGibbs {
                 state = ancestral(&state, &problem.prior.denoise(&state, levels.0), levels, &noise);
             }
             x = state;
-            seen(&x)?;
+            seen(&mut x)?;
         }
         Ok(x)
     }

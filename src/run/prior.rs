@@ -1,13 +1,20 @@
-//! `--guidance`: how far towards their classes images go.
+//! A model as a prior: its denoiser, told classes and guided to them.
 
-use std::{fmt, ops::Div, path::PathBuf};
+use std::{
+    fmt,
+    ops::Div,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result, bail};
-use clap::Args;
+use serde::Serialize;
 use serde_json::{Value, json};
-use tch::{Device, Tensor};
-use tweedie::{
-    models::card::{self, Model},
+use tch::Tensor;
+
+use super::session::Session;
+use crate::{
+    Error,
+    error::Within,
+    models::card::{self, Model, sha256_of},
     networks::ScriptClassifier,
     scores::{
         denoiser::{Denoiser, OfClass},
@@ -15,42 +22,39 @@ use tweedie::{
     },
 };
 
-use super::{Common, sample::digest};
-
-/// For all that knows classes.
-#[derive(Args, Debug, Default)]
-pub struct GuidanceArgs {
-    /// Adds W ∇ log p(class | x) to the score. p is what the network's answers with and without the class imply: other
-    /// programs' guidance scale is 1 + W, and −1 leaves only the answer without [default: 0]
-    #[arg(long, value_name = "W", allow_negative_numbers = true, help_heading = "Classes")]
-    guidance: Option<f64>,
-    /// Guides only where LOW < σ ≤ HIGH, in data units (−1 … 1)
-    #[arg(
-        long,
-        value_name = "LOW,HIGH",
-        value_delimiter = ',',
-        num_args = 1,
-        requires = "guidance",
-        help_heading = "Classes"
-    )]
-    guidance_range: Vec<f64>,
-    /// Takes the answers without the class from this model, in place of the network's own for its null class
-    #[arg(long, value_name = "MODEL", requires = "guidance", conflicts_with = "classifier", help_heading = "Classes")]
-    unconditional: Option<String>,
-    /// Takes p from this TorchScript program: forward(x, label) → logits, told of x and σ what the network is told
-    #[arg(long, value_name = "FILE.pt", requires = "guidance", help_heading = "Classes")]
-    classifier: Option<PathBuf>,
+/// How far towards their classes images go, and by whose knowledge of the classes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GuidanceRequest {
+    /// w: adds w ∇ log p(class | x) to the score; none asks for no guidance.
+    pub weight: Option<f64>,
+    /// Guides only where low < σ ≤ high, in data units.
+    pub range: Option<[f64; 2]>,
+    /// The model whose answers stand for those without a class, in place of the network's own null class.
+    pub unconditional: Option<String>,
+    /// A TorchScript program forward(x, label) → logits that knows p(class | x).
+    pub classifier: Option<PathBuf>,
 }
 
 /// A model, and what guides it.
-pub struct Prior {
+#[derive(Debug)]
+pub struct Guided {
     /// The model.
     pub model: Model,
     guidance: Guidance,
     guide: Option<Guide>,
 }
 
+/// A model as a prior, with what guides it.
+#[derive(Clone, Copy, Debug)]
+pub struct Prior<'a> {
+    /// The model.
+    pub model: &'a Model,
+    guidance: Guidance,
+    guide: Option<&'a Guide>,
+}
+
 /// Who knows p(class | x).
+#[derive(Debug)]
 enum Guide {
     /// The network itself, which has this number for no class.
     NullClass(i64),
@@ -60,8 +64,8 @@ enum Guide {
     Classifier { classifier: ScriptClassifier, sha256: String },
 }
 
-/// What one image costs.
-#[derive(Clone, Copy, Debug, Default)]
+/// Evaluations and gradients that one image costs.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Cost {
     /// Evaluations of networks.
     pub evaluations: usize,
@@ -69,83 +73,99 @@ pub struct Cost {
     pub gradients: usize,
 }
 
-impl GuidanceArgs {
-    /// The model as the flags guide it.
-    pub fn over(&self, model: Model, common: &Common, device: Device) -> Result<Prior> {
-        let range = match *self.guidance_range {
-            [] => None,
-            [low, high] => Some([low, high]),
-            _ => bail!("--guidance-range: is not of the form LOW,HIGH, as 0.3,5"),
-        };
-        let guidance = Guidance::new(self.guidance.unwrap_or(0.0), range)?;
-        let guide = self.guide(&model, common, device)?;
-        Ok(Prior { model, guidance, guide })
-    }
-
-    fn guide(&self, model: &Model, common: &Common, device: Device) -> Result<Option<Guide>> {
-        if let Some(path) = &self.classifier {
-            let classifier = card::classifier(path, model.card.image, device, common.kind(device)?)?;
-            return Ok(Some(Guide::Classifier { classifier, sha256: digest(path)? }));
-        }
-        if self.guidance.is_none_or(|weight| weight == 0.0) {
-            return Ok(None);
-        }
-        let (name, network) = (&model.card.name, &model.denoiser.network);
-        if network.classes().is_none() {
-            bail!("--guidance: {name} knows no classes, so that it takes a --classifier to guide it");
-        }
-        if let Some(other) = &self.unconditional {
-            return unconditional(other, model, common, device).context("--unconditional").map(Some);
-        }
-        match network.null_class() {
-            Some(null) => Ok(Some(Guide::NullClass(null))),
-            None => bail!(
-                "--guidance: {name} has no null class, so far as its file tells: compare it with another model \
-                 (--unconditional MODEL), or say which number stood for no class in training (--set null_class=N)"
-            ),
-        }
-    }
-}
-
-/// Another model of the same images, which can do without a class.
-fn unconditional(name: &str, model: &Model, common: &Common, device: Device) -> Result<Guide> {
-    let other = common.load(name, None, &[], device)?;
-    let (ours, theirs) = (model.card.image, other.card.image);
-    if ours != theirs {
-        bail!("{name}: makes images of {theirs:?}, but {} of {ours:?}", model.card.name);
-    }
-    let network = &other.denoiser.network;
-    let null = network.null_class();
-    if network.classes().is_some() && null.is_none() {
-        bail!("{name}: has to be told a class, and has none for no class: name a model without classes");
-    }
-    Ok(Guide::Unconditional(Box::new(other), null))
-}
-
-impl From<Model> for Prior {
+impl From<Model> for Guided {
     /// The model as it is.
     fn from(model: Model) -> Self {
         Self { model, guidance: Guidance::default(), guide: None }
     }
 }
 
-impl Prior {
+impl<'a> From<&'a Model> for Prior<'a> {
+    /// The model as it is.
+    fn from(model: &'a Model) -> Self {
+        Self { model, guidance: Guidance::default(), guide: None }
+    }
+}
+
+impl<'a> From<&'a Guided> for Prior<'a> {
+    fn from(Guided { model, guidance, guide }: &'a Guided) -> Self {
+        Self { model, guidance: *guidance, guide: guide.as_ref() }
+    }
+}
+
+impl GuidanceRequest {
+    /// The guided model; what guides it is opened as `session` says.
+    pub fn apply(&self, model: Model, session: &Session) -> Result<Guided, Error> {
+        let guidance = Guidance::new(self.weight.unwrap_or(0.0), self.range)?;
+        let guide = self.guide(&model, session)?;
+        Ok(Guided { model, guidance, guide })
+    }
+
+    fn guide(&self, model: &Model, session: &Session) -> Result<Option<Guide>, Error> {
+        if let Some(path) = &self.classifier {
+            return classifier(path, model, session).map(Some);
+        }
+        if self.weight.is_none_or(|weight| weight == 0.0) {
+            return Ok(None);
+        }
+        let (name, network) = (&model.card.name, &model.denoiser.network);
+        if network.classes().is_none() {
+            let cause = format!("`guidance`: {name} knows no classes, so that it takes a `classifier` to guide it");
+            return Err(Error::request(cause));
+        }
+        if let Some(other) = &self.unconditional {
+            return unconditional(other, model, session).within(|| "`unconditional`".to_owned()).map(Some);
+        }
+        network.null_class().map(|null| Some(Guide::NullClass(null))).ok_or_else(|| no_null_class(name))
+    }
+}
+
+fn no_null_class(name: &str) -> Error {
+    Error::request(format!(
+        "`guidance`: {name} has no null class, so far as its file tells: compare it with another model (`unconditional` \
+         MODEL), or say which number stood for no class in training (`set` null_class=N)"
+    ))
+}
+
+fn classifier(path: &Path, model: &Model, session: &Session) -> Result<Guide, Error> {
+    let classifier = card::classifier(path, model.card.image, session.device, session.kind()?)?;
+    Ok(Guide::Classifier { classifier, sha256: sha256_of(path)? })
+}
+
+/// Another model of the same images, which can do without a class.
+fn unconditional(name: &str, model: &Model, session: &Session) -> Result<Guide, Error> {
+    let other = session.open(name)?;
+    let (ours, theirs) = (model.card.image, other.card.image);
+    if ours != theirs {
+        let cause = format!("{name}: makes images of {theirs:?}, but {} of {ours:?}", model.card.name);
+        return Err(Error::request(cause));
+    }
+    let network = &other.denoiser.network;
+    let null = network.null_class();
+    if network.classes().is_some() && null.is_none() {
+        let cause = format!("{name}: has to be told a class, and has none for no class: name a model without classes");
+        return Err(Error::request(cause));
+    }
+    Ok(Guide::Unconditional(Box::new(other), null))
+}
+
+impl<'a> Prior<'a> {
     /// How many classes there are to choose from, if any; that which stands for none is not among them.
     pub fn classes(&self) -> Option<i64> {
         let network = &self.model.denoiser.network;
         let null = network.null_class();
         let own = network.classes().map(|count| count - i64::from(null == Some(count - 1)));
-        let told = match &self.guide {
+        let guides = match self.guide {
             Some(Guide::Classifier { classifier, .. }) => Some(classifier.classes()),
             _ => None,
         };
-        own.into_iter().chain(told).min()
+        own.into_iter().chain(guides).min()
     }
 
     /// D(x, σ) of images of these classes, one for each of a batch.
-    pub fn of(&self, classes: Option<&[i64]>) -> Box<dyn Denoiser + '_> {
-        let Self { model, guidance, guide } = self;
-        let (guidance, conditional) = (*guidance, self.told(classes));
+    pub fn denoiser(&self, classes: Option<&[i64]>) -> Box<dyn Denoiser + 'a> {
+        let Self { model, guidance, guide } = *self;
+        let conditional = self.conditional(classes);
         match (guide, classes) {
             (Some(Guide::NullClass(null)), Some(classes)) => {
                 Box::new(ClassifierFree { answers: OneNetwork::new(&model.denoiser, classes, *null), guidance })
@@ -164,14 +184,14 @@ impl Prior {
     }
 
     /// Without guidance; classes that a classifier alone knows are not for the network.
-    fn told(&self, classes: Option<&[i64]>) -> OfClass<'_> {
+    fn conditional(&self, classes: Option<&[i64]>) -> OfClass<'a> {
         let denoiser = &self.model.denoiser;
         denoiser.of(classes.filter(|_| denoiser.network.classes().is_some()))
     }
 
     /// Another with the same parameters, for a thread of its own: they are shared, not copied.
-    pub fn replica(&self) -> Result<Self> {
-        let guide = match &self.guide {
+    pub fn replica(&self) -> Result<Guided, Error> {
+        let guide = match self.guide {
             None => None,
             Some(Guide::NullClass(null)) => Some(Guide::NullClass(*null)),
             Some(Guide::Unconditional(other, null)) => Some(Guide::Unconditional(Box::new(other.replica()?), *null)),
@@ -179,27 +199,27 @@ impl Prior {
                 Some(Guide::Classifier { classifier: classifier.clone(), sha256: sha256.clone() })
             }
         };
-        Ok(Self { model: self.model.replica()?, guidance: self.guidance, guide })
+        Ok(Guided { model: self.model.replica()?, guidance: self.guidance, guide })
     }
 
-    /// What it costs to ask for scores at these σ.
+    /// Evaluations and gradients of scores at these σ.
     pub fn cost(&self, sigmas: impl Iterator<Item = f64>) -> Cost {
-        let each = |sigma: f64| match &self.guide {
+        let each = |sigma: f64| match self.guide {
             None => Cost { evaluations: 1, gradients: 0 },
             Some(Guide::Classifier { .. }) => {
                 Cost { evaluations: 1, gradients: usize::from(self.guidance.at(sigma) != 0.0) }
             }
             Some(_) => Cost { evaluations: self.guidance.answers(sigma), gradients: 0 },
         };
-        sigmas.map(each).fold(Cost { evaluations: 0, gradients: 0 }, |total, one| Cost {
+        sigmas.map(each).fold(Cost::default(), |total, one| Cost {
             evaluations: total.evaluations + one.evaluations,
             gradients: total.gradients + one.gradients,
         })
     }
 
     /// For the record of a run; none without guidance.
-    pub fn record(&self) -> Result<Option<Value>> {
-        let by = match &self.guide {
+    pub fn record(&self) -> Result<Option<Value>, Error> {
+        let by = match self.guide {
             None => return Ok(None),
             Some(Guide::NullClass(none)) => json!({"null_class": none}),
             Some(Guide::Unconditional(other, none)) => {

@@ -1,0 +1,150 @@
+//! Where and how a run computes.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind};
+
+use crate::{
+    Error,
+    backend::{kernels, libtorch},
+    models::card::Model,
+};
+
+/// How a network computes; the state of a walk is f32 always.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 32 bits of which products see 19: a mode of CUDA.
+    Tf32,
+    /// 16 bits.
+    Bf16,
+}
+
+impl Precision {
+    /// As files and the command line write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// Where and how a run computes, whatever it is that it computes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    /// Where networks are.
+    pub device: Device,
+    /// How they compute.
+    pub precision: Precision,
+    /// By libtorch alone, without the kernels of this crate.
+    pub exact: bool,
+    /// Images computed together; 16 if left out, on CUDA 64, or as many as there are.
+    pub batch: Option<u64>,
+    /// The same bits at any batch size: the network sees one image at a time.
+    pub deterministic: bool,
+    /// CPU threads of libtorch; the number of physical cores if left out.
+    pub threads: Option<usize>,
+    /// Seed of all that is random besides the images' own seeds: masks, noise of measurements.
+    pub seed: u64,
+}
+
+impl Default for Session {
+    /// The first GPU if there is one, else the CPU; f32.
+    fn default() -> Self {
+        libtorch::open_cuda();
+        let device = if libtorch::cuda().is_ok() { Device::Cuda(0) } else { Device::Cpu };
+        Self::on(device)
+    }
+}
+
+impl Session {
+    /// On this device, in f32.
+    pub fn on(device: Device) -> Self {
+        Self {
+            device,
+            precision: Precision::F32,
+            exact: false,
+            batch: None,
+            deterministic: false,
+            threads: None,
+            seed: 0,
+        }
+    }
+
+    /// Opens a model: a shipped card's name, a card (.yaml), a checkpoint or a folder.
+    pub fn open(&self, model: &str) -> Result<Model, Error> {
+        self.open_with(model, None, &[])
+    }
+
+    /// The same by another card than its own, and with values of the card replaced, each given as `key=value`.
+    pub fn open_with(&self, model: &str, card: Option<&Path>, set: &[String]) -> Result<Model, Error> {
+        self.apply()?;
+        Model::open_with(model, card, set, self.device, self.kind()?)
+    }
+
+    /// Sets what holds for the whole process: threads, kernels, cuDNN's choice of algorithms.
+    pub fn apply(&self) -> Result<(), Error> {
+        tch::set_num_threads(self.thread_count()? as i32);
+        kernels::set_exact(self.exact);
+        if self.device.is_cuda() {
+            // cuDNN then times its convolutions once for each shape and takes the fastest, which need not be the same every time.
+            tch::Cuda::cudnn_set_benchmark(!self.deterministic);
+        }
+        Ok(())
+    }
+
+    fn thread_count(&self) -> Result<usize, Error> {
+        // A second thread on the same core only gets into the way of the first; a container may have less than all of them.
+        let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cores = num_cpus::get_physical().min(allowed);
+        let asked = std::env::var("OMP_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
+        match self.threads.or(asked).unwrap_or(cores) {
+            0 => Err(Error::parameter("threads", "at least 1", 0)),
+            threads => Ok(threads),
+        }
+    }
+
+    /// The kind of the networks' numbers.
+    pub fn kind(&self) -> Result<Kind, Error> {
+        match self.precision {
+            Precision::F32 => Ok(Kind::Float),
+            Precision::Bf16 => Ok(Kind::BFloat16),
+            Precision::Tf32 if self.device.is_cuda() => Ok(Kind::Float),
+            Precision::Tf32 => Err(Error::request("tf32 is a precision of CUDA: use f32 or bf16 on this device")),
+        }
+    }
+
+    /// How networks compute, in words.
+    pub fn arithmetic(&self) -> String {
+        let precision = self.precision.name();
+        if self.exact { format!("{precision}, exact") } else { precision.to_owned() }
+    }
+
+    /// The size of a block of seeds, for so many images.
+    pub fn batch_for(&self, images: usize) -> Result<u64, Error> {
+        let most = if self.device.is_cuda() { 64 } else { 16 };
+        match self.batch {
+            Some(0) => Err(Error::parameter("batch", "at least 1", 0)),
+            Some(batch) => Ok(batch),
+            None => Ok((images as u64).next_power_of_two().min(most)),
+        }
+    }
+
+    /// How many of `jobs` to compute at the same time: on the CPU, threads that work apart need not wait for each other at
+    /// every layer. libtorch's own threads share what is left.
+    pub fn workers(&self, jobs: usize) -> usize {
+        if self.device.is_cuda() {
+            return 1;
+        }
+        let threads = tch::get_num_threads().max(1);
+        let workers = (threads as usize).min(jobs.max(1));
+        tch::set_num_threads(threads / workers as i32);
+        workers
+    }
+}
