@@ -118,7 +118,7 @@ impl ExpectedLevels {
         let noise = Rounded { seeds: self.seeds.clone(), first: noise.0, factor: noise.1 };
         let posed = InverseProblem { prior: &self.prior(), likelihood: &likelihood, plan: &resolved, noise: &noise };
         let mut states = Vec::new();
-        let mut seen = |state: &Tensor| {
+        let mut seen = |state: &mut Tensor| {
             states.push(state.copy());
             Ok(())
         };
