@@ -21,7 +21,7 @@ use crate::{
         },
         zoo,
     },
-    networks::{AnyNetwork, Graphed, Network, ScriptClassifier, TorchScript, weights::Weights},
+    networks::{AnyNetwork, Graphed, Network, Own, OwnConfig, ScriptClassifier, TorchScript, weights::Weights},
     numbers::{plan::Plan, precondition::AnyPrecondition},
     scores::denoiser::Pretrained,
 };
@@ -128,8 +128,15 @@ fn known(card: &serde_json::Value) -> Vec<String> {
         .collect()
 }
 
-/// A TorchScript program and its parameters.
-type Program = (Arc<CModule>, Vec<(String, tch::Tensor)>);
+/// A network that no card's configuration builds: a TorchScript program, or one that the calling program holds.
+#[derive(Clone)]
+enum Given {
+    Program(Arc<CModule>),
+    Own(Own),
+}
+
+/// Parameters by name, in the network's order.
+type Parameters = Vec<(String, tch::Tensor)>;
 
 /// A TorchScript program on its device, set to compute in `kind`.
 fn program(path: &Path, device: Device, kind: Kind) -> Result<Arc<CModule>, Error> {
@@ -160,8 +167,8 @@ pub struct Model {
     pub source: PathBuf,
     /// The files themselves.
     sources: Arc<[Source]>,
-    /// The program, where the network is one.
-    script: Option<Arc<CModule>>,
+    /// The network itself, where the card cannot build it.
+    given: Option<Given>,
     /// What a family takes for granted that neither names nor shapes of its file can tell; empty where a card says it.
     pub assumed: String,
     /// Parameters, by name and in the network's order.
@@ -324,6 +331,54 @@ impl Model {
         Self::build(card, place, [source].into(), String::new(), Weights::stored(tensors, device, kind), None)
     }
 
+    /// A network of the caller's own: images of `[channels, height, width]`, and how F becomes D.
+    ///
+    /// `parameters` tell the network from others in the records of folders, and on which device and in which kind it
+    /// computes; without any, that is f32 on the CPU.
+    ///
+    /// ```no_run
+    /// use tch::Tensor;
+    /// use tweedie::{
+    ///     Model,
+    ///     networks::FnNetwork,
+    ///     numbers::precondition::{AnyPrecondition, Plain, Quantity},
+    /// };
+    ///
+    /// // D(x, σ) of images whose pixels are N(0, 1): x/(1 + σ²).
+    /// let network = FnNetwork(|x: &Tensor, sigma: &Tensor| x / (sigma.square() + 1.0).view([-1, 1, 1, 1]));
+    /// let precondition = AnyPrecondition::Plain(Plain { predicts: Quantity::Denoised, range: [0.002, 80.0] });
+    /// let model = Model::own("white noise", [1, 8, 8], precondition, network, Vec::new())?;
+    /// let images = model.sample(0..4)?;
+    /// # Ok::<(), tweedie::Error>(())
+    /// ```
+    pub fn own(
+        name: &str,
+        image: [i64; 3],
+        precondition: AnyPrecondition,
+        network: impl Network + 'static,
+        parameters: Vec<(String, tch::Tensor)>,
+    ) -> Result<Self, Error> {
+        let card = Card {
+            name: name.to_owned(),
+            about: String::new(),
+            reference: String::new(),
+            data: String::new(),
+            licence: String::new(),
+            training: String::new(),
+            image,
+            pixels: Card::PIXELS,
+            network: AnyNetwork::Own(OwnConfig {}),
+            precondition,
+            sample: Plan::within_range(),
+            restore: Plan::posterior(),
+        };
+        let (device, kind) =
+            parameters.first().map_or((Device::Cpu, Kind::Float), |(_, tensor)| (tensor.device(), tensor.kind()));
+        let weights = Weights::shared(&parameters, device, kind);
+        let given = Some((Given::Own(Own::new(network)), parameters));
+        Self::build(card, PathBuf::from(name), Arc::new([]), String::new(), weights, given)
+    }
+
     /// Opens a TorchScript program; only its card knows what it takes and gives.
     fn script(
         source: Source,
@@ -342,7 +397,8 @@ impl Model {
         TorchScript::new(config, module.clone(), kind)?.fits(card.image, device).map_err(wrong)?;
         let parameters = module.named_parameters()?;
         let weights = Weights::shared(&parameters, device, kind);
-        Self::build(card, path.clone(), [source].into(), String::new(), weights, Some((module, parameters)))
+        let given = Some((Given::Program(module), parameters));
+        Self::build(card, path.clone(), [source].into(), String::new(), weights, given)
     }
 
     fn build(
@@ -351,13 +407,14 @@ impl Model {
         sources: Arc<[Source]>,
         assumed: String,
         weights: Weights,
-        script: Option<Program>,
+        given: Option<(Given, Parameters)>,
     ) -> Result<Self, Error> {
-        let (script, network, parameters): (_, Box<dyn Network>, _) = match (&card.network, script) {
-            (AnyNetwork::TorchScript(config), Some((module, parameters))) => {
+        let (given, network, parameters): (_, Box<dyn Network>, _) = match (&card.network, given) {
+            (AnyNetwork::TorchScript(config), Some((Given::Program(module), parameters))) => {
                 let network = TorchScript::new(config, module.clone(), weights.root().kind())?;
-                (Some(module), Box::new(network), parameters)
+                (Some(Given::Program(module)), Box::new(network), parameters)
             }
+            (_, Some((Given::Own(own), parameters))) => (Some(Given::Own(own.clone())), Box::new(own), parameters),
             (network, _) => {
                 let network = network.build(&weights)?;
                 (None, network, weights.finish().map_err(|e| Error::file(&source, e))?)
@@ -371,12 +428,17 @@ impl Model {
             _ => network,
         };
         let denoiser = Pretrained { network, precondition: card.precondition.build()? };
-        Ok(Self { card, source, sources, script, assumed, parameters, denoiser })
+        Ok(Self { card, source, sources, given, assumed, parameters, denoiser })
     }
 
     /// Whether the network is a TorchScript program.
     pub fn is_script(&self) -> bool {
-        self.script.is_some()
+        matches!(self.given, Some(Given::Program(_)))
+    }
+
+    /// Whether the network is one of the calling program.
+    pub fn is_own(&self) -> bool {
+        matches!(self.given, Some(Given::Own(_)))
     }
 
     /// Another network with the same parameters, for a thread of its own: they are shared, not copied.
@@ -386,15 +448,34 @@ impl Model {
         let weights = Weights::shared(&self.parameters, device, kind);
         let (card, source) = (self.card.clone(), self.source.clone());
         let copied = || self.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-        let script = self.script.as_ref().map(|module| (module.clone(), copied()));
-        Self::build(card, source, self.sources.clone(), self.assumed.clone(), weights, script)
+        let given = self.given.as_ref().map(|given| (given.clone(), copied()));
+        Self::build(card, source, self.sources.clone(), self.assumed.clone(), weights, given)
     }
 
-    /// SHA-256 of the file of weights, in hexadecimal; of several, one after another. It is computed when it is asked for.
+    /// SHA-256 of the file of weights, in hexadecimal; of several, one after another; of a network of the caller's own, of
+    /// its parameters. It is computed when it is asked for.
     pub fn sha256(&self) -> Result<String, Error> {
         let mut hash = Sha256::new();
         self.sources.iter().try_for_each(|source| source.hash(&mut hash))?;
+        if self.is_own() {
+            self.hash_parameters(&mut hash)?;
+        }
         Ok(hexadecimal(hash))
+    }
+
+    fn hash_parameters(&self, hash: &mut Sha256) -> Result<(), Error> {
+        if self.parameters.is_empty() {
+            let name = &self.card.name;
+            return Err(Error::request(format!(
+                "{name}: without parameters no record can tell it apart: draw in memory"
+            )));
+        }
+        for (name, tensor) in &self.parameters {
+            hash.update(name.as_bytes());
+            let values = tensor.to_device(Device::Cpu).to_kind(Kind::Double).contiguous().view([-1]);
+            Vec::<f64>::try_from(values)?.iter().for_each(|value| hash.update(value.to_le_bytes()));
+        }
+        Ok(())
     }
 
     /// The σ for which it was trained: smallest and largest.

@@ -9,6 +9,7 @@ mod graphed;
 mod inception;
 pub mod layers;
 mod ncsnpp;
+mod own;
 mod refinenet;
 mod torchscript;
 mod unet;
@@ -23,6 +24,7 @@ pub use ffdnet::{Ffdnet, FfdnetConfig, Layout};
 pub use graphed::Graphed;
 pub use inception::{Activations, Inception, SIDE as INCEPTION_SIDE};
 pub use ncsnpp::{Embedding, Ncsnpp, NcsnppConfig, Progressive, ProgressiveInput};
+pub use own::{FnNetwork, Own, OwnConfig};
 pub use refinenet::{RefineNet, RefineNetConfig, Stage};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -40,7 +42,9 @@ pub trait Network: fmt::Debug + Send {
     fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor;
 
     /// Whether it takes images of this `[channels, height, width]`.
-    fn check(&self, shape: [i64; 3]) -> Result<(), Error>;
+    fn check(&self, _shape: [i64; 3]) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// How many classes it has to be told one of, if any.
     fn classes(&self) -> Option<i64> {
@@ -68,6 +72,8 @@ pub enum AnyNetwork {
     Ffdnet(FfdnetConfig),
     /// See [`Ncsnpp`].
     Ncsnpp(NcsnppConfig),
+    /// See [`Own`].
+    Own(OwnConfig),
     /// See [`RefineNet`].
     #[serde(rename = "refinenet")]
     RefineNet(RefineNetConfig),
@@ -85,6 +91,10 @@ impl AnyNetwork {
             Self::Adm(config) => Ok(Box::new(Adm::new(config, weights)?)),
             Self::Ffdnet(config) => Ok(Box::new(Ffdnet::new(config, weights)?)),
             Self::Ncsnpp(config) => Ok(Box::new(Ncsnpp::new(config, weights)?)),
+            Self::Own(_) => {
+                let want = "of an architecture that a file can hold: own is for networks of the calling program";
+                Err(Error::parameter("network", want, "own"))
+            }
             Self::RefineNet(config) => Ok(Box::new(RefineNet::new(config, weights)?)),
             Self::TorchScript(_) => {
                 let want = "of an architecture of ours for tensors alone: torchscript is for TorchScript programs";

@@ -60,6 +60,12 @@ impl Plan {
         Self { schedule, steps: 50, sampler: AnySampler::Ddim(Ddim { eta: 0.0 }) }
     }
 
+    /// Fifty evaluations of DDIM on Karras' levels over the network's own range.
+    pub fn within_range() -> Self {
+        let schedule = AnySchedule::Karras(Karras { rho: 7.0, max: None, min: None });
+        Self { schedule, steps: 50, sampler: AnySampler::Ddim(Ddim { eta: 0.0 }) }
+    }
+
     /// Twenty-five levels of the VE chain's ancestral sampler, from σ = 5 to 0.06, for posteriors by matched moments; with
     /// data of −1 … 1 in mind.
     pub fn posterior() -> Self {

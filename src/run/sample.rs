@@ -350,7 +350,7 @@ impl<'a> Sampling<'a> {
             let (pixels, states) = (HostCopy::start(&images::to_bytes(&x)), states.then(|| HostCopy::start(&x)));
             Ok(PendingImages { block: block.clone(), pixels, states, checks })
         };
-        let workers = self.session.workers(blocks.len());
+        let workers = self.session.workers(if self.prior.model.is_own() { 1 } else { blocks.len() });
         beside(&self.prior, workers, blocks.iter().map(|block| (block, self.first(block))), compute, landed)?;
         observer.ended();
         Ok(cost(&self.prior, &scheme, &engine, &blocks))
@@ -368,6 +368,19 @@ impl<'a> Sampling<'a> {
                 Some(released.start.states(&like, &Seeded(block.seeds.clone())))
             }
         }
+    }
+}
+
+impl Model {
+    /// New images by the model's own plan, `[count, channels, height, width]`, f32, data units −1 … 1, not clipped: each
+    /// seed is one image.
+    ///
+    /// ```no_run
+    /// let images = tweedie::Session::default().open("fashion-mnist")?.sample(0..4)?;
+    /// # Ok::<(), tweedie::Error>(())
+    /// ```
+    pub fn sample(&self, seeds: impl IntoIterator<Item = u64>) -> Result<Tensor, Error> {
+        Ok(Sampling::new(self).seeds(seeds).run(&())?.images)
     }
 }
 

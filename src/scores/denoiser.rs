@@ -1,6 +1,6 @@
 //! Denoisers, and the scores that Tweedie's formula makes of them.
 
-use std::cell::OnceCell;
+use std::{cell::OnceCell, fmt};
 
 use tch::{Kind, Tensor};
 
@@ -48,6 +48,21 @@ impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
 
     fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
         (**self).residual(x, sigma)
+    }
+}
+
+/// D(x, σ) by a closure.
+pub struct FnDenoiser<F>(pub F);
+
+impl<F> fmt::Debug for FnDenoiser<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FnDenoiser")
+    }
+}
+
+impl<F: Fn(&Tensor, f64) -> Tensor> Denoiser for FnDenoiser<F> {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        (self.0)(x, sigma)
     }
 }
 
