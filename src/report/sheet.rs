@@ -1,6 +1,6 @@
 //! Pictures for people: contact sheets and curves.
 
-use std::sync::Once;
+use std::{path::Path, sync::Once};
 
 use plotters::{
     prelude::*,
@@ -56,6 +56,13 @@ pub fn grid(images: &[Tensor], columns: usize) -> Tensor {
         .map(|row| (String::new(), row.iter().map(Tensor::shallow_clone).collect()))
         .collect();
     paste(&rows, 0)
+}
+
+/// Writes images `[count, channels, height, width]` in data units −1 … 1 side by side, as a PNG file that is nearly square.
+pub fn write_grid(path: &Path, images: &Tensor) -> Result<(), Error> {
+    let bytes = images::to_bytes(images);
+    let images: Vec<Tensor> = (0..bytes.size()[0]).map(|i| bytes.get(i)).collect();
+    images::write_png(path, &grid(&images, (images.len() as f64).sqrt().ceil() as usize))
 }
 
 /// A sheet with a heading above each column; the text of a row stands above its first image where it is not empty.

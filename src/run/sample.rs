@@ -21,7 +21,7 @@ use super::{
     observer::Observer,
     prior::{Cost, Prior},
     released::Released,
-    session::{Precision, Session},
+    session::{Precision, Session, Threads},
 };
 use crate::{
     Error,
@@ -350,6 +350,7 @@ impl<'a> Sampling<'a> {
             let (pixels, states) = (HostCopy::start(&images::to_bytes(&x)), states.then(|| HostCopy::start(&x)));
             Ok(PendingImages { block: block.clone(), pixels, states, checks })
         };
+        let _threads = Threads::kept();
         let workers = self.session.workers(if self.prior.model.is_own() { 1 } else { blocks.len() });
         beside(&self.prior, workers, blocks.iter().map(|block| (block, self.first(block))), compute, landed)?;
         observer.ended();

@@ -148,3 +148,19 @@ impl Session {
         workers
     }
 }
+
+/// Gives libtorch back the threads that it had, once a run that shared them is over.
+pub(crate) struct Threads(i32);
+
+impl Threads {
+    /// To be made before [`Session::workers`] shares them.
+    pub fn kept() -> Self {
+        Self(tch::get_num_threads())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        tch::set_num_threads(self.0);
+    }
+}
