@@ -24,6 +24,8 @@ fn link() {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../../.libtorch/torch/lib");
     println!("cargo:rustc-env=TWEEDIE_LIBTORCH={lib}");
+    // A crate that depends on this one reads it as DEP_TWEEDIE_LIBTORCH: what is said to the linker here ends here.
+    println!("cargo:libtorch={lib}");
 }
 
 /// What speaks to libtorch in C++, by its headers, and needs none of CUDA's.

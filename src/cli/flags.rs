@@ -7,15 +7,14 @@ use std::{
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tweedie::{
     backend::libtorch,
     models::card::{Model, sha256_of},
-    run::{fingerprint::Origin, observer::Observer, session},
+    run::{fingerprint::Origin, session},
 };
 
-use super::{INTERRUPTED, thousands};
+use super::{progress::Terminal, thousands};
 
 /// Which model.
 #[derive(Args, Clone, Debug, Default)]
@@ -147,8 +146,7 @@ impl OutputFlags {
 
     /// What shows progress and notes on the terminal.
     pub fn observer(&self) -> Terminal {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
-        Terminal { output: self.clone(), bar }
+        Terminal::new(self)
     }
 
     fn introduce(&self, model: &Model, session: &session::Session) {
@@ -164,45 +162,5 @@ impl OutputFlags {
         if session.precision == session::Precision::Bf16 && !session.device.is_cuda() && !libtorch::convolves_bf16() {
             self.say("note: on a CPU without AVX-512, bf16 takes a hundred times as long as f32");
         }
-    }
-}
-
-/// A terminal that hears of a run.
-#[derive(Debug)]
-pub struct Terminal {
-    output: OutputFlags,
-    bar: ProgressBar,
-}
-
-impl Observer for Terminal {
-    fn begun(&self, stage: &str, steps: u64) {
-        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {per_sec:.dim} eta {eta} {msg}");
-        self.bar.reset();
-        self.bar.set_length(steps);
-        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        self.bar.set_prefix(stage.to_owned());
-        if !self.output.quiet {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
-    }
-
-    fn extended(&self, steps: u64) {
-        self.bar.inc_length(steps);
-    }
-
-    fn advanced(&self, steps: u64) {
-        self.bar.inc(steps);
-    }
-
-    fn ended(&self) {
-        self.bar.finish_and_clear();
-    }
-
-    fn said(&self, note: &str) {
-        self.bar.suspend(|| self.output.say(format_args!("note: {note}")));
-    }
-
-    fn stops(&self) -> bool {
-        INTERRUPTED.load(std::sync::atomic::Ordering::Relaxed)
     }
 }

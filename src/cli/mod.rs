@@ -10,6 +10,7 @@ mod evaluate;
 mod flags;
 mod inspect;
 mod lists;
+mod progress;
 mod sample;
 mod table;
 mod train;

@@ -1,0 +1,132 @@
+//! Progress on standard error: a bar on a terminal, one line a minute elsewhere.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+    sync::{Mutex, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use tweedie::run::observer::Observer;
+
+use super::{INTERRUPTED, flags::OutputFlags};
+
+/// How long a reader of a log waits for the next line.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// A terminal, or a log, that hears of a run.
+#[derive(Debug)]
+pub struct Terminal {
+    output: OutputFlags,
+    bar: ProgressBar,
+    lines: Mutex<Option<Lines>>,
+}
+
+/// The plain lines about a stage.
+#[derive(Debug)]
+struct Lines {
+    stage: String,
+    began: Instant,
+    last: Instant,
+}
+
+impl Terminal {
+    /// Shows nothing before the first stage begins.
+    pub fn new(output: &OutputFlags) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
+        Self { output: output.clone(), bar, lines: Mutex::new(None) }
+    }
+
+    /// Writes a line where the last one is a minute old.
+    fn line(&self) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(lines) = lines.as_mut().filter(|lines| lines.last.elapsed() >= EVERY) else { return };
+        lines.last = Instant::now();
+        let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        let _ = writeln!(io::stderr(), "{}", sentence(&lines.stage, done, all, lines.began.elapsed()));
+    }
+}
+
+impl Observer for Terminal {
+    fn begun(&self, stage: &str, steps: u64) {
+        self.bar.reset();
+        self.bar.set_length(steps);
+        self.bar.set_style(style(unit(stage)));
+        self.bar.set_prefix(stage.to_owned());
+        if self.output.quiet {
+            return;
+        }
+        if io::stderr().is_terminal() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        } else {
+            let now = Instant::now();
+            let lines = Lines { stage: stage.to_owned(), began: now, last: now };
+            *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = Some(lines);
+        }
+    }
+
+    fn extended(&self, steps: u64) {
+        self.bar.inc_length(steps);
+    }
+
+    fn advanced(&self, steps: u64) {
+        self.bar.inc(steps);
+        self.line();
+    }
+
+    fn ended(&self) {
+        self.bar.finish_and_clear();
+        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn said(&self, note: &str) {
+        self.bar.suspend(|| self.output.say(format_args!("note: {note}")));
+    }
+
+    fn stops(&self) -> bool {
+        INTERRUPTED.load(Ordering::Relaxed)
+    }
+}
+
+/// The steps that a stage counts.
+fn unit(stage: &str) -> &'static str {
+    match stage {
+        "sampling" | "restoring" => "evaluations",
+        "measuring" => "images",
+        _ => "steps",
+    }
+}
+
+/// sampling ▬▬▬▬ 1200/3500 evaluations, 52.3/s, 44 s left
+fn style(unit: &'static str) -> ProgressStyle {
+    let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        let _ = write!(out, "{:.1}/s", state.per_sec());
+    };
+    let left = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        let _ = write!(out, "{}", told(state.eta()));
+    };
+    let template = format!("{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit}, {{rate:.dim}}, {{left}} left {{msg}}");
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("rate", rate).with_key("left", left)
+}
+
+/// "sampling: 1200 of 3500 evaluations, 12 min left"
+fn sentence(stage: &str, done: u64, all: u64, spent: Duration) -> String {
+    let unit = unit(stage);
+    if all == 0 || done == 0 {
+        return format!("{stage}: {done} {unit} in {}", told(spent));
+    }
+    let left = spent.mul_f64(all.saturating_sub(done) as f64 / done as f64);
+    format!("{stage}: {done} of {all} {unit}, {} left", told(left))
+}
+
+/// 44 s, 12 min or 3.5 h.
+fn told(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        ..90.0 => format!("{seconds:.0} s"),
+        ..5400.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3600.0),
+    }
+}
