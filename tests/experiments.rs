@@ -11,7 +11,9 @@ use tweedie::{
         sde::{AnySde, Vp},
         solvers::{Heun, Rk45, Unipc},
     },
-    run::experiment::{self, Caption, Figure, Measure, Method, Points, Start, mean_and_spread, table},
+    run::experiment::{
+        self, Caption, MethodFigure, PointMeasure, PointStart, PointsExperiment, SamplingMethod, mean_and_spread, table,
+    },
     scores::{
         denoiser::{Denoiser, Score},
         toy::{self, AnyToyData, BiasedScore, EightGaussians, Line, Moons, SwissRoll, ToyData},
@@ -87,24 +89,24 @@ fn scores_err_in_the_frame_of_their_process() {
     assert!(relative(length / alpha, 0.2) < 1e-10, "{length}");
 }
 
-fn method(name: &str, sampler: AnySampler) -> Method {
+fn method(name: &str, sampler: AnySampler) -> SamplingMethod {
     let schedule = AnySchedule::Karras(Karras { rho: 7.0, max: None, min: None });
-    Method { name: name.to_owned(), sampler, schedule, sde: None, evaluations: None }
+    SamplingMethod { name: name.to_owned(), sampler, schedule, sde: None, evaluations: None }
 }
 
 /// Along paths the orders of the table are the solvers' own; from the prior the distance falls to that of another draw.
 #[test]
 fn figures_on_points_are_what_they_are_called() {
-    let mut experiment = Points {
+    let mut experiment = PointsExperiment {
         kind: experiment::Kind::Points,
         about: "a test".to_owned(),
         // One component: between two, a few points that nearly end in the other hide the order until steps are very short.
         data: AnyToyData::Line(Line { components: vec![[1.0, 0.4, 0.3]] }),
         count: 400,
-        measure: Measure::Path,
+        measure: PointMeasure::Path,
         levels: vec![40, 80, 160],
         range: (0.05, 20.0),
-        start: Start::Set,
+        start: PointStart::Set,
         errors: vec![0.0],
         methods: vec![
             method("Euler", AnySampler::Ddim(Ddim { eta: 0.0 })),
@@ -119,7 +121,7 @@ fn figures_on_points_are_what_they_are_called() {
     // The tolerance of orders everywhere.
     assert!((slope("Euler") - 1.0).abs() < 0.15 && (slope("Heun") - 2.0).abs() < 0.15, "{figures:?}");
     assert_eq!(experiment.floor().unwrap(), None);
-    (experiment.measure, experiment.start, experiment.count) = (Measure::Distance, Start::Prior, 4000);
+    (experiment.measure, experiment.start, experiment.count) = (PointMeasure::Distance, PointStart::Prior, 4000);
     (experiment.levels, experiment.errors) = (vec![60], vec![0.0, 1.0]);
     let figures = experiment.run(|_| ()).unwrap();
     let floor = experiment.floor().unwrap().unwrap();
@@ -143,8 +145,13 @@ fn methods_stay_within_their_evaluations() {
 
 #[test]
 fn tables_have_a_row_for_each_method_and_say_what_is_missing() {
-    let figure =
-        |method: &str, at, value, spread| Figure { method: method.to_owned(), at, value, spread, evaluations: at };
+    let figure = |method: &str, at, value, spread| MethodFigure {
+        method: method.to_owned(),
+        at,
+        value,
+        spread,
+        evaluations: at,
+    };
     let figures = [figure("a", 5, 12.345, Some(0.1)), figure("a", 10, 3.0864, None), figure("b", 10, 4.2e-5, None)];
     let caption = Caption { title: "t", columns: "evaluations", value: "A distance", floor: Some(0.5), order: true };
     let text = table(&figures, &caption);
@@ -172,7 +179,7 @@ fn run_makes_a_table_a_plot_and_figures() {
     let said = place.succeed(&flags);
     assert!(said.contains("| DDIM, η = 0 |") && said.contains("table and plot in results/small.md"), "{said}");
     let written = |name: &str| fs::read(place.path(&format!("results/{name}"))).unwrap();
-    let figures: Vec<Figure> = serde_json::from_slice(&written("small.json")).unwrap();
+    let figures: Vec<MethodFigure> = serde_json::from_slice(&written("small.json")).unwrap();
     let at: Vec<_> = figures.iter().map(|f| (f.method.as_str(), f.at, f.evaluations)).collect();
     assert_eq!(at, [("DDIM, η = 0", 1, 1), ("DDIM, η = 0", 2, 2), ("Heun", 1, 1), ("Heun", 2, 1)]);
     assert!(figures.iter().all(|f| f.value > 0.0 && f.spread.is_some()));

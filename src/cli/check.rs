@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use tweedie::run::{
-    experiment::{AnyExperiment, Distance, Restorations},
-    table::Generation,
+    experiment::{AnyExperiment, DistanceExperiment, RestorationExperiment, SamplingMethod},
+    table::{TableExperiment, TableRow},
 };
 
 use super::{Common, table::experiments, thousands};
@@ -103,24 +103,24 @@ fn lines(path: &std::path::Path) -> Vec<Line> {
     }
 }
 
-fn generated(of: &Generation) -> Vec<Line> {
+fn generated(of: &TableExperiment) -> Vec<Line> {
     let whole = of.check().map_err(anyhow::Error::from).err().map(|e| (String::new(), Err(e)));
-    let row = |row: &tweedie::run::table::Row| {
+    let row = |row: &TableRow| {
         let cost = of.evaluations(row).map(|evaluations| (evaluations, of.images * of.repeats));
         (row.name.clone(), cost.map_err(anyhow::Error::from))
     };
     whole.into_iter().chain(of.rows.iter().map(row)).collect()
 }
 
-fn distances(of: &Distance) -> Vec<Line> {
-    let line = |method: &tweedie::run::experiment::Method| {
+fn distances(of: &DistanceExperiment) -> Vec<Line> {
+    let line = |method: &SamplingMethod| {
         let budgets = method.evaluations.as_ref().unwrap_or(&of.evaluations);
         (method.name.clone(), Ok((budgets.iter().sum(), of.images * of.blocks)))
     };
     of.methods.iter().map(line).collect()
 }
 
-fn restored(of: &Restorations) -> Vec<Line> {
+fn restored(of: &RestorationExperiment) -> Vec<Line> {
     let mut lines = Vec::new();
     for posed in &of.tasks {
         for way in &of.methods {

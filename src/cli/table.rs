@@ -19,7 +19,7 @@ use tweedie::{
     run::{
         experiment::AnyExperiment,
         records::{self, Record},
-        table::{Generation, Row, Take},
+        table::{Reduce, TableExperiment, TableRow},
     },
 };
 
@@ -95,7 +95,13 @@ impl Table {
     }
 
     /// A table of generated images, with plots of quality against cost and a sheet of each row.
-    fn generated(&self, of: &Generation, name: &str, path: &Path, records: &[Record]) -> Result<(Chapter, String)> {
+    fn generated(
+        &self,
+        of: &TableExperiment,
+        name: &str,
+        path: &Path,
+        records: &[Record],
+    ) -> Result<(Chapter, String)> {
         let head = records.iter().find_map(|record| record.figures.keys().next()).map_or("", String::as_str);
         let mut plots = Vec::new();
         let costs: [(&str, CostOf); 2] = [("evaluations", |r| r.evaluations), ("seconds", |r| r.seconds)];
@@ -191,20 +197,21 @@ fn is_experiment(path: &Path) -> bool {
 }
 
 /// The newest record of each row, in the order of the rows.
-fn latest(of: &Generation, name: &str, records: &[Record]) -> Vec<Record> {
-    let newest = |row: &Row| records.iter().rev().find(|record| record.experiment == name && record.row == row.name);
+fn latest(of: &TableExperiment, name: &str, records: &[Record]) -> Vec<Record> {
+    let newest =
+        |row: &TableRow| records.iter().rev().find(|record| record.experiment == name && record.row == row.name);
     of.rows.iter().filter_map(|row| newest(row).cloned()).collect()
 }
 
 /// Rows that differ in the number of levels alone as one line, and what the paper prints of them as another.
-fn series(of: &Generation, records: &[Record], cost: CostOf) -> Vec<Series> {
-    let mut lines: IndexMap<String, Vec<(&Row, &Record)>> = IndexMap::new();
+fn series(of: &TableExperiment, records: &[Record], cost: CostOf) -> Vec<Series> {
+    let mut lines: IndexMap<String, Vec<(&TableRow, &Record)>> = IndexMap::new();
     for record in records {
         let Some(row) = of.rows.iter().find(|row| row.name == record.row) else { continue };
         let sampler = serde_json::to_string(&row.plan.sampler).unwrap_or_default();
         lines.entry(format!("{} {sampler}", row.model)).or_default().push((row, record));
     }
-    let both = |(key, records): (String, Vec<(&Row, &Record)>)| {
+    let both = |(key, records): (String, Vec<(&TableRow, &Record)>)| {
         let name = common(records.iter().map(|(row, _)| row.name.as_str())).unwrap_or(key);
         let ours = records.iter().filter_map(|(_, record)| Some((cost(record), record.figures.first()?.1.0)));
         let theirs = records.iter().filter_map(|(row, record)| Some((cost(record), row.published?)));
@@ -225,7 +232,7 @@ fn common<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
 }
 
 /// A line for each record: what is published, what was measured, what it cost, and what else was measured.
-pub fn markdown(of: &Generation, records: &[Record]) -> String {
+pub fn markdown(of: &TableExperiment, records: &[Record]) -> String {
     let others: IndexSet<&str> =
         records.iter().flat_map(|record| record.figures.keys().skip(1)).map(String::as_str).collect();
     let is_published = records.iter().any(|record| published(of, record).is_some());
@@ -253,13 +260,13 @@ fn figure(figure: Option<&(f64, Option<f64>)>) -> String {
 }
 
 /// What the paper prints, as the experiment has it now, and its spread.
-fn published(of: &Generation, record: &Record) -> Option<(f64, Option<f64>)> {
+fn published(of: &TableExperiment, record: &Record) -> Option<(f64, Option<f64>)> {
     let row = of.rows.iter().find(|row| row.name == record.row);
     row.and_then(|row| Some((row.published?, row.spread)))
 }
 
 /// The cells of a record before its other figures.
-fn cells(of: &Generation, record: &Record, is_published: bool) -> Vec<String> {
+fn cells(of: &TableExperiment, record: &Record, is_published: bool) -> Vec<String> {
     let head = record.figures.first().map(|(_, found)| found);
     let mut cells = vec![record.row.clone()];
     if is_published {
@@ -281,13 +288,13 @@ fn cells(of: &Generation, record: &Record, is_published: bool) -> Vec<String> {
 }
 
 /// What a reader has to know of the figures.
-fn notes(of: &Generation, records: &[Record]) -> String {
+fn notes(of: &TableExperiment, records: &[Record]) -> String {
     let head = records.iter().find_map(|record| record.figures.keys().next());
     let head = head.map_or_else(String::new, |name| format!("Measured: {name}. "));
     let take = match (of.repeats, of.take) {
         (1, _) => "",
-        (_, Take::Mean) => "Means of several sets ± their standard deviation. ",
-        (_, Take::Least) => "The least of several sets ± their standard deviation. ",
+        (_, Reduce::Mean) => "Means of several sets ± their standard deviation. ",
+        (_, Reduce::Min) => "The least of several sets ± their standard deviation. ",
     };
     let mut told: IndexMap<&str, Vec<&str>> = IndexMap::new();
     for record in records {

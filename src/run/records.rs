@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Error;
+use crate::{Error, models::card::sha256};
 
 /// The file within a folder of results.
 pub const FILE: &str = "records.jsonl";
@@ -59,6 +59,11 @@ pub struct Record {
     /// What a reader of the figures has to know.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// A name for all that a run depends on.
+pub fn id(fingerprint: &Value) -> String {
+    sha256(fingerprint.to_string().as_bytes())[..16].to_owned()
 }
 
 impl Record {

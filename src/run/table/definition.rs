@@ -1,28 +1,19 @@
-//! Experiments that draw many images and measure them, as the tables of papers do: FID and its kin.
-
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-};
+//! What a file of `kind: generation` states.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use tch::Tensor;
 
 use crate::{
     Error,
     evaluation::features::{Evaluation, Target},
-    files::{archive::Layout, data, rounding::Rounding},
-    models::card::sha256,
+    files::{archive::Layout, rounding::Rounding},
     numbers::{plan::Plan, scheme::Scheme},
     run::experiment::{Kind, mean_and_spread},
-    scores::denoiser::Denoiser,
 };
 
 /// Rows of a table: images of many seeds by a model and a plan each, and how far they lie from others.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Generation {
+pub struct TableExperiment {
     /// [`Kind::Generation`].
     pub kind: Kind,
     /// What is asked.
@@ -43,7 +34,7 @@ pub struct Generation {
     pub repeats: u64,
     /// What becomes of their figures.
     #[serde(default)]
-    pub take: Take,
+    pub take: Reduce,
     /// Seeds that a process takes on at a time; what it had of them is lost if it dies.
     #[serde(default = "chunk")]
     pub chunk: u64,
@@ -68,13 +59,13 @@ pub struct Generation {
     /// The smallest and the largest σ of the training, of all rows that do not say otherwise.
     pub range: (f64, f64),
     /// The rows of the table.
-    pub rows: Vec<Row>,
+    pub rows: Vec<TableRow>,
 }
 
-/// A row of [`Generation`].
+/// A row of [`TableExperiment`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Row {
+pub struct TableRow {
     /// What the table calls it.
     pub name: String,
     /// MODEL.
@@ -94,13 +85,13 @@ pub struct Row {
     /// Holds D within −1 … 1, as `clip_denoised` of DDPM's and ADM's programs does.
     #[serde(default)]
     pub clip: bool,
-    /// See [`Generation::image`].
+    /// See [`TableExperiment::image`].
     #[serde(default)]
     pub image: Option<[i64; 3]>,
-    /// See [`Generation::range`].
+    /// See [`TableExperiment::range`].
     #[serde(default)]
     pub range: Option<(f64, f64)>,
-    /// See [`Generation::reference`], of all rows that do not say otherwise.
+    /// See [`TableExperiment::reference`], of all rows that do not say otherwise.
     #[serde(default)]
     pub reference: Option<Target>,
     /// Schedule, steps and sampler.
@@ -137,12 +128,13 @@ const DIGITS: f64 = 2e-5;
 /// What becomes of the figures of several sets.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Take {
+pub enum Reduce {
     /// Their mean.
     #[default]
     Mean,
     /// The smallest, as EDM has it.
-    Least,
+    #[serde(alias = "least")]
+    Min,
 }
 
 /// Where images go.
@@ -202,7 +194,7 @@ impl Chunk {
     }
 }
 
-impl Generation {
+impl TableExperiment {
     /// All chunks, in the order in which they are summed up.
     pub fn chunks(&self) -> Vec<Chunk> {
         let step = self.chunk.max(1);
@@ -232,17 +224,17 @@ impl Generation {
     }
 
     /// What the images of a row should resemble.
-    pub fn target<'a>(&'a self, row: &'a Row) -> Option<&'a Target> {
+    pub fn target<'a>(&'a self, row: &'a TableRow) -> Option<&'a Target> {
         row.reference.as_ref().or(self.reference.as_ref())
     }
 
     /// What an image of a row costs, once its walk is seen to be the paper's.
-    pub fn evaluations(&self, row: &Row) -> Result<usize, Error> {
+    pub fn evaluations(&self, row: &TableRow) -> Result<usize, Error> {
         self.proven(row, row.range.unwrap_or(self.range))
     }
 
     /// The same for a model that was trained from σ = `range.0` to `range.1`.
-    pub fn proven(&self, row: &Row, range: (f64, f64)) -> Result<usize, Error> {
+    pub fn proven(&self, row: &TableRow, range: (f64, f64)) -> Result<usize, Error> {
         let scheme = row.plan.resolve(range, f64::INFINITY)?.scheme;
         row.golden.as_ref().map_or(Ok(()), |golden| golden.check(&scheme))?;
         Ok(scheme.evaluations())
@@ -252,8 +244,8 @@ impl Generation {
     pub fn taken(&self, values: &[f64], is_head: bool) -> Option<(f64, Option<f64>)> {
         let (mean, spread) = (!values.is_empty()).then(|| mean_and_spread(values))?;
         Some(match self.take {
-            Take::Least if is_head => (values.iter().copied().fold(f64::INFINITY, f64::min), spread),
-            Take::Mean | Take::Least => (mean, spread),
+            Reduce::Min if is_head => (values.iter().copied().fold(f64::INFINITY, f64::min), spread),
+            Reduce::Mean | Reduce::Min => (mean, spread),
         })
     }
 }
@@ -278,78 +270,4 @@ impl ExpectedLevels {
         }
         Ok(())
     }
-}
-
-/// D held within −1 … 1.
-pub struct Clipped<'a>(pub Box<dyn Denoiser + 'a>);
-
-impl std::fmt::Debug for Clipped<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Clipped").finish_non_exhaustive()
-    }
-}
-
-impl Denoiser for Clipped<'_> {
-    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.0.denoise(x, sigma).clamp(-1.0, 1.0)
-    }
-}
-
-/// What `draw` makes with so many images together, with half as many for as long as memory does not suffice; and how many it
-/// were in the end.
-pub fn within_memory<T, E: std::fmt::Display>(
-    mut batch: u64,
-    mut draw: impl FnMut(u64) -> Result<T, E>,
-) -> Result<(T, u64), E> {
-    loop {
-        // libtorch tells that memory does not suffice by a panic, where the call has no Result.
-        match catch_unwind(AssertUnwindSafe(|| draw(batch))) {
-            Ok(Err(e)) if batch > 1 && is_memory(&e.to_string()) => {}
-            Ok(made) => return made.map(|made| (made, batch)),
-            Err(cause) => {
-                let text = cause.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| cause.downcast_ref::<&str>().copied());
-                if batch == 1 || !text.is_some_and(is_memory) {
-                    resume_unwind(cause);
-                }
-            }
-        }
-        batch /= 2;
-    }
-}
-
-fn is_memory(text: &str) -> bool {
-    ["out of memory", "not enough memory", "can't allocate memory"].iter().any(|words| text.contains(words))
-}
-
-/// All that a row's images depend on, with what differs from an earlier run's.
-pub fn differences(ours: &Value, theirs: &Value) -> Vec<String> {
-    fn flat(at: &str, value: &Value, to: &mut BTreeMap<String, String>) {
-        match value {
-            Value::Object(map) => map.iter().for_each(|(key, value)| flat(&format!("{at}.{key}"), value, to)),
-            value => {
-                to.insert(at.trim_start_matches('.').to_owned(), value.to_string());
-            }
-        }
-    }
-    let [mut ours_flat, mut theirs_flat] = [BTreeMap::new(), BTreeMap::new()];
-    flat("", ours, &mut ours_flat);
-    flat("", theirs, &mut theirs_flat);
-    let nothing = "nothing".to_owned();
-    let keys: std::collections::BTreeSet<&String> = ours_flat.keys().chain(theirs_flat.keys()).collect();
-    let told = |key: &&String| {
-        let [now, then] = [&ours_flat, &theirs_flat].map(|of| of.get(*key).unwrap_or(&nothing));
-        (now != then).then(|| format!("{key} was {then}, and is {now} now"))
-    };
-    keys.iter().filter_map(told).collect()
-}
-
-/// A name for all that a run depends on.
-pub fn id(identity: &Value) -> String {
-    sha256(identity.to_string().as_bytes())[..16].to_owned()
-}
-
-/// The file of a model: as it is named, or in `folder`.
-pub fn located(model: &str, folder: Option<&std::path::Path>) -> String {
-    data::located(std::path::Path::new(model), folder).to_string_lossy().into_owned()
 }

@@ -1,0 +1,67 @@
+//! Experiments as files: methods beside each other, and what was measured of them as a table and a plot.
+
+mod distance;
+mod figures;
+mod kind;
+mod method;
+mod points;
+mod posteriors;
+mod restorations;
+
+use std::path::Path;
+
+pub use distance::DistanceExperiment;
+pub use figures::{Caption, MethodFigure, mean_and_spread, plot, table, write};
+pub use kind::Kind;
+pub use method::SamplingMethod;
+pub use points::{PointMeasure, PointStart, PointsExperiment};
+pub use posteriors::PosteriorExperiment;
+pub use restorations::{NamedProblem, RestorationEstimate, RestorationExperiment, RestorationMethod};
+use serde::Deserialize;
+
+use super::table::TableExperiment;
+use crate::{Error, files::yaml};
+
+/// An experiment of any kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnyExperiment {
+    /// See [`DistanceExperiment`].
+    Distance(DistanceExperiment),
+    /// See [`TableExperiment`].
+    Generation(Box<TableExperiment>),
+    /// See [`PointsExperiment`].
+    Points(PointsExperiment),
+    /// See [`PosteriorExperiment`].
+    Posteriors(PosteriorExperiment),
+    /// See [`RestorationExperiment`].
+    Restorations(RestorationExperiment),
+}
+
+impl AnyExperiment {
+    /// The experiment in the file at `path`.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        // In two readings: a slip is then told with its line, which one reading of a tagged enum has forgotten.
+        #[derive(Deserialize)]
+        struct Which {
+            kind: Kind,
+        }
+        Ok(match yaml::read::<Which>(path)?.kind {
+            Kind::Distance => Self::Distance(yaml::read(path)?),
+            Kind::Generation => Self::Generation(yaml::read(path)?),
+            Kind::Points => Self::Points(yaml::read(path)?),
+            Kind::Posteriors => Self::Posteriors(yaml::read(path)?),
+            Kind::Restorations => Self::Restorations(yaml::read(path)?),
+        })
+    }
+
+    /// What it asks.
+    pub fn about(&self) -> &str {
+        match self {
+            Self::Distance(distance) => &distance.about,
+            Self::Generation(generation) => &generation.about,
+            Self::Points(points) => &points.about,
+            Self::Posteriors(posteriors) => &posteriors.about,
+            Self::Restorations(restorations) => &restorations.about,
+        }
+    }
+}

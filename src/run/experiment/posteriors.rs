@@ -1,0 +1,98 @@
+//! Points restored with exact scores: how far they end from the exact posterior.
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind as Precision, Tensor};
+
+use super::{
+    Kind, MethodFigure, RestorationMethod,
+    figures::{FIRST, TARGET},
+};
+use crate::{
+    Error,
+    inverse::{
+        likelihood::GaussianLikelihood,
+        operators::AnyTask,
+        restoration::{self, Effort},
+    },
+    numbers::plan::Plan,
+    scores::toy::{self, AnyToyData},
+};
+
+/// How far points that are restored with exact scores end from the exact posterior.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PosteriorExperiment {
+    /// [`Kind::Posteriors`].
+    pub kind: Kind,
+    /// What is asked.
+    pub about: String,
+    /// The set.
+    pub data: AnyToyData,
+    /// A: points are images of one row.
+    pub task: AnyTask,
+    /// The point that is measured.
+    pub point: Vec<f64>,
+    /// η.
+    pub noise: f64,
+    /// How many samples.
+    pub count: usize,
+    /// Numbers of levels.
+    pub levels: Vec<usize>,
+    /// The smallest and the largest σ, for schedules that fix no ends of their own.
+    pub range: (f64, f64),
+    /// The rows of the table.
+    pub methods: Vec<RestorationMethod>,
+}
+
+impl PosteriorExperiment {
+    fn likelihood(&self) -> Result<GaussianLikelihood, Error> {
+        let shape = [1, 1, self.point.len() as i64];
+        let operator = self.task.get().operator(shape, 0, Device::Cpu, Precision::Double)?;
+        let y = operator.apply(&Tensor::from_slice(&self.point).view([1, 1, 1, -1]));
+        GaussianLikelihood::new(operator, y, self.noise, shape)
+    }
+
+    fn exact(&self, seed: u64) -> Result<Tensor, Error> {
+        let shape = [1, 1, self.point.len() as i64];
+        toy::denoiser(self.data.get())?.posterior(&self.likelihood()?.linear("posteriors")?, shape, self.count, seed)
+    }
+
+    /// All figures, row after row; `done` is told of each.
+    pub fn run(&self, mut done: impl FnMut(&MethodFigure)) -> Result<Vec<MethodFigure>, Error> {
+        let (prior, target) = (toy::denoiser(self.data.get())?, self.exact(TARGET)?);
+        let mean = toy::draw(self.data.get(), 10_000, FIRST)?.mean_dim([0i64].as_slice(), true, None);
+        let mut figures = Vec::new();
+        for way in &self.methods {
+            for &at in &self.levels {
+                let (likelihood, method) = (self.likelihood()?, way.method.get());
+                let plan = way.plan(&Plan::posterior(), Some(at));
+                let Ok(resolved) = plan.resolve(self.range, method.step_limit(&likelihood)) else { continue };
+                let (noise, x) = toy::start(self.count, self.point.len() as i64, resolved.sigmas.max());
+                let posed = restoration::InverseProblem {
+                    prior: &prior,
+                    likelihood: &likelihood,
+                    plan: &resolved,
+                    noise: &noise,
+                };
+                let ends = restoration::restore(method, &posed, x + &mean, &mut |_| Ok(()))?;
+                let Effort { evaluations, gradients } = method.effort(&resolved);
+                let value = toy::distance(&ends, &target);
+                let figure = MethodFigure {
+                    method: way.name.clone(),
+                    at,
+                    value,
+                    spread: None,
+                    evaluations: evaluations + gradients,
+                };
+                done(&figure);
+                figures.push(figure);
+            }
+        }
+        Ok(figures)
+    }
+
+    /// The distance of as many other samples of the exact posterior.
+    pub fn floor(&self) -> Result<f64, Error> {
+        Ok(toy::distance(&self.exact(TARGET + 1)?, &self.exact(TARGET)?))
+    }
+}

@@ -1,0 +1,123 @@
+//! Methods that restore the same measurements of the same images.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind as Precision, Tensor};
+
+use super::Kind;
+use crate::{
+    Error,
+    files::data::AnyData,
+    inverse::{
+        likelihood::GaussianLikelihood,
+        operators::AnyTask,
+        restoration::{AnyMethod, Effort},
+    },
+    numbers::{
+        plan::{AnySampler, Plan},
+        schedule::AnySchedule,
+    },
+};
+
+/// Methods on the same measurements of the same images.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestorationExperiment {
+    /// [`Kind::Restorations`].
+    pub kind: Kind,
+    /// What is asked.
+    pub about: String,
+    /// MODEL.
+    pub model: String,
+    /// `[channels, height, width]`, and the smallest and the largest σ of its training: what a dry run has to know.
+    pub image: [i64; 3],
+    /// See `image`.
+    pub range: (f64, f64),
+    /// The images.
+    pub images: AnyData,
+    /// Only the first so many.
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// Of each posterior.
+    pub samples: usize,
+    /// The classifier in whose features the distance from the truth is told as well.
+    #[serde(default)]
+    pub features: Option<String>,
+    /// The problems: a table for each.
+    pub tasks: Vec<NamedProblem>,
+    /// The rows of the tables.
+    pub methods: Vec<RestorationMethod>,
+    /// What a paper prints, by the name of the method and of the task.
+    #[serde(default)]
+    pub published: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// A problem of [`RestorationExperiment`].
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedProblem {
+    /// What the table calls it.
+    pub name: String,
+    /// A.
+    pub task: AnyTask,
+    /// η, for pixels 0 … 1 as on the command line: half of what it is in data units.
+    pub noise: f64,
+}
+
+/// What a line of [`RestorationExperiment`] will cost.
+#[derive(Clone, Copy, Debug)]
+pub struct RestorationEstimate {
+    /// For a sample.
+    pub effort: Effort,
+    /// Of its measurement, in bytes.
+    pub measurement: usize,
+    /// Of its state, in bytes.
+    pub state: usize,
+}
+
+impl RestorationExperiment {
+    /// What a method costs for a problem, without the network; an error where it is not made for it.
+    pub fn estimate(&self, posed: &NamedProblem, way: &RestorationMethod) -> Result<RestorationEstimate, Error> {
+        let operator = posed.task.get().operator(self.image, 0, Device::Cpu, Precision::Float)?;
+        let [channels, height, width] = self.image;
+        let y = operator.apply(&Tensor::zeros([1, channels, height, width], (Precision::Float, Device::Cpu)));
+        let measurement = 4 * y.numel();
+        let likelihood = GaussianLikelihood::new(operator, y, 2.0 * posed.noise, self.image)?;
+        let method = way.method.get();
+        method.check(&likelihood)?;
+        let resolved = way.plan(&Plan::posterior(), None).resolve(self.range, method.step_limit(&likelihood))?;
+        let state = 4 * (channels * height * width) as usize;
+        Ok(RestorationEstimate { effort: method.effort(&resolved), measurement, state })
+    }
+}
+
+/// One way to restore.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestorationMethod {
+    /// What the table calls it.
+    pub name: String,
+    /// The method.
+    pub method: AnyMethod,
+    /// Where the levels lie, if not where the method has them.
+    #[serde(default)]
+    pub schedule: Option<AnySchedule>,
+    /// How to go down them, for methods that leave it open.
+    #[serde(default)]
+    pub sampler: Option<AnySampler>,
+    /// How many levels, where the experiment has no columns for them.
+    #[serde(default)]
+    pub steps: Option<usize>,
+}
+
+impl RestorationMethod {
+    /// The plan: the method's own, or the default, with what the file says.
+    pub fn plan(&self, default: &Plan, steps: Option<usize>) -> Plan {
+        let mut plan = self.method.get().plan().unwrap_or_else(|| default.clone());
+        plan.steps = steps.or(self.steps).unwrap_or(plan.steps);
+        plan.schedule = self.schedule.clone().unwrap_or(plan.schedule);
+        plan.sampler = self.sampler.clone().unwrap_or(plan.sampler);
+        plan
+    }
+}

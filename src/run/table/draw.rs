@@ -1,0 +1,49 @@
+//! Images of a chunk, as many together as memory takes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use tch::Tensor;
+
+use crate::scores::denoiser::Denoiser;
+
+/// D held within −1 … 1.
+pub struct Clipped<'a>(pub Box<dyn Denoiser + 'a>);
+
+impl std::fmt::Debug for Clipped<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Clipped").finish_non_exhaustive()
+    }
+}
+
+impl Denoiser for Clipped<'_> {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.0.denoise(x, sigma).clamp(-1.0, 1.0)
+    }
+}
+
+/// What `draw` makes with so many images together, with half as many for as long as memory does not suffice; and how many it
+/// were in the end.
+pub fn within_memory<T, E: std::fmt::Display>(
+    mut batch: u64,
+    mut draw: impl FnMut(u64) -> Result<T, E>,
+) -> Result<(T, u64), E> {
+    loop {
+        // libtorch tells that memory does not suffice by a panic, where the call has no Result.
+        match catch_unwind(AssertUnwindSafe(|| draw(batch))) {
+            Ok(Err(e)) if batch > 1 && is_memory(&e.to_string()) => {}
+            Ok(made) => return made.map(|made| (made, batch)),
+            Err(cause) => {
+                let text = cause.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| cause.downcast_ref::<&str>().copied());
+                if batch == 1 || !text.is_some_and(is_memory) {
+                    resume_unwind(cause);
+                }
+            }
+        }
+        batch /= 2;
+    }
+}
+
+fn is_memory(text: &str) -> bool {
+    ["out of memory", "not enough memory", "can't allocate memory"].iter().any(|words| text.contains(words))
+}

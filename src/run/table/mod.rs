@@ -1,0 +1,7 @@
+//! Tables of many images and their figures, as papers print them: any number of processes, killed and started again at will.
+
+mod definition;
+mod draw;
+
+pub use definition::{Chunk, ExpectedLevels, Reduce, Store, TableExperiment, TableRow};
+pub use draw::{Clipped, within_memory};
