@@ -4,13 +4,17 @@ pub mod blocks;
 pub mod classes;
 pub(crate) mod engine;
 pub mod experiment;
+pub mod figures;
 pub mod fingerprint;
 pub mod leases;
 pub mod observer;
 pub mod prior;
+pub mod problem;
 pub mod records;
 pub mod released;
+pub mod restore;
 pub mod sample;
+mod sample_seeds;
 pub mod session;
 pub mod table;
 
