@@ -10,6 +10,7 @@ mod evaluate;
 mod flags;
 mod inspect;
 mod lists;
+mod restore;
 mod sample;
 mod table;
 mod train;
@@ -55,6 +56,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Sample(sample::Sample),
+    Restore(Box<restore::Restore>),
     Denoise(denoise::Denoise),
     Walk(walk::Walk),
     Train(train::Train),
@@ -164,6 +166,7 @@ pub fn main() -> ExitCode {
 fn run(command: &Command) -> Result<()> {
     match command {
         Command::Sample(command) => command.run(),
+        Command::Restore(command) => command.run(),
         Command::Denoise(command) => command.run(),
         Command::Walk(command) => command.run(),
         Command::Train(command) => command.run(),

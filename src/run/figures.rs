@@ -30,6 +30,26 @@ pub struct FigureRequest {
     pub features: Option<String>,
 }
 
+/// The figures of one image, in NAME.json.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RestoredRow {
+    /// The image's name.
+    pub name: String,
+    /// How many samples it has.
+    #[serde(default)]
+    pub samples: usize,
+    /// ‖y − A x‖ / (η √m), averaged over the samples: 1 where the samples fit the measurement as they should.
+    pub residual: f64,
+    /// Figures, where the truth is known.
+    pub truth: Option<Comparison>,
+    /// The network of LPIPS, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<String>,
+    /// The network of features, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<String>,
+}
+
 /// How near to the truth an image's samples and their mean are, and how honest their spread is.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Comparison {
