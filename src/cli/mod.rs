@@ -11,6 +11,7 @@ mod flags;
 mod inspect;
 mod lists;
 mod progress;
+mod restore;
 mod sample;
 mod table;
 mod train;
@@ -56,6 +57,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Sample(sample::Sample),
+    Restore(Box<restore::Restore>),
     Denoise(denoise::Denoise),
     Walk(walk::Walk),
     Train(train::Train),
@@ -165,6 +167,7 @@ pub fn main() -> ExitCode {
 fn run(command: &Command) -> Result<()> {
     match command {
         Command::Sample(command) => command.run(),
+        Command::Restore(command) => command.run(),
         Command::Denoise(command) => command.run(),
         Command::Walk(command) => command.run(),
         Command::Train(command) => command.run(),

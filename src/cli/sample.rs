@@ -61,6 +61,9 @@ pub struct Sample {
     /// Where the images go
     #[arg(long, default_value = "out/samples", value_name = "DIR")]
     out: PathBuf,
+    /// Remove the images of another run in --out, and begin
+    #[arg(long)]
+    overwrite: bool,
     #[command(flatten)]
     source: ModelFlags,
     #[command(flatten)]
@@ -147,6 +150,7 @@ impl Sample {
             command: command(),
             origin: self.source.origin()?,
             given: given.unwrap_or_default(),
+            overwrite: self.overwrite,
         })
     }
 }

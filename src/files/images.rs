@@ -193,6 +193,16 @@ pub fn write_npy(path: &Path, x: &Tensor) -> Result<(), Error> {
     write_whole(path, &npy(x)?)
 }
 
+/// The array in a .npy file, all of whose values must be finite.
+pub fn read_npy(path: &Path) -> Result<Tensor, Error> {
+    let x = Tensor::read_npy(path).map_err(|e| Error::file(path, format!("not a readable .npy file: {e}")))?;
+    let bad = i64::try_from(x.to_kind(Kind::Double).isfinite().logical_not().sum(Kind::Int64))?;
+    if bad > 0 {
+        return Err(Error::file(path, format!("{bad} of its {} values are NaN or infinite", x.numel())));
+    }
+    Ok(x)
+}
+
 /// A tensor as the bytes of a .npy file (f32).
 pub fn npy(x: &Tensor) -> Result<Vec<u8>, Error> {
     npz::npy(&x.to_kind(Kind::Float))

@@ -58,6 +58,11 @@ impl GaussianLikelihood {
         Ok(Self { operator, measurement, eta, limit: StepLimit::default() })
     }
 
+    /// The same map and η with other measurements of the same shape, already known to be finite.
+    pub(crate) fn measure(&mut self, measurement: Tensor) {
+        self.measurement = measurement;
+    }
+
     /// The parts, for what is only known to do with linear maps; an error that says so of `method` for others.
     pub fn linear(&self, method: &'static str) -> Result<LinearGaussian<'_>, Error> {
         let Self { operator, measurement, eta, .. } = self;

@@ -189,6 +189,7 @@ impl Steps<'_> {
         self.engine.observer.advanced((self.seeds.len() * (evaluations - self.heard)) as u64);
         self.heard = evaluations;
         if let (Some(on_step), Some((sigma, denoised))) = (self.engine.on_step, self.guard.first_answer()) {
+            let denoised = one_of_each(denoised, self.seeds.len() as i64);
             let mut step = Step { seeds: self.seeds, index: self.index, sigma, x, denoised: &denoised };
             if on_step(&mut step)?.is_break() {
                 self.stopped.replace(Some(x.shallow_clone()));
@@ -197,6 +198,14 @@ impl Steps<'_> {
         }
         self.index += 1;
         go_on(self.engine.observer)
+    }
+}
+
+/// The answer for the first particle of each of `count` images, where a method has several of each.
+fn one_of_each(denoised: Tensor, count: i64) -> Tensor {
+    match denoised.size()[0] / count {
+        1 => denoised,
+        particles => denoised.slice(0, None, None, particles),
     }
 }
 

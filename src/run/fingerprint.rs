@@ -1,6 +1,6 @@
 //! Everything that the bits of a run's images depend on, and the record of it in the folder of the run.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -86,28 +86,159 @@ pub fn recorded(out: &Path) -> Result<Option<Value>, Error> {
 /// The file with the record of a run.
 pub const RECORD: &str = "record.json";
 
-/// Writes the record that says whose images are in `out`, or refuses to mix them with those of another run.
-pub fn claim(out: &Path, fingerprint: &impl Serialize) -> Result<(), Error> {
-    let ours = serde_json::to_value(fingerprint).map_err(|e| Error::file(out, e))?;
-    let Some(theirs) = recorded(out)? else {
-        let text = serde_json::to_vec_pretty(&ours).map_err(|e| Error::file(out, e))?;
-        return images::write_whole(&out.join(RECORD), &text);
-    };
-    match difference(&ours, &theirs) {
-        None => Ok(()),
-        Some(key) => Err(Error::file(
-            out,
-            format!(
-                "holds the images of another run ({key} was {}, and is {} now): choose another `out`, or remove it",
-                theirs.get(&key).unwrap_or(&Value::Null),
-                ours.get(&key).unwrap_or(&Value::Null),
-            ),
-        )),
+/// Entries of a record that say how a run went, or what a later run may add to: they tell no run from another.
+const OUTCOME: [&str; 6] = ["samples", "totals", "seeds", "seconds", "figures", "notes"];
+
+/// A run that wants a folder for its files.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// The folder.
+    pub out: &'a Path,
+    /// The record of the run: everything that its bits depend on.
+    pub record: &'a Value,
+    /// The source of `given`, as in "the images or the measurement".
+    pub given: &'a str,
+    /// Whether the files of another run are removed, if there are any.
+    pub overwrite: bool,
+}
+
+impl Claim<'_> {
+    /// Writes the record, where the folder has none; the record of the same run, where it has begun before.
+    ///
+    /// The folder of another run is refused with all differences in words, or that run's files are removed.
+    pub fn make(&self) -> Result<Option<Value>, Error> {
+        let Self { out, record, given, overwrite } = *self;
+        let Some(theirs) = recorded(out)? else { return write_record(out, record).map(|()| None) };
+        let differences = differences(record, &theirs, given);
+        if differences.is_empty() {
+            return Ok(Some(theirs));
+        }
+        if !overwrite {
+            let all = differences.join("; ");
+            let remedy = "choose another `out`, or `overwrite` to replace that run";
+            return Err(Error::file(out, format!("holds the images of another run ({all}): {remedy}")));
+        }
+        remove_run(out, &theirs)?;
+        write_record(out, record).map(|()| None)
     }
 }
 
-/// The first entry in which two records differ; one that is missing is null.
-fn difference(ours: &Value, theirs: &Value) -> Option<String> {
-    let keys = ours.as_object()?.keys().chain(theirs.as_object().into_iter().flat_map(|map| map.keys()));
-    keys.into_iter().find(|key| ours[key.as_str()] != theirs[key.as_str()]).cloned()
+/// Whether the folder holds another run than that of `record`.
+pub(crate) fn holds_another(out: &Path, record: &Value) -> Result<bool, Error> {
+    Ok(recorded(out)?.is_some_and(|theirs| !differences(record, &theirs, "").is_empty()))
+}
+
+/// Writes the record that says whose images are in `out`, or refuses to mix them with those of another run.
+pub fn claim(out: &Path, fingerprint: &impl Serialize) -> Result<(), Error> {
+    let ours = serde_json::to_value(fingerprint).map_err(|e| Error::file(out, e))?;
+    let Some(theirs) = recorded(out)? else { return write_record(out, &ours) };
+    let all = differences(&ours, &theirs, "the given file").join("; ");
+    if all.is_empty() {
+        return Ok(());
+    }
+    let cause = format!("holds the images of another run ({all}): choose another `out`, or remove it");
+    Err(Error::file(out, cause))
+}
+
+/// Writes the record of a run, whole or not at all.
+pub(crate) fn write_record(out: &Path, record: &Value) -> Result<(), Error> {
+    let text = serde_json::to_vec_pretty(record).map_err(|e| Error::file(out, e))?;
+    images::write_whole(&out.join(RECORD), &text)
+}
+
+/// Every difference of two runs in words, as "noise was 0.05, is 0.1".
+fn differences(ours: &Value, theirs: &Value, given: &str) -> Vec<String> {
+    let keys = |of: &Value| of.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect::<BTreeSet<_>>();
+    let mut found = Vec::new();
+    for key in keys(ours).union(&keys(theirs)).filter(|key| !OUTCOME.contains(&key.as_str())) {
+        let (now, then) = (&ours[key.as_str()], &theirs[key.as_str()]);
+        match key.as_str() {
+            _ if now == then => {}
+            "given" => found.push(format!("{given} are others")),
+            "sha256" => found.push("the weights are others".to_owned()),
+            "card" => found.push("the card is another".to_owned()),
+            key => compare(key, then, now, &mut found),
+        }
+    }
+    found
+}
+
+/// The differences of two values at `path` of a record.
+fn compare(path: &str, then: &Value, now: &Value, found: &mut Vec<String>) {
+    match (then, now) {
+        _ if then == now => {}
+        (Value::Object(before), Value::Object(after)) if before.get("kind") == after.get("kind") => {
+            let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            for key in keys {
+                compare(&format!("{path}.{key}"), &then[key.as_str()], &now[key.as_str()], found);
+            }
+        }
+        _ => found.push(format!("{} was {}, is {}", word(path), shown(then), shown(now))),
+    }
+}
+
+/// An entry of a record as the user calls it.
+fn word(path: &str) -> String {
+    match path {
+        "classes" => "class".to_owned(),
+        "guidance.how.weight" => "guidance".to_owned(),
+        "guidance.how.range" => "guidance range".to_owned(),
+        "version" => "the version of this program".to_owned(),
+        "libtorch" => "the version of libtorch".to_owned(),
+        path => path.trim_start_matches("plan.").replace('.', " "),
+    }
+}
+
+/// A value in a few characters: the name alone of what has one.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) if values.is_empty() => "none".to_owned(),
+        Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => match (map.get("kind"), map.get("how")) {
+            (Some(kind), _) => shown(kind),
+            (None, Some(how)) => shown(&how["weight"]),
+            _ => value.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// Removes the files that the run of this record has written into `out`, its record last, and no other file.
+pub(crate) fn remove_run(out: &Path, record: &Value) -> Result<(), Error> {
+    let mut files = match record["images"].as_array() {
+        Some(names) => restoration_files(names.iter().filter_map(Value::as_str), &record["totals"]),
+        None => sample_files(out)?,
+    };
+    files.push(RECORD.to_owned());
+    for path in files.into_iter().map(|name| out.join(name)).filter(|path| path.is_file()) {
+        fs::remove_file(&path).map_err(|e| Error::file(&path, format!("cannot be removed: {e}")))?;
+    }
+    Ok(())
+}
+
+/// The files of a restoration; a name with a folder in it is not from here.
+fn restoration_files<'a>(names: impl Iterator<Item = &'a str>, totals: &Value) -> Vec<String> {
+    let samples = totals.as_array().and_then(|totals| totals.last()?.as_u64()).unwrap_or(0);
+    let mut files = ["index.html", "measurement.npz", "sheet.png", "table.md"].map(str::to_owned).to_vec();
+    for name in names.filter(|name| Path::new(name).file_name().is_some_and(|file| file == *name)) {
+        files.push(format!("{name}.json"));
+        let pictures = ["baseline", "mean", "measurement", "pseudo-inverse", "std", "truth", "walk"];
+        files.extend(pictures.map(|picture| format!("{name}-{picture}.png")));
+        let sample = |s: u64| ["png", "npy"].map(|ending| format!("{name}-sample-{s:03}.{ending}"));
+        files.extend((0..samples).flat_map(sample));
+    }
+    files
+}
+
+/// The files of drawn images: those whose names are seeds, the sheet and the page.
+fn sample_files(out: &Path) -> Result<Vec<String>, Error> {
+    let is_seed = |name: &String| {
+        let stem = name.strip_suffix(".png").or_else(|| name.strip_suffix(".npy"));
+        stem.is_some_and(|stem| stem.len() >= 6 && stem.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let entries = fs::read_dir(out).map_err(|e| Error::file(out, format!("cannot be read: {e}")))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    Ok(names.filter(is_seed).chain([images::SHEET, "index.html"].map(str::to_owned)).collect())
 }

@@ -17,7 +17,7 @@ use super::{
     blocks::{self, Block},
     classes::{ClassList, Classes},
     engine::{Batch, Engine, Image, OnStep, PendingImages, Step, spread},
-    fingerprint::{Fingerprint, Origin, claim, recorded},
+    fingerprint::{Claim, Fingerprint, Origin, holds_another, recorded},
     observer::Observer,
     prior::{Cost, Prior},
     released::Released,
@@ -103,6 +103,8 @@ pub struct SampleFolder {
     pub origin: Origin,
     /// SHA-256 of the file that initial states or the configuration came from; empty without.
     pub given: String,
+    /// Removes the images of another run, if the folder holds one, and begins.
+    pub overwrite: bool,
 }
 
 /// A finished run in its folder.
@@ -278,9 +280,7 @@ impl<'a> Sampling<'a> {
             ));
         }
         let start = Instant::now();
-        let batch = self.batch_in(&folder.out)?;
-        let fingerprint = self.fingerprint(folder, batch)?;
-        claim(&folder.out, &fingerprint)?;
+        let (batch, fingerprint) = self.claim(folder)?;
         let missing: BTreeSet<u64> = self.seeds.iter().copied().filter(|&seed| !folder.has(seed)).collect();
         let cost = self.draw(&missing, batch, (self.on_step, folder.states), observer, &|images| {
             let count = images.len() as u64;
@@ -299,6 +299,19 @@ impl<'a> Sampling<'a> {
             out: folder.out.clone(),
             grid,
         })
+    }
+
+    /// The size of blocks, and the fingerprint that the folder now has.
+    fn claim(&self, folder: &SampleFolder) -> Result<(u64, Fingerprint), Error> {
+        let mut batch = self.batch_in(&folder.out)?;
+        let mut fingerprint = self.fingerprint(folder, batch)?;
+        if folder.overwrite && holds_another(&folder.out, &folder.record(&fingerprint)?)? {
+            batch = self.session.batch_for(self.seeds.len())?;
+            fingerprint = self.fingerprint(folder, batch)?;
+        }
+        let (record, given) = (&folder.record(&fingerprint)?, "the initial states or the configuration");
+        Claim { out: &folder.out, record, given, overwrite: folder.overwrite }.make()?;
+        Ok((batch, fingerprint))
     }
 
     /// The size of blocks: as asked for, or as in the run that is to be extended, or as many as there are.
@@ -462,6 +475,10 @@ pub fn range_note(model: &Model, sigmas: &Sigmas) -> Option<String> {
 }
 
 impl SampleFolder {
+    fn record(&self, fingerprint: &Fingerprint) -> Result<Value, Error> {
+        serde_json::to_value(fingerprint).map_err(|e| Error::file(&self.out, e))
+    }
+
     fn file(&self, seed: u64) -> PathBuf {
         self.out.join(format!("{seed:06}.png"))
     }

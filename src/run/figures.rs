@@ -1,0 +1,265 @@
+//! How near to the truth restored images are: PSNR, SSIM, LPIPS, distances in features, and how honest the spread is.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::problem::Problem;
+use crate::{
+    Error,
+    evaluation::{
+        features::Features,
+        metrics::{Lpips, Window, psnr, psnr_min_max, ssim},
+    },
+    files::images,
+    models::card::{sha256, sha256_of},
+};
+
+/// Rows of windows for which SSIM is computed at once.
+const BAND: i64 = 256;
+
+/// Which figures are wanted beside PSNR and SSIM.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FigureRequest {
+    /// PSNR of images scaled to 0 … 1 by their smallest and largest values as well, as [Random Walks] has it.
+    pub min_max: bool,
+    /// LPIPS by these weights: a backbone of torchvision and the linear layer of the package lpips.
+    pub lpips: Option<[PathBuf; 2]>,
+    /// The distance in the features of this classifier: a card's name, a card or a .safetensors file.
+    pub features: Option<String>,
+}
+
+/// The figures of one image, in NAME.json.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RestoredRow {
+    /// The image's name.
+    pub name: String,
+    /// How many samples it has.
+    #[serde(default)]
+    pub samples: usize,
+    /// ‖y − A x‖ / (η √m), averaged over the samples: 1 where the samples fit the measurement as they should.
+    pub residual: f64,
+    /// Figures, where the truth is known.
+    pub truth: Option<Comparison>,
+    /// The network of LPIPS, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<String>,
+    /// The network of features, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<String>,
+}
+
+/// How near to the truth an image's samples and their mean are, and how honest their spread is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Of the measurement, as an image.
+    pub measurement: ImageFigures,
+    /// On average over the samples.
+    pub sample: ImageFigures,
+    /// Of the mean of the samples.
+    pub mean: ImageFigures,
+    /// Of the linear estimate, where it was asked for.
+    pub baseline: Option<ImageFigures>,
+    /// Share of the pixels that lie within two standard deviations of the mean.
+    pub coverage: f64,
+}
+
+/// Figures of one image, or on average over several; none that is infinite.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ImageFigures {
+    /// In dB.
+    pub psnr: Option<f64>,
+    /// In dB, of images scaled to 0 … 1, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psnr_min_max: Option<f64>,
+    /// By Gaussian windows; none for images smaller than one.
+    pub ssim: Option<f64>,
+    /// By uniform windows.
+    pub ssim_uniform: Option<f64>,
+    /// LPIPS, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<f64>,
+    /// ‖f/‖f‖ − g/‖g‖‖² of a classifier's features, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<f64>,
+}
+
+/// A network that measures distances as people see them, and what tells it from others.
+pub(crate) struct PerceptualMetric {
+    network: PerceptualNetwork,
+    /// Its name, and the SHA-256 of its weights.
+    pub identity: String,
+}
+
+enum PerceptualNetwork {
+    Lpips(Lpips),
+    Features(Box<Features>),
+}
+
+impl PerceptualMetric {
+    fn features(name: &str, device: Device) -> Result<Self, Error> {
+        let features = Features::open(name, device)?;
+        let identity = format!("{} {}", features.card.name, features.sha256);
+        Ok(Self { network: PerceptualNetwork::Features(Box::new(features)), identity })
+    }
+
+    fn lpips([backbone, linear]: &[PathBuf; 2], device: Device) -> Result<Self, Error> {
+        let lpips = Lpips::open(backbone, linear, device)?;
+        let hashes = [sha256_of(backbone)?, sha256_of(linear)?].concat();
+        let identity = format!("{} {}", lpips.backbone().name(), sha256(hashes.as_bytes()));
+        Ok(Self { network: PerceptualNetwork::Lpips(lpips), identity })
+    }
+
+    /// How far each image lies from the truth, both `[count, channels, height, width]`.
+    fn distance(&self, x: &Tensor, truth: &Tensor) -> Result<Vec<f64>, Error> {
+        match &self.network {
+            PerceptualNetwork::Lpips(lpips) => lpips.distance(x, truth),
+            PerceptualNetwork::Features(features) => features.distance(x, truth),
+        }
+    }
+}
+
+/// All that measures.
+pub(crate) struct Metrics {
+    pub min_max: bool,
+    pub lpips: Option<PerceptualMetric>,
+    pub features: Option<PerceptualMetric>,
+}
+
+impl Metrics {
+    /// Opens the networks, and tries each of them on the first image: they refuse sizes before anything is restored.
+    pub fn open(request: &FigureRequest, problem: &Problem) -> Result<Self, Error> {
+        let device = problem.measurement.device();
+        let lpips = request.lpips.as_ref().map(|weights| PerceptualMetric::lpips(weights, device)).transpose()?;
+        let features = request.features.as_ref().map(|name| PerceptualMetric::features(name, device)).transpose()?;
+        for (name, metric) in [("lpips", &lpips), ("features", &features)] {
+            let Some(metric) = metric else { continue };
+            let Some(truth) = &problem.truth else {
+                let cause = format!("`{name}` compares with the truth, which `measurement` does not tell");
+                return Err(Error::request(cause));
+            };
+            let first = truth.narrow(0, 0, 1);
+            metric.distance(&first, &first)?;
+        }
+        Ok(Self { min_max: request.min_max, lpips, features })
+    }
+
+    /// The figures of `x`, `[count, channels, height, width]`, on average.
+    fn figures(&self, x: &Tensor, truth: &Tensor) -> Result<ImageFigures, Error> {
+        let truth = truth.unsqueeze(0).expand_as(x);
+        let unit = (images::to_unit(x), images::to_unit(&truth));
+        // An image that is smaller than the window has none: that is no reason to have no other figure.
+        let ssim = |window| average(similarity(&unit.0, &unit.1, window).unwrap_or_default());
+        let measured = |metric: &Option<PerceptualMetric>| -> Result<Option<f64>, Error> {
+            Ok(metric.as_ref().map(|metric| metric.distance(x, &truth)).transpose()?.and_then(average))
+        };
+        Ok(ImageFigures {
+            psnr: average(psnr(&unit.0, &unit.1)),
+            psnr_min_max: self.min_max.then(|| average(psnr_min_max(&unit.0, &unit.1))).flatten(),
+            ssim: ssim(Window::Gaussian),
+            ssim_uniform: ssim(Window::Uniform),
+            lpips: measured(&self.lpips)?,
+            features: measured(&self.features)?,
+        })
+    }
+}
+
+/// What the samples of one image come to.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    pub mean: Tensor,
+    /// Standard deviation of each pixel.
+    pub std: Tensor,
+    /// ‖y − A x‖ / (η √m), averaged over the samples.
+    pub residual: f64,
+    pub comparison: Option<Comparison>,
+}
+
+impl Summary {
+    /// Of `samples`, `[samples, channels, height, width]`, of image `i`.
+    pub fn new(
+        problem: &Problem,
+        (i, samples): (usize, &Tensor),
+        metrics: &Metrics,
+        baseline: Option<&Tensor>,
+    ) -> Result<Self, Error> {
+        let (mean, std) = moments(samples);
+        let y = problem.measurement.narrow(0, i as i64, 1);
+        let truth = problem.truth.as_ref().map(|truth| truth.get(i as i64).to_device(Device::Cpu));
+        let compare = |truth: &Tensor| -> Result<Comparison, Error> {
+            let within = (&mean - truth).abs().le_tensor(&(&std * 2.0)).to_kind(Kind::Double);
+            let one = |x: &Tensor| metrics.figures(&x.unsqueeze(0), truth);
+            Ok(Comparison {
+                measurement: metrics.figures(&as_image(problem, &y)?.to_device(Device::Cpu), truth)?,
+                sample: metrics.figures(samples, truth)?,
+                mean: one(&mean)?,
+                baseline: baseline.map(one).transpose()?,
+                coverage: f64::try_from(within.mean(Kind::Double)).unwrap_or(f64::NAN),
+            })
+        };
+        let comparison = truth.as_ref().map(compare).transpose()?;
+        let residual = residual(problem, &y, samples)?;
+        Ok(Self { mean, std, residual, comparison })
+    }
+}
+
+/// Mean and standard deviation over the samples; one sample has no spread.
+fn moments(samples: &Tensor) -> (Tensor, Tensor) {
+    let mean = samples.mean_dim([0i64].as_slice(), false, None);
+    let count = samples.size()[0];
+    let squares = (samples - &mean).square().sum_dim_intlist([0i64].as_slice(), false, None);
+    (mean, (squares / (count - 1).max(1) as f64).sqrt())
+}
+
+fn residual(problem: &Problem, y: &Tensor, samples: &Tensor) -> Result<f64, Error> {
+    let seen = problem.pool.lend(|likelihood| likelihood.operator.apply(&samples.to_device(y.device())))?;
+    Ok(f64::try_from((y - seen).square().mean(Kind::Double))?.sqrt() / problem.eta)
+}
+
+/// A measurement `[1, …]` as an image: itself, or by repeated pixels, or A⁺ of one that is none.
+fn as_image(problem: &Problem, y: &Tensor) -> Result<Tensor, Error> {
+    let [channels, height, width] = problem.shape;
+    if y.size()[1..] == problem.shape {
+        return Ok(y.shallow_clone());
+    }
+    if (!is_picture(y, problem.shape) || y.size()[1] != channels)
+        && let Some(image) = problem.linear(|linear| linear.pseudo_inverse(y))?
+    {
+        return Ok(image);
+    }
+    Ok(y.upsample_nearest2d([height, width], None, None))
+}
+
+/// Whether a measurement `[1, …]` of images of `shape` is to be looked at: grey or with their channels, and of their size or a
+/// whole part of it.
+pub(crate) fn is_picture(y: &Tensor, [channels, height, width]: [i64; 3]) -> bool {
+    let size = y.size();
+    let &[_, c, h, w] = size.as_slice() else { return false };
+    (c == 1 || c == channels) && height % h == 0 && width % w == 0 && height / h == width / w
+}
+
+/// None of nothing, and none that is not finite: JSON knows no infinity.
+fn average(values: Vec<f64>) -> Option<f64> {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    mean.is_finite().then_some(mean)
+}
+
+/// SSIM of each image, band by band: each pixel whose window lies within the image is of one band, and a photograph of 30
+/// megapixels takes no more memory than a band of it.
+fn similarity(x: &Tensor, truth: &Tensor, window: Window) -> Result<Vec<f64>, Error> {
+    let lines = x.size()[2] - window.side() + 1;
+    if lines <= BAND {
+        return ssim(x, truth, window);
+    }
+    let mut total = vec![0.0; x.size()[0] as usize];
+    for first in (0..lines).step_by(BAND as usize) {
+        let count = BAND.min(lines - first);
+        let band = |x: &Tensor| x.narrow(2, first, count + window.side() - 1);
+        let share = count as f64 / lines as f64;
+        for (total, part) in total.iter_mut().zip(ssim(&band(x), &band(truth), window)?) {
+            *total += part * share;
+        }
+    }
+    Ok(total)
+}

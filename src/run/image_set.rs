@@ -1,0 +1,103 @@
+//! The images of a restoration as files have them: photographs, measurements, kernels.
+
+use std::path::{Path, PathBuf};
+
+use tch::{Kind, Tensor};
+
+use super::restore::fits;
+use crate::{
+    Error,
+    error::Within,
+    files::{data::AnyData, images},
+    models::card::Model,
+};
+
+/// Images of one size, with their names.
+#[derive(Debug)]
+pub struct ImageSet {
+    /// The files' names without their endings, or numbers.
+    pub names: Vec<String>,
+    /// `[count, channels, height, width]`, data units −1 … 1, on the CPU.
+    pub images: Tensor,
+    /// What a reader of the results has to know.
+    pub notes: Vec<String>,
+}
+
+impl ImageSet {
+    /// An image, or a folder of images: the first `limit` of them, with the channels of `model`.
+    pub fn read(path: &Path, limit: Option<usize>, model: &Model) -> Result<Self, Error> {
+        let mut files = if path.is_dir() { images::files(path)? } else { vec![path.to_owned()] };
+        files.truncate(limit.unwrap_or(usize::MAX));
+        let mut pixels: Vec<Tensor> = Vec::new();
+        for file in &files {
+            let image = images::from_bytes(&images::read(file, model.card.image[0])?).unsqueeze(0);
+            size_of(&image, model).within(|| file.display().to_string())?;
+            if pixels.first().is_some_and(|first| first.size() != image.size()) {
+                return Err(Error::file(file, "has another size than the image before it: restore them one by one"));
+            }
+            pixels.push(image);
+        }
+        let notes = grey_note(&files, model)?.into_iter().collect();
+        Ok(Self { names: files.iter().map(|file| stem(file)).collect(), images: Tensor::cat(&pixels, 0), notes })
+    }
+
+    /// The first `limit` images of a set; those of a folder keep their names.
+    pub fn of(data: &AnyData, limit: Option<usize>, model: &Model) -> Result<Self, Error> {
+        if let AnyData::Folder(folder) = data {
+            return Self::read(&folder.path, limit, model);
+        }
+        let all = data.load()?;
+        let indices: Vec<usize> = (0..all.count().min(limit.unwrap_or(usize::MAX))).collect();
+        let images = all.batch(&indices);
+        size_of(&images, model).within(|| "`image`".to_owned())?;
+        Ok(Self { names: indices.iter().map(|i| format!("{i:05}")).collect(), images, notes: Vec::new() })
+    }
+}
+
+/// The measurement in a file, `[1, …]`: an array in data units, or an image with the channels of `model`.
+pub fn measurement(path: &Path, model: &Model) -> Result<Tensor, Error> {
+    if path.extension().is_none_or(|ending| ending != "npy") {
+        return Ok(images::from_bytes(&images::read(path, model.card.image[0])?).unsqueeze(0));
+    }
+    let y = images::read_npy(path)?;
+    let y = if y.dim() == 3 { y.unsqueeze(0) } else { y };
+    if y.dim() != 4 || y.size()[0] != 1 {
+        let cause = format!("is {:?}, but one measurement [1, channels, height, width] is wanted", y.size());
+        return Err(Error::file(path, cause));
+    }
+    Ok(y.to_kind(Kind::Float))
+}
+
+/// The blur kernel in a file, `[height, width]`: an array, or a grey image.
+pub fn kernel(path: &Path) -> Result<Tensor, Error> {
+    if path.extension().is_none_or(|ending| ending != "npy") {
+        return Ok(images::read(path, 1)?.get(0).to_kind(Kind::Double));
+    }
+    Ok(images::read_npy(path)?.to_kind(Kind::Double))
+}
+
+/// A file's name without its ending.
+pub fn stem(path: &Path) -> String {
+    path.file_stem().map_or_else(|| "image".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+fn size_of(images: &Tensor, model: &Model) -> Result<(), Error> {
+    let size = images.size();
+    fits([size[1], size[2], size[3]], model)
+}
+
+/// Colours that a grey network will not restore.
+fn grey_note(files: &[PathBuf], model: &Model) -> Result<Option<String>, Error> {
+    if model.card.image[0] != 1 {
+        return Ok(None);
+    }
+    for file in files {
+        let pixels = images::read_as_is(file)?;
+        let coloured = || !pixels.get(0).equal(&pixels.get(1)) || !pixels.get(1).equal(&pixels.get(2));
+        if pixels.size()[0] == 3 && coloured() {
+            let (file, name) = (file.display(), &model.card.name);
+            return Ok(Some(format!("{file} is in colour, and {name} knows grey images alone: it is restored in grey")));
+        }
+    }
+    Ok(None)
+}

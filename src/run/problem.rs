@@ -1,0 +1,298 @@
+//! y = A(x) + noise: measurements, the operator that made them, and the images themselves where they are known.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use super::session::Session;
+use crate::{
+    Error,
+    inverse::{
+        detectors::{Detector, Measurement},
+        likelihood::GaussianLikelihood,
+        operators::{AnyTask, LinearOperator, Operator},
+    },
+    models::card::sha256,
+};
+
+/// Makes an operator once more, for another thread.
+type Build<'a> = Box<dyn Fn() -> Result<Operator, Error> + 'a>;
+
+/// Where the operator of a problem comes from.
+///
+/// An operator of the caller's own is one value, which one thread uses at a time. A task, or any function that makes operators,
+/// serves as many threads as compute: each has its own, built once.
+pub struct OperatorSource<'a> {
+    first: Operator,
+    more: Option<Build<'a>>,
+    description: Value,
+    seed: u64,
+    device: Option<Device>,
+}
+
+impl fmt::Debug for OperatorSource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OperatorSource").field("operator", &self.first).finish_non_exhaustive()
+    }
+}
+
+impl<O: Into<Operator>> From<O> for OperatorSource<'_> {
+    /// One operator, described in records as its `Debug` has it.
+    fn from(operator: O) -> Self {
+        let first = operator.into();
+        let description = Value::String(format!("{first:?}"));
+        Self { first, more: None, description, seed: 0, device: None }
+    }
+}
+
+impl<'a> OperatorSource<'a> {
+    /// A task for images of `shape` = `[channels, height, width]`, on the device and with the seed of `session`.
+    pub fn task(task: &AnyTask, shape: [i64; 3], session: &Session) -> Result<Self, Error> {
+        let (own, device, seed) = (task.clone(), session.device, session.seed);
+        let description = serde_json::to_value(task).map_err(Error::request)?;
+        let source = Self::built(move || own.get().operator(shape, seed, device, Kind::Float))?;
+        Ok(Self { description, seed, device: Some(device), ..source })
+    }
+
+    /// Whatever `build` makes, once for each thread.
+    pub fn built(build: impl Fn() -> Result<Operator, Error> + 'a) -> Result<Self, Error> {
+        let first = build()?;
+        Ok(Self { more: Some(Box::new(build)), ..Self::from(first) })
+    }
+
+    /// Describes the operator in records: what was done to the images, as JSON.
+    #[must_use]
+    pub fn described(self, description: Value) -> Self {
+        Self { description, ..self }
+    }
+
+    /// On the operator's device, where that is known.
+    fn beside(&self, x: &Tensor) -> Tensor {
+        self.device.map_or_else(|| x.shallow_clone(), |device| x.to_device(device))
+    }
+}
+
+/// Measurements that images are to be restored from.
+///
+/// ```no_run
+/// use tweedie::{inverse::operators::{AnyTask, InpaintRandom}, run::problem::{OperatorSource, Problem}, Session};
+///
+/// let session = Session::default();
+/// let images = tch::Tensor::zeros([3, 1, 32, 32], (tch::Kind::Float, session.device));
+/// let task = AnyTask::from(InpaintRandom::default());
+/// let problem = Problem::new(OperatorSource::task(&task, [1, 32, 32], &session)?, &images, 0.05, 0)?;
+/// # Ok::<(), tweedie::Error>(())
+/// ```
+pub struct Problem<'a> {
+    pub(crate) names: Vec<String>,
+    /// `[count, channels, height, width]`, data units; absent where only the measurement is known.
+    pub(crate) truth: Option<Tensor>,
+    /// `[count, …]`.
+    pub(crate) measurement: Tensor,
+    /// Of the images, `[channels, height, width]`.
+    pub(crate) shape: [i64; 3],
+    /// η in data units.
+    pub(crate) eta: f64,
+    /// What was done to the images.
+    pub(crate) task: Value,
+    pub(crate) detector: Option<Detector>,
+    seed: u64,
+    more: Option<Build<'a>>,
+    pub(crate) pool: Pool,
+}
+
+impl fmt::Debug for Problem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { names, task, eta, .. } = self;
+        f.debug_struct("Problem").field("names", names).field("task", task).field("eta", eta).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Problem<'a> {
+    /// Damages images `[count, channels, height, width]` in data units: y = A(x) + η n.
+    ///
+    /// `noise` is η for pixels 0 … 1, half of η in data units −1 … 1; image i is measured with the noise of `seed` + i.
+    pub fn new(
+        source: impl Into<OperatorSource<'a>>,
+        images: &Tensor,
+        noise: f64,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let eta = eta(noise)?;
+        Ok(Self { detector: None, ..Self::detected(source, images, Detector::Gaussian { eta }, seed)? })
+    }
+
+    /// The same with the noise of any detector; methods take it for Gaussian noise of the same variance.
+    pub fn detected(
+        source: impl Into<OperatorSource<'a>>,
+        images: &Tensor,
+        detector: Detector,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let source = source.into();
+        let truth = source.beside(images);
+        let shape = shape(&truth)?;
+        let clean = source.first.apply(&truth);
+        let seeds: Vec<u64> = (0..truth.size()[0] as u64).map(|i| seed + i).collect();
+        let measurement = detector.measure(&clean, &seeds)?;
+        let eta = match detector {
+            Detector::Gaussian { eta } => eta,
+            _ => f64::try_from((&measurement - &clean).square().mean(Kind::Double))?.sqrt(),
+        };
+        if eta == 0.0 {
+            let cause = "`detector`: adds no noise to these images, and without any no method is defined";
+            return Err(Error::request(cause));
+        }
+        let problem = Self::assembled(source, measurement, (eta, shape))?;
+        Ok(Self { truth: Some(truth), detector: Some(detector), ..problem })
+    }
+
+    /// Measurements `[count, …]` of images of `shape` = `[channels, height, width]` that nobody knows.
+    pub fn measured(
+        source: impl Into<OperatorSource<'a>>,
+        measurement: &Tensor,
+        noise: f64,
+        shape: [i64; 3],
+    ) -> Result<Self, Error> {
+        let (source, eta) = (source.into(), eta(noise)?);
+        let measurement = source.beside(measurement);
+        Self::assembled(source, measurement, (eta, shape))
+    }
+
+    fn assembled(
+        source: OperatorSource<'a>,
+        measurement: Tensor,
+        (eta, shape): (f64, [i64; 3]),
+    ) -> Result<Self, Error> {
+        let OperatorSource { first, more, description, seed, .. } = source;
+        let likelihood = GaussianLikelihood::new(first, measurement.shallow_clone(), eta, shape)?;
+        Ok(Self {
+            names: (0..measurement.size()[0]).map(|i| format!("{i:05}")).collect(),
+            truth: None,
+            measurement,
+            shape,
+            eta,
+            task: description,
+            detector: None,
+            seed,
+            more,
+            pool: Pool(Mutex::new(vec![likelihood])),
+        })
+    }
+
+    /// Names the images: files and rows are called so.
+    pub fn named(self, names: Vec<String>) -> Result<Self, Error> {
+        if names.len() != self.names.len() {
+            let cause = format!("{} names were given for {} images", names.len(), self.names.len());
+            return Err(Error::request(cause));
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = names.iter().find(|name| !seen.insert(*name)) {
+            let cause = format!("two images are called {twice}: their results need different names");
+            return Err(Error::request(cause));
+        }
+        Ok(Self { names, ..self })
+    }
+
+    /// The names of the images.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// y, `[count, …]`, in data units.
+    pub fn measurement(&self) -> &Tensor {
+        &self.measurement
+    }
+
+    /// The images themselves, `[count, channels, height, width]`, where they are known.
+    pub fn truth(&self) -> Option<&Tensor> {
+        self.truth.as_ref()
+    }
+
+    /// η for pixels 0 … 1, half of η in data units.
+    pub fn noise(&self) -> f64 {
+        self.eta / 2.0
+    }
+
+    /// Has an operator ready for each of `workers` threads and for the one that takes results; how many may work.
+    pub(crate) fn prepare(&self, workers: usize) -> Result<usize, Error> {
+        let Some(more) = self.more.as_ref().filter(|_| workers > 1) else { return Ok(1) };
+        let like = || self.measurement.narrow(0, 0, 1);
+        while self.pool.count() <= workers {
+            self.pool.put(GaussianLikelihood::new(more()?, like(), self.eta, self.shape)?);
+        }
+        Ok(workers)
+    }
+
+    /// The measurements of these images, one for each row of a batch.
+    pub(crate) fn rows(&self, images: &[i64]) -> Tensor {
+        self.measurement.index_select(0, &Tensor::from_slice(images).to_device(self.measurement.device()))
+    }
+
+    /// SHA-256 of the measurements.
+    pub(crate) fn sha256(&self) -> Result<String, Error> {
+        Ok(sha256(&crate::files::images::npy(&self.measurement)?))
+    }
+
+    /// Writes what other programs need to restore the same, as [`Measurement::write_npz`] has it.
+    pub(crate) fn write_npz(&self, path: &std::path::Path) -> Result<(), Error> {
+        let task = self.task.to_string();
+        let Self { measurement: y, shape, eta, seed, .. } = self;
+        self.pool.lend(|likelihood| {
+            let operator = &likelihood.operator;
+            Measurement { y, task: &task, operator, shape: *shape, eta: *eta, seed: *seed }.write_npz(path)
+        })?
+    }
+
+    /// What `work` makes of A, if A is linear.
+    pub(crate) fn linear<R>(&self, work: impl FnOnce(&dyn LinearOperator) -> R) -> Result<Option<R>, Error> {
+        self.pool.lend(|likelihood| likelihood.operator.linear().map(work))
+    }
+}
+
+/// Likelihoods with operators of their own, each lent to one thread at a time.
+pub(crate) struct Pool(Mutex<Vec<GaussianLikelihood>>);
+
+impl Pool {
+    fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn put(&self, likelihood: GaussianLikelihood) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(likelihood);
+    }
+
+    /// What `work` makes of one that nobody else uses meanwhile.
+    pub fn lend<R>(&self, work: impl FnOnce(&mut GaussianLikelihood) -> R) -> Result<R, Error> {
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut likelihood = free.ok_or_else(|| Error::request("the operator is in use by another thread"))?;
+        let made = work(&mut likelihood);
+        self.put(likelihood);
+        Ok(made)
+    }
+}
+
+/// η in data units.
+fn eta(noise: f64) -> Result<f64, Error> {
+    if noise.is_finite() && noise > 0.0 {
+        return Ok(2.0 * noise);
+    }
+    Err(Error::request(format!("`noise` must be positive, but is {noise}")))
+}
+
+/// `[channels, height, width]` of images `[count, channels, height, width]`.
+fn shape(images: &Tensor) -> Result<[i64; 3], Error> {
+    match images.size()[..] {
+        [count, channels, height, width] if count > 0 => Ok([channels, height, width]),
+        _ => Err(Error::Shape {
+            what: "the set of images",
+            got: images.size(),
+            want: "[count, channels, height, width]".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,74 @@
+//! The seeds of the samples of a restoration, in its first run and in runs that add samples.
+
+/// Which seed each sample of each image has.
+///
+/// A first run of S samples numbers them image by image: sample s of image i has seed i S + s. A run that adds samples to it
+/// begins after all seeds so far, again image by image. So finished samples keep their seeds, no seed serves twice, and one
+/// image gets the very seeds that a single longer run would have given it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SampleSeeds {
+    images: u64,
+    /// How many samples of each image there were after each run, growing.
+    totals: Vec<u64>,
+}
+
+impl SampleSeeds {
+    /// Of so many images, after runs that brought the samples of each to these totals.
+    pub fn new(images: usize, totals: Vec<u64>) -> Self {
+        Self { images: images as u64, totals }
+    }
+
+    /// Samples of each image.
+    pub fn samples(&self) -> usize {
+        self.totals.last().map_or(0, |total| *total as usize)
+    }
+
+    /// For the record of a run.
+    pub fn totals(&self) -> &[u64] {
+        &self.totals
+    }
+
+    /// (samples before a run, samples it adds), for each run.
+    fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let before = std::iter::once(0).chain(self.totals.iter().copied());
+        before.zip(&self.totals).map(|(before, after)| (before, after - before))
+    }
+
+    /// The seed of a sample.
+    pub fn seed(&self, image: usize, sample: usize) -> u64 {
+        let (image, sample) = (image as u64, sample as u64);
+        let run = self.runs().find(|(before, added)| sample < before + added);
+        run.map_or(0, |(before, added)| self.images * before + image * added + (sample - before))
+    }
+
+    /// Image and sample of a seed; seeds beyond the last count as the last image's, whose blocks they fill up.
+    pub fn place(&self, seed: u64) -> (usize, usize) {
+        let run = self.runs().find(|(before, added)| seed < self.images * (before + added));
+        let Some((before, added)) = run else { return (self.images as usize - 1, self.samples()) };
+        let within = seed - self.images * before;
+        ((within / added) as usize, (before + within % added) as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SampleSeeds;
+
+    #[test]
+    fn a_first_run_counts_image_by_image_and_later_ones_go_on_behind() {
+        let first = SampleSeeds::new(3, vec![2]);
+        assert_eq!([0, 1, 2].map(|image| [first.seed(image, 0), first.seed(image, 1)]), [[0, 1], [2, 3], [4, 5]]);
+        let more = SampleSeeds::new(3, vec![2, 4, 5]);
+        let seeds: Vec<u64> = (0..3).flat_map(|image| (0..5).map(move |s| (image, s))).map(|(i, s)| more.seed(i, s)).collect();
+        assert_eq!(seeds, [0, 1, 6, 7, 12, 2, 3, 8, 9, 13, 4, 5, 10, 11, 14]);
+        for image in 0..3 {
+            for sample in 0..5 {
+                assert_eq!(more.place(more.seed(image, sample)), (image, sample));
+            }
+        }
+        assert_eq!(more.place(15).0, 2);
+        // One image: as a longer run from the start.
+        let (one, longer) = (SampleSeeds::new(1, vec![2, 4]), SampleSeeds::new(1, vec![4]));
+        assert!((0..4).all(|sample| one.seed(0, sample) == longer.seed(0, sample)));
+    }
+}
