@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use tweedie::run::{
-    experiment::{AnyExperiment, Distance, Restorations},
+    experiment::{AnyExperiment, Distance, RestorationExperiment},
     table::Generation,
 };
 
@@ -120,7 +120,7 @@ fn distances(of: &Distance) -> Vec<Line> {
     of.methods.iter().map(line).collect()
 }
 
-fn restored(of: &Restorations) -> Vec<Line> {
+fn restored(of: &RestorationExperiment) -> Vec<Line> {
     let mut lines = Vec::new();
     for posed in &of.tasks {
         for way in &of.methods {

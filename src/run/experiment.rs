@@ -7,7 +7,10 @@ use tch::{Device, Kind as Precision, Tensor};
 
 use crate::{
     Error,
-    files::{data::AnyData, images, yaml},
+    files::{
+        data::{AnyData, ImageSource},
+        images, yaml,
+    },
     inverse::{
         likelihood::GaussianLikelihood,
         operators::AnyTask,
@@ -42,8 +45,8 @@ pub enum AnyExperiment {
     Points(Points),
     /// See [`Posteriors`].
     Posteriors(Posteriors),
-    /// See [`Restorations`].
-    Restorations(Restorations),
+    /// See [`RestorationExperiment`].
+    Restorations(RestorationExperiment),
 }
 
 /// Which of them.
@@ -58,7 +61,7 @@ pub enum Kind {
     Points,
     /// See [`Posteriors`].
     Posteriors,
-    /// See [`Restorations`].
+    /// See [`RestorationExperiment`].
     Restorations,
 }
 
@@ -309,25 +312,27 @@ pub struct Posteriors {
     /// The smallest and the largest σ, for schedules that fix no ends of their own.
     pub range: (f64, f64),
     /// The rows of the table.
-    pub methods: Vec<Restoring>,
+    pub methods: Vec<RestorationMethod>,
 }
 
 /// Methods on the same measurements of the same images.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Restorations {
+pub struct RestorationExperiment {
     /// [`Kind::Restorations`].
     pub kind: Kind,
     /// What is asked.
     pub about: String,
     /// MODEL.
     pub model: String,
-    /// `[channels, height, width]`, and the smallest and the largest σ of its training: what a dry run has to know.
-    pub image: [i64; 3],
-    /// See `image`.
-    pub range: (f64, f64),
+    /// `[channels, height, width]` of the network's images, for dry runs, which do not open the network.
+    #[serde(default)]
+    pub image: Option<[i64; 3]>,
+    /// The smallest and the largest σ of the network's training, for dry runs.
+    #[serde(default)]
+    pub range: Option<(f64, f64)>,
     /// The images.
-    pub images: AnyData,
+    pub images: ImageSource,
     /// Only the first so many.
     #[serde(default)]
     pub limit: Option<usize>,
@@ -339,13 +344,13 @@ pub struct Restorations {
     /// The problems: a table for each.
     pub tasks: Vec<NamedProblem>,
     /// The rows of the tables.
-    pub methods: Vec<Restoring>,
+    pub methods: Vec<RestorationMethod>,
     /// What a paper prints, by the name of the method and of the task.
     #[serde(default)]
     pub published: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// A problem of [`Restorations`].
+/// A problem of [`RestorationExperiment`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamedProblem {
@@ -357,9 +362,9 @@ pub struct NamedProblem {
     pub noise: f64,
 }
 
-/// What a line of [`Restorations`] will cost.
+/// What a line of [`RestorationExperiment`] will cost.
 #[derive(Clone, Copy, Debug)]
-pub struct Estimate {
+pub struct RestorationEstimate {
     /// For a sample.
     pub effort: Effort,
     /// Of its measurement, in bytes.
@@ -368,26 +373,35 @@ pub struct Estimate {
     pub state: usize,
 }
 
-impl Restorations {
+impl RestorationExperiment {
     /// What a method costs for a problem, without the network; an error where it is not made for it.
-    pub fn estimate(&self, posed: &NamedProblem, way: &Restoring) -> Result<Estimate, Error> {
-        let operator = posed.task.get().operator(self.image, 0, Device::Cpu, Precision::Float)?;
-        let [channels, height, width] = self.image;
+    pub fn estimate(&self, posed: &NamedProblem, way: &RestorationMethod) -> Result<RestorationEstimate, Error> {
+        let image = self
+            .image
+            .ok_or_else(|| self.lacks("image: [channels, height, width], the size of the network's images"))?;
+        let range = self.range.ok_or_else(|| self.lacks("range: [smallest, largest] σ of the network's training"))?;
+        let operator = posed.task.get().operator(image, 0, Device::Cpu, Precision::Float)?;
+        let [channels, height, width] = image;
         let y = operator.apply(&Tensor::zeros([1, channels, height, width], (Precision::Float, Device::Cpu)));
         let measurement = 4 * y.numel();
-        let likelihood = GaussianLikelihood::new(operator, y, 2.0 * posed.noise, self.image)?;
+        let likelihood = GaussianLikelihood::new(operator, y, 2.0 * posed.noise, image)?;
         let method = way.method.get();
         method.check(&likelihood)?;
-        let resolved = way.plan(&Plan::posterior(), None).resolve(self.range, method.step_limit(&likelihood))?;
+        let resolved = way.plan(&Plan::posterior(), None).resolve(range, method.step_limit(&likelihood))?;
         let state = 4 * (channels * height * width) as usize;
-        Ok(Estimate { effort: method.effort(&resolved), measurement, state })
+        Ok(RestorationEstimate { effort: method.effort(&resolved), measurement, state })
+    }
+
+    /// An error about a field that a run takes from the network, and a dry run from the file.
+    fn lacks(&self, field: &str) -> Error {
+        Error::request(format!("a dry run does not open {}: add {field}", self.model))
     }
 }
 
 /// One way to restore.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Restoring {
+pub struct RestorationMethod {
     /// What the table calls it.
     pub name: String,
     /// The method.
@@ -403,7 +417,7 @@ pub struct Restoring {
     pub steps: Option<usize>,
 }
 
-impl Restoring {
+impl RestorationMethod {
     /// The plan: the method's own, or the default, with what the file says.
     pub fn plan(&self, default: &Plan, steps: Option<usize>) -> Plan {
         let mut plan = self.method.get().plan().unwrap_or_else(|| default.clone());
