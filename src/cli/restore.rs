@@ -204,9 +204,7 @@ impl Restore {
         let shape = [size[1], size[2], size[3]];
         let source = self.problem.source(asked.map(|(_, problem)| &problem.task), shape, session)?;
         let problem = match &self.problem.detector {
-            Some(text) => {
-                Problem::detected(source, &images, choice::<Detector>(text, "--detector")?, session.seed)?
-            }
+            Some(text) => Problem::detected(source, &images, choice::<Detector>(text, "--detector")?, session.seed)?,
             None => Problem::new(source, &images, noise, session.seed)?,
         };
         Ok(problem.named(names)?)

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     fs::{self, File},
     io::Read,
     ops::Range,
@@ -10,7 +11,10 @@ use std::{
 
 use flate2::read::GzDecoder;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use tch::{Kind, Tensor};
 use zip::ZipArchive;
 
@@ -82,6 +86,41 @@ impl AnyData {
             Self::Zip(zip) => zip.open()?,
         };
         Ok(Reader { store, size: None })
+    }
+}
+
+/// Images as a file names them: by a path alone, or as [`AnyData`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ImageSource {
+    /// An image, a folder, or what [`AnyData::at`] takes.
+    Path(PathBuf),
+    /// Anything else.
+    Data(AnyData),
+}
+
+impl<'de> Deserialize<'de> for ImageSource {
+    /// Text is a path, anything else has a kind: a slip in it is then told as one of that kind.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PathOrData;
+
+        impl<'de> Visitor<'de> for PathOrData {
+            type Value = ImageSource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path, or {kind: …}")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<ImageSource, E> {
+                Ok(ImageSource::Path(path.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ImageSource, A::Error> {
+                AnyData::deserialize(MapAccessDeserializer::new(map)).map(ImageSource::Data)
+            }
+        }
+
+        deserializer.deserialize_any(PathOrData)
     }
 }
 

@@ -108,7 +108,8 @@ pub(crate) fn medians(rows: &[RestoredRow]) -> Value {
 fn median_of(values: &[Value]) -> Value {
     match values.iter().find(|value| !value.is_null()) {
         Some(Value::Object(first)) => {
-            let entry = |key: &String| median_of(&values.iter().map(|value| value[key.as_str()].clone()).collect::<Vec<_>>());
+            let entry =
+                |key: &String| median_of(&values.iter().map(|value| value[key.as_str()].clone()).collect::<Vec<_>>());
             Value::Object(first.keys().map(|key| (key.clone(), entry(key))).collect())
         }
         _ => median(values.iter().filter_map(Value::as_f64).collect()).map_or(Value::Null, Value::from),

@@ -8,7 +8,10 @@ use super::restore::fits;
 use crate::{
     Error,
     error::Within,
-    files::{data::AnyData, images},
+    files::{
+        data::{AnyData, ImageSource},
+        images,
+    },
     models::card::Model,
 };
 
@@ -39,6 +42,15 @@ impl ImageSet {
         }
         let notes = grey_note(&files, model)?.into_iter().collect();
         Ok(Self { names: files.iter().map(|file| stem(file)).collect(), images: Tensor::cat(&pixels, 0), notes })
+    }
+
+    /// The first `limit` images that an experiment names.
+    pub fn from_source(source: &ImageSource, limit: Option<usize>, model: &Model) -> Result<Self, Error> {
+        match source {
+            ImageSource::Path(path) if images::is_image(path) => Self::read(path, limit, model),
+            ImageSource::Path(path) => Self::of(&AnyData::at(path, model.card.image[0]), limit, model),
+            ImageSource::Data(data) => Self::of(data, limit, model),
+        }
     }
 
     /// The first `limit` images of a set; those of a folder keep their names.
@@ -96,7 +108,9 @@ fn grey_note(files: &[PathBuf], model: &Model) -> Result<Option<String>, Error> 
         let coloured = || !pixels.get(0).equal(&pixels.get(1)) || !pixels.get(1).equal(&pixels.get(2));
         if pixels.size()[0] == 3 && coloured() {
             let (file, name) = (file.display(), &model.card.name);
-            return Ok(Some(format!("{file} is in colour, and {name} knows grey images alone: it is restored in grey")));
+            return Ok(Some(format!(
+                "{file} is in colour, and {name} knows grey images alone: it is restored in grey"
+            )));
         }
     }
     Ok(None)

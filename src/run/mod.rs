@@ -2,6 +2,7 @@
 
 pub mod blocks;
 pub mod classes;
+pub mod comparison;
 pub(crate) mod engine;
 pub mod experiment;
 mod figure_table;

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
+    ops::Deref,
     sync::{Mutex, PoisonError},
 };
 
@@ -117,12 +118,7 @@ impl<'a> Problem<'a> {
     /// Damages images `[count, channels, height, width]` in data units: y = A(x) + η n.
     ///
     /// `noise` is η for pixels 0 … 1, half of η in data units −1 … 1; image i is measured with the noise of `seed` + i.
-    pub fn new(
-        source: impl Into<OperatorSource<'a>>,
-        images: &Tensor,
-        noise: f64,
-        seed: u64,
-    ) -> Result<Self, Error> {
+    pub fn new(source: impl Into<OperatorSource<'a>>, images: &Tensor, noise: f64, seed: u64) -> Result<Self, Error> {
         let eta = eta(noise)?;
         Ok(Self { detector: None, ..Self::detected(source, images, Detector::Gaussian { eta }, seed)? })
     }
@@ -252,6 +248,38 @@ impl<'a> Problem<'a> {
     /// What `work` makes of A, if A is linear.
     pub(crate) fn linear<R>(&self, work: impl FnOnce(&dyn LinearOperator) -> R) -> Result<Option<R>, Error> {
         self.pool.lend(|likelihood| likelihood.operator.linear().map(work))
+    }
+}
+
+/// A problem of one request, or one that several share.
+#[derive(Debug)]
+pub enum ProblemRef<'a> {
+    /// For this request alone.
+    Own(Box<Problem<'a>>),
+    /// For other requests as well.
+    Shared(&'a Problem<'a>),
+}
+
+impl<'a> From<Problem<'a>> for ProblemRef<'a> {
+    fn from(problem: Problem<'a>) -> Self {
+        Self::Own(Box::new(problem))
+    }
+}
+
+impl<'a> From<&'a Problem<'a>> for ProblemRef<'a> {
+    fn from(problem: &'a Problem<'a>) -> Self {
+        Self::Shared(problem)
+    }
+}
+
+impl<'a> Deref for ProblemRef<'a> {
+    type Target = Problem<'a>;
+
+    fn deref(&self) -> &Problem<'a> {
+        match self {
+            Self::Own(problem) => problem,
+            Self::Shared(problem) => problem,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     figures::{Comparison, FigureRequest, Metrics, Summary},
     observer::Observer,
     prior::{Cost, Prior},
-    problem::{OperatorSource, Pool, Problem},
+    problem::{OperatorSource, Pool, Problem, ProblemRef},
     released::{self, Released, Start},
     sample::notes,
     sample_seeds::SampleSeeds,
@@ -56,7 +56,7 @@ use crate::{
 /// ```
 pub struct Restoration<'a> {
     pub(crate) prior: Prior<'a>,
-    pub(crate) problem: Problem<'a>,
+    pub(crate) problem: ProblemRef<'a>,
     pub(crate) session: Session,
     method: MethodChoice<'a>,
     plan: Option<Plan>,
@@ -169,14 +169,14 @@ impl Model {
 impl fmt::Debug for Restoration<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { problem, samples, .. } = self;
-        f.debug_struct("Restoration").field("problem", problem).field("samples", samples).finish_non_exhaustive()
+        f.debug_struct("Restoration").field("problem", &**problem).field("samples", samples).finish_non_exhaustive()
     }
 }
 
 impl<'a> Restoration<'a> {
     /// By matched moments along the model's own plan, 8 samples of each image.
-    pub fn new(prior: impl Into<Prior<'a>>, problem: Problem<'a>) -> Self {
-        let prior = prior.into();
+    pub fn new(prior: impl Into<Prior<'a>>, problem: impl Into<ProblemRef<'a>>) -> Self {
+        let (prior, problem) = (prior.into(), problem.into());
         Self {
             session: Session::of(prior.model),
             prior,
@@ -452,10 +452,16 @@ impl<'a> Restoration<'a> {
         let mut means = BTreeMap::new();
         let jobs = blocks.into_iter().map(|block| self.job(&engine, settled, seeds, block, &mut means));
         let mut gathered = Gathered { wanted, seeds, images: BTreeMap::new() };
-        spread(&self.prior, workers, jobs, |prior, job| worker.compute(prior, job), |(x, block, walks)| {
-            walks.into_iter().try_for_each(|(image, walk)| take(Drawn::Walk(image, walk)))?;
-            gathered.add(&x, &block, take)
-        })?;
+        spread(
+            &self.prior,
+            workers,
+            jobs,
+            |prior, job| worker.compute(prior, job),
+            |(x, block, walks)| {
+                walks.into_iter().try_for_each(|(image, walk)| take(Drawn::Walk(image, walk)))?;
+                gathered.add(&x, &block, take)
+            },
+        )?;
         observer.ended();
         Ok(())
     }
@@ -481,7 +487,8 @@ impl<'a> Restoration<'a> {
         means: &mut BTreeMap<Option<i64>, Tensor>,
     ) -> Result<Job, Error> {
         let image = |seed: &u64| seeds.place(*seed).0;
-        let measured = |piece: &[u64]| self.problem.rows(&piece.iter().map(|seed| image(seed) as i64).collect::<Vec<_>>());
+        let measured =
+            |piece: &[u64]| self.problem.rows(&piece.iter().map(|seed| image(seed) as i64).collect::<Vec<_>>());
         let measurements = engine.pieces(&block.seeds).map(measured).collect();
         let mut mean_of = |seed: &u64| {
             let class = settled.classes.at(image(seed) as u64);
@@ -576,7 +583,12 @@ struct Gathered<'a> {
 }
 
 impl Gathered<'_> {
-    fn add(&mut self, x: &Tensor, block: &Block, take: &mut dyn FnMut(Drawn) -> Result<(), Error>) -> Result<(), Error> {
+    fn add(
+        &mut self,
+        x: &Tensor,
+        block: &Block,
+        take: &mut dyn FnMut(Drawn) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         for &i in &block.wanted {
             let (image, sample) = self.seeds.place(block.seeds[i]);
             let drawn = self.images.entry(image).or_default();

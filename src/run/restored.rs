@@ -322,7 +322,8 @@ impl Results<'_> {
         if !file.exists() {
             return Ok(images::from_bytes(&images::read_as_is(&self.sample(name, sample))?));
         }
-        let state = Tensor::read_npy(&file).map_err(|e| Error::file(&file, format!("not a readable .npy file: {e}")))?;
+        let state =
+            Tensor::read_npy(&file).map_err(|e| Error::file(&file, format!("not a readable .npy file: {e}")))?;
         Ok(state.to_kind(Kind::Float))
     }
 
@@ -396,12 +397,7 @@ impl Results<'_> {
     }
 
     /// The table, the contact sheet and the page.
-    fn report(
-        &self,
-        rows: Vec<RestoredRow>,
-        new: usize,
-        record: Map<String, Value>,
-    ) -> Result<RestoredFolder, Error> {
+    fn report(&self, rows: Vec<RestoredRow>, new: usize, record: Map<String, Value>) -> Result<RestoredFolder, Error> {
         let table = table(&rows, self.samples);
         let text = markdown(&table, gain(&rows));
         images::write_whole(&self.folder.out.join("table.md"), text.as_bytes())?;

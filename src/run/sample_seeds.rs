@@ -59,7 +59,8 @@ mod tests {
         let first = SampleSeeds::new(3, vec![2]);
         assert_eq!([0, 1, 2].map(|image| [first.seed(image, 0), first.seed(image, 1)]), [[0, 1], [2, 3], [4, 5]]);
         let more = SampleSeeds::new(3, vec![2, 4, 5]);
-        let seeds: Vec<u64> = (0..3).flat_map(|image| (0..5).map(move |s| (image, s))).map(|(i, s)| more.seed(i, s)).collect();
+        let seeds: Vec<u64> =
+            (0..3).flat_map(|image| (0..5).map(move |s| (image, s))).map(|(i, s)| more.seed(i, s)).collect();
         assert_eq!(seeds, [0, 1, 6, 7, 12, 2, 3, 8, 9, 13, 4, 5, 10, 11, 14]);
         for image in 0..3 {
             for sample in 0..5 {

@@ -8,7 +8,7 @@ use tch::{Device, Kind as Precision, Tensor};
 use super::Kind;
 use crate::{
     Error,
-    files::data::AnyData,
+    files::data::ImageSource,
     inverse::{
         likelihood::GaussianLikelihood,
         operators::AnyTask,
@@ -30,12 +30,14 @@ pub struct RestorationExperiment {
     pub about: String,
     /// MODEL.
     pub model: String,
-    /// `[channels, height, width]`, and the smallest and the largest σ of its training: what a dry run has to know.
-    pub image: [i64; 3],
-    /// See `image`.
-    pub range: (f64, f64),
+    /// `[channels, height, width]` of the network's images, for dry runs, which do not open the network.
+    #[serde(default)]
+    pub image: Option<[i64; 3]>,
+    /// The smallest and the largest σ of the network's training, for dry runs.
+    #[serde(default)]
+    pub range: Option<(f64, f64)>,
     /// The images.
-    pub images: AnyData,
+    pub images: ImageSource,
     /// Only the first so many.
     #[serde(default)]
     pub limit: Option<usize>,
@@ -79,16 +81,25 @@ pub struct RestorationEstimate {
 impl RestorationExperiment {
     /// What a method costs for a problem, without the network; an error where it is not made for it.
     pub fn estimate(&self, posed: &NamedProblem, way: &RestorationMethod) -> Result<RestorationEstimate, Error> {
-        let operator = posed.task.get().operator(self.image, 0, Device::Cpu, Precision::Float)?;
-        let [channels, height, width] = self.image;
+        let image = self
+            .image
+            .ok_or_else(|| self.lacks("image: [channels, height, width], the size of the network's images"))?;
+        let range = self.range.ok_or_else(|| self.lacks("range: [smallest, largest] σ of the network's training"))?;
+        let operator = posed.task.get().operator(image, 0, Device::Cpu, Precision::Float)?;
+        let [channels, height, width] = image;
         let y = operator.apply(&Tensor::zeros([1, channels, height, width], (Precision::Float, Device::Cpu)));
         let measurement = 4 * y.numel();
-        let likelihood = GaussianLikelihood::new(operator, y, 2.0 * posed.noise, self.image)?;
+        let likelihood = GaussianLikelihood::new(operator, y, 2.0 * posed.noise, image)?;
         let method = way.method.get();
         method.check(&likelihood)?;
-        let resolved = way.plan(&Plan::posterior(), None).resolve(self.range, method.step_limit(&likelihood))?;
+        let resolved = way.plan(&Plan::posterior(), None).resolve(range, method.step_limit(&likelihood))?;
         let state = 4 * (channels * height * width) as usize;
         Ok(RestorationEstimate { effort: method.effort(&resolved), measurement, state })
+    }
+
+    /// An error about a field that a run takes from the network, and a dry run from the file.
+    fn lacks(&self, field: &str) -> Error {
+        Error::request(format!("a dry run does not open {}: add {field}", self.model))
     }
 }
 

@@ -1,0 +1,333 @@
+//! Methods that restore the same measurements of the same images: tables of figures, NAME.md and NAME.json.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    experiment::{NamedProblem, RestorationEstimate, RestorationExperiment, RestorationMethod, mean_and_spread},
+    figures::{FigureRequest, ImageFigures, RestoredRow},
+    fingerprint::Origin,
+    image_set::ImageSet,
+    observer::{Observer, go_on},
+    problem::{OperatorSource, Problem},
+    restore::Restoration,
+    restored::{RestorationFolder, RestoredFolder},
+    session::Session,
+};
+use crate::{Error, error::Within, files::images, models::card::Model, numbers::quadrature};
+
+/// The figures of a method on a problem: means over the images.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct MethodLine {
+    /// Of a sample.
+    pub evaluations: usize,
+    /// Of a sample.
+    pub gradients: usize,
+    /// Of the measurements, in dB.
+    pub psnr_measurement: f64,
+    /// Of a sample, in dB.
+    pub psnr_sample: f64,
+    /// Of the mean of the samples, in dB.
+    pub psnr_mean: f64,
+    /// Of a sample.
+    pub ssim_sample: f64,
+    /// Of the mean of the samples.
+    pub ssim_mean: f64,
+    /// Of a sample, where a classifier was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features_sample: Option<f64>,
+    /// Of the mean of the samples, where a classifier was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features_mean: Option<f64>,
+    /// Share of the pixels that lie within two standard deviations of the mean.
+    pub coverage: f64,
+    /// ‖y − A x‖ of the samples over what η predicts.
+    pub residual: f64,
+    /// Standard error of `psnr_sample`, over the images.
+    #[serde(default)]
+    pub error: Option<f64>,
+    /// Of an image with all of its samples.
+    pub seconds: f64,
+}
+
+/// By problem, then by method.
+pub type MethodLines = BTreeMap<String, BTreeMap<String, MethodLine>>;
+
+/// Where the results of an experiment go.
+#[derive(Clone, Debug, Default)]
+pub struct ComparisonFolder {
+    /// NAME of the files NAME.md and NAME.json.
+    pub name: String,
+    /// Their folder.
+    pub results: PathBuf,
+    /// The folder of the images: OUT/NAME/PROBLEM/METHOD.
+    pub out: PathBuf,
+    /// How a person has the run again.
+    pub command: String,
+    /// The card and the settings that replaced the model's own.
+    pub origin: Origin,
+}
+
+/// A finished comparison.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// All figures.
+    pub lines: MethodLines,
+    /// The same as Markdown.
+    pub text: String,
+}
+
+/// Some of a row's figures.
+type Pick = fn(&RestoredRow) -> Option<&ImageFigures>;
+
+impl RestorationExperiment {
+    /// Restores all by all methods, and writes NAME.md and NAME.json after every method; `done` hears of each line.
+    pub fn run(
+        &self,
+        model: &Model,
+        folder: &ComparisonFolder,
+        session: &Session,
+        observer: &dyn Observer,
+        done: &mut dyn FnMut(&NamedProblem, &RestorationMethod, &MethodLine),
+    ) -> Result<Compared, Error> {
+        let set = ImageSet::from_source(&self.images, self.limit, model)?;
+        set.notes.iter().chain(&self.size_note(model)).for_each(|note| observer.said(note));
+        let file = folder.results.join(format!("{}.json", folder.name));
+        let known = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice::<MethodLines>(&text).ok());
+        let mut lines = MethodLines::new();
+        for named in &self.tasks {
+            let problem = problem(named, &set, session).within(|| named.name.clone())?;
+            for way in &self.methods {
+                go_on(observer)?;
+                let before = known.as_ref().and_then(|known| known.get(&named.name)?.get(&way.name));
+                let out = folder.out.join(&folder.name).join(path_word(&named.name)).join(path_word(&way.name));
+                let restoration = self.restoration(model, &problem, way, session);
+                let line =
+                    restored(&restoration, folder, &out, before, observer).within(|| out.display().to_string())?;
+                done(named, way, &line);
+                lines.entry(named.name.clone()).or_default().insert(way.name.clone(), line);
+                self.save(&lines, folder, session)?;
+            }
+        }
+        Ok(Compared { text: self.text(&lines, folder, session), lines })
+    }
+
+    fn restoration<'a>(
+        &self,
+        model: &'a Model,
+        problem: &'a Problem<'a>,
+        way: &RestorationMethod,
+        session: &Session,
+    ) -> Restoration<'a> {
+        let figures = FigureRequest { features: self.features.clone(), ..FigureRequest::default() };
+        let mut restoration = Restoration::new(model, problem).session(session).samples(self.samples);
+        restoration = restoration.figures(figures).method(way.method.clone());
+        if let Some(sampler) = &way.sampler {
+            restoration = restoration.sampler(sampler.clone());
+        }
+        if let Some(schedule) = &way.schedule {
+            restoration = restoration.schedule(schedule.clone());
+        }
+        way.steps.into_iter().fold(restoration, Restoration::steps)
+    }
+
+    /// A size in the file that is not the network's.
+    fn size_note(&self, model: &Model) -> Option<String> {
+        let (theirs, name) = (model.card.image, &model.card.name);
+        let other = self.image.filter(|ours| *ours != theirs)?;
+        Some(format!("the file says image: {other:?}, but {name} makes images of {theirs:?}: its dry run is of others"))
+    }
+
+    fn save(&self, lines: &MethodLines, folder: &ComparisonFolder, session: &Session) -> Result<(), Error> {
+        let file = |ending: &str| folder.results.join(format!("{}.{ending}", folder.name));
+        let json = serde_json::to_vec_pretty(lines).map_err(|e| Error::file(file("json"), e))?;
+        images::write_whole(&file("json"), &json)?;
+        images::write_whole(&file("md"), self.text(lines, folder, session).as_bytes())
+    }
+
+    fn text(&self, lines: &MethodLines, folder: &ComparisonFolder, session: &Session) -> String {
+        let count = self.limit.map_or_else(|| "all".to_owned(), |limit| limit.to_string());
+        let samples = if self.samples == 1 { "one sample".to_owned() } else { format!("{} samples", self.samples) };
+        let mut text = format!(
+            "# {}\n\n`{}`; {}, {count} images, {samples} of each posterior, in {:?}.\n",
+            self.about, folder.command, self.model, session.precision
+        );
+        for named in &self.tasks {
+            if let Some(lines) = lines.get(&named.name) {
+                text += &self.table(named, lines);
+            }
+        }
+        text + &self.explanation()
+    }
+
+    fn table(&self, named: &NamedProblem, lines: &BTreeMap<String, MethodLine>) -> String {
+        let measured = lines.values().next().map_or(f64::NAN, |line| line.psnr_measurement);
+        let mut text = format!(
+            "\n## {}\n\nη = {} for pixels 0 … 1; the measurement has {measured:.2} dB.\n\n",
+            named.name, named.noise
+        );
+        let columns = columns(self, named);
+        let headings: Vec<&str> = columns.iter().map(|(heading, _)| *heading).collect();
+        let _ = writeln!(text, "| {} |\n|{}", headings.join(" | "), " --- |".repeat(headings.len()));
+        for way in &self.methods {
+            let Some(line) = lines.get(&way.name) else { continue };
+            let cells: Vec<String> = columns.iter().map(|(_, cell)| cell(way, line)).collect();
+            let _ = writeln!(text, "| {} |", cells.join(" | "));
+        }
+        text
+    }
+
+    fn explanation(&self) -> String {
+        let mut text =
+            "\nMeans over the images, ± the standard error; PSNR for pixels 0 … 1, SSIM by Gaussian windows. \
+                        Residual: ‖y − A x‖ of the samples over what η predicts."
+                .to_owned();
+        if self.samples > 1 {
+            let _ = write!(
+                text,
+                " Coverage: pixels within ±2 standard deviations of the mean of the samples; of exact posteriors it would be {:.3}.",
+                expected_coverage(self.samples)
+            );
+        }
+        if let Some(features) = &self.features {
+            let _ =
+                write!(text, " Features: ‖f/‖f‖ − g/‖g‖‖² of those of {features} [LPIPS of its last hidden layer].");
+        }
+        text + "\n"
+    }
+
+    /// The cost of each line, without the network: files, operators and methods go together.
+    pub fn dry_table(&self) -> Result<String, Error> {
+        let count = self.limit.map_or_else(|| "all".to_owned(), |limit| limit.to_string());
+        let size = self.image.map_or_else(|| "the network's size".to_owned(), |image| format!("{image:?}"));
+        let mut text = format!("{}: {count} images of {size}, {} samples each\n", self.model, self.samples);
+        text += "| task | method | evaluations | gradients | measurement, bytes | state, bytes | published |\n";
+        text += "| --- | --- | --- | --- | --- | --- | --- |";
+        for named in &self.tasks {
+            for way in &self.methods {
+                let (task, method) = (&named.name, &way.name);
+                let estimate = self.estimate(named, way).within(|| format!("{task}, {method}"))?;
+                let RestorationEstimate { effort, measurement, state } = estimate;
+                let (evaluations, gradients) = (effort.evaluations, effort.gradients);
+                let printed = published(self, named, way);
+                let _ = write!(
+                    text,
+                    "\n| {task} | {method} | {evaluations} | {gradients} | {measurement} | {state} | {printed} |"
+                );
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// A name that may stand in a path.
+fn path_word(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() || "-+.=".contains(c) { c } else { '-' }).collect()
+}
+
+fn problem<'a>(named: &NamedProblem, set: &ImageSet, session: &Session) -> Result<Problem<'a>, Error> {
+    let size = set.images.size();
+    let source = OperatorSource::task(&named.task, [size[1], size[2], size[3]], session)?;
+    Problem::new(source, &set.images, named.noise, session.seed)?.named(set.names.clone())
+}
+
+fn restored(
+    restoration: &Restoration,
+    folder: &ComparisonFolder,
+    out: &Path,
+    before: Option<&MethodLine>,
+    observer: &dyn Observer,
+) -> Result<MethodLine, Error> {
+    let start = Instant::now();
+    let (out, command, origin) = (out.to_owned(), folder.command.clone(), folder.origin.clone());
+    let folder = RestorationFolder { out, command, origin, ..RestorationFolder::default() };
+    let restored = restoration.write(&folder, observer)?;
+    let seconds = match before {
+        Some(before) if restored.new < restored.rows.len() => before.seconds,
+        _ => start.elapsed().as_secs_f64() / restored.new.max(1) as f64,
+    };
+    Ok(line(&restored, seconds))
+}
+
+fn line(RestoredFolder { rows, cost, .. }: &RestoredFolder, seconds: f64) -> MethodLine {
+    let all = |pick: &dyn Fn(&RestoredRow) -> Option<f64>| -> Vec<f64> { rows.iter().filter_map(pick).collect() };
+    let mean = |pick: &dyn Fn(&RestoredRow) -> Option<f64>| mean_and_spread(&all(pick)).0;
+    let of = |which: Pick, figure: fn(&ImageFigures) -> Option<f64>| mean(&|row| which(row).and_then(figure));
+    let sample: Pick = |row| Some(&row.truth.as_ref()?.sample);
+    let average: Pick = |row| Some(&row.truth.as_ref()?.mean);
+    let (psnr_sample, spread) = mean_and_spread(&all(&|row| row.truth.as_ref()?.sample.psnr));
+    let features = |which: Pick| Some(of(which, |figures| figures.features)).filter(|distance| distance.is_finite());
+    MethodLine {
+        evaluations: cost.effort.evaluations,
+        gradients: cost.effort.gradients,
+        psnr_measurement: of(|row| Some(&row.truth.as_ref()?.measurement), |figures| figures.psnr),
+        psnr_sample,
+        error: spread.map(|spread| spread / (rows.len() as f64).sqrt()),
+        psnr_mean: of(average, |figures| figures.psnr),
+        ssim_sample: of(sample, |figures| figures.ssim),
+        ssim_mean: of(average, |figures| figures.ssim),
+        features_sample: features(sample),
+        features_mean: features(average),
+        coverage: mean(&|row| Some(row.truth.as_ref()?.coverage)),
+        residual: mean(&|row| Some(row.residual)),
+        seconds,
+    }
+}
+
+/// A cell of a table.
+type Cell<'a> = Box<dyn Fn(&RestorationMethod, &MethodLine) -> String + 'a>;
+
+/// The columns of a problem's table: heading and cell.
+fn columns<'a>(of: &'a RestorationExperiment, named: &'a NamedProblem) -> Vec<(&'static str, Cell<'a>)> {
+    fn number<'a>(digits: usize, figure: fn(&MethodLine) -> Option<f64>) -> Cell<'a> {
+        Box::new(move |_, line| figure(line).map_or("–".to_owned(), |figure| format!("{figure:.digits$}")))
+    }
+    let sample: Cell = Box::new(|_, line| match line.error {
+        Some(error) => format!("{:.2} ± {error:.2}", line.psnr_sample),
+        None => format!("{:.2}", line.psnr_sample),
+    });
+    let mut columns: Vec<(&str, Cell)> = vec![
+        ("method", Box::new(|way, _| way.name.clone())),
+        ("evaluations + gradients", Box::new(|_, line| format!("{} + {}", line.evaluations, line.gradients))),
+        ("sample, dB", sample),
+    ];
+    let several = of.samples > 1;
+    let figures: [(&str, bool, Cell); 8] = [
+        ("mean, dB", several, number(2, |line| Some(line.psnr_mean))),
+        ("SSIM sample", true, number(3, |line| Some(line.ssim_sample))),
+        ("SSIM mean", several, number(3, |line| Some(line.ssim_mean))),
+        ("features sample", of.features.is_some(), number(3, |line| line.features_sample)),
+        ("features mean", several && of.features.is_some(), number(3, |line| line.features_mean)),
+        ("coverage", several, number(3, |line| Some(line.coverage))),
+        ("residual", true, number(3, |line| Some(line.residual))),
+        ("s an image", true, number(2, |line| Some(line.seconds))),
+    ];
+    columns.extend(figures.into_iter().filter(|(_, shown, _)| *shown).map(|(heading, _, cell)| (heading, cell)));
+    if !of.published.is_empty() {
+        columns.push(("published", Box::new(|way, _| published(of, named, way).to_owned())));
+    }
+    columns
+}
+
+fn published<'a>(of: &'a RestorationExperiment, named: &NamedProblem, way: &RestorationMethod) -> &'a str {
+    of.published.get(&way.name).and_then(|of| of.get(&named.name)).map_or("–", String::as_str)
+}
+
+/// P(|t| < 2/√(1 + 1/n)) for Student's t with n − 1 degrees of freedom: how many truths lie within two deviations of the mean
+/// of n samples that are drawn as they were.
+fn expected_coverage(samples: usize) -> f64 {
+    let (n, freedom) = (samples as f64, samples as f64 - 1.0);
+    if samples < 2 {
+        return 0.0;
+    }
+    let density = |t: f64| (1.0 + t * t / freedom).powf(-(freedom + 1.0) / 2.0);
+    // The whole line as t = tan u.
+    let whole = quadrature::integral(|u: f64| density(u.tan()) / u.cos().powi(2), 0.0, std::f64::consts::FRAC_PI_2);
+    quadrature::integral(density, 0.0, 2.0 / (1.0 + 1.0 / n).sqrt()) / whole
+}
