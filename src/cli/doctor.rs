@@ -14,13 +14,13 @@ use tweedie::{
     models::card,
 };
 
-use super::Common;
+use super::flags::OutputFlags;
 
 /// Say what libtorch, devices and models were found
 #[derive(Args, Debug)]
 pub struct Doctor {
     #[command(flatten)]
-    common: Common,
+    output: OutputFlags,
 }
 
 impl Doctor {
@@ -39,8 +39,8 @@ impl Doctor {
         let graphs = cuda.is_ok().then(|| Graphs::new(0).check());
         let models: Vec<&str> = card::names().collect();
         let features: Vec<&str> = features::names().collect();
-        if self.common.json {
-            return self.common.record(&serde_json::json!({
+        if self.output.json {
+            return self.output.record(&serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"), "libtorch": folder, "cpu_works": product == 64.0,
                 "cores": cores, "cuda": cuda, "cuda_kernels": kernels, "graphs": graphs, "models": models,
                 "features": features,

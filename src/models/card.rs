@@ -92,12 +92,12 @@ impl Card {
     /// A key is a path with dots, as in `network.class=207`; the name alone is enough for what is in the network, in the
     /// preconditioning or at the top.
     pub fn with(&self, settings: &[String]) -> Result<Self, Error> {
-        let wrong = |setting: &str, cause: String| Error::file(Path::new("--set"), format!("{setting}: {cause}"));
+        let wrong = |setting: &str, cause: String| Error::file(Path::new("`set`"), format!("{setting}: {cause}"));
         let mut card = serde_json::to_value(self).map_err(|e| Error::file("card", e))?;
         for setting in settings {
             let (key, value) =
                 setting.split_once('=').ok_or_else(|| wrong(setting, "is not of the form key=value".to_owned()))?;
-            let value: serde_json::Value = crate::files::yaml::parse(value, Path::new("--set"))?;
+            let value: serde_json::Value = crate::files::yaml::parse(value, Path::new("`set`"))?;
             let path = format!("/{}", key.replace('.', "/"));
             let places = ["", "/network", "/precondition"].map(|place| format!("{place}{path}"));
             let Some(place) = places.iter().find(|place| card.pointer(place).is_some()) else {
@@ -280,7 +280,7 @@ fn weights(settings: &[String]) -> Result<zoo::Weights, Error> {
     settings.last().map_or(Ok(zoo::Weights::default()), |setting| match setting.as_str() {
         "weights=ema" => Ok(zoo::Weights::Ema),
         "weights=raw" => Ok(zoo::Weights::Raw),
-        _ => Err(Error::file(Path::new("--set"), format!("{setting}: weights are ema or raw"))),
+        _ => Err(Error::file(Path::new("`set`"), format!("{setting}: weights are ema or raw"))),
     })
 }
 
@@ -334,7 +334,7 @@ impl Model {
     ) -> Result<Self, Error> {
         let path = source.path().to_owned();
         let wrong = |cause: String| Error::file(&path, cause);
-        let contract = "is a TorchScript program: say in a card what it takes and gives (--card FILE.yaml with network: \
+        let contract = "is a TorchScript program: say in a card what it takes and gives (`card` FILE.yaml with network: \
                         {kind: torchscript, in_channels: 3})";
         let card = card.ok_or_else(|| wrong(contract.to_owned()))?.with(settings)?;
         let AnyNetwork::TorchScript(config) = &card.network else { return Err(wrong(contract.to_owned())) };
