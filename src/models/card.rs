@@ -248,18 +248,43 @@ fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, Source), 
     }
     let path = Path::new(model);
     match path.extension().and_then(|e| e.to_str()) {
+        _ if !path.exists() => Err(missing(path, shipped)),
         Some("yaml" | "yml") => Ok((Some(text(path)?), Source::open(&path.with_extension("safetensors"))?)),
         Some("safetensors") => Ok((None, Source::open(path)?)),
-        _ if path.exists() => {
+        _ => {
             let cause = "is no model that can be opened: a card (.yaml), a checkpoint (.safetensors, .ckpt, .pth, .pt, .bin, \
                          .pkl) or a folder of diffusers is wanted";
             Err(Error::file(path, cause))
         }
-        _ => {
-            let known = shipped.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
-            Err(Error::file(path, format!("no such model or file; the models that ship are: {known}")))
-        }
     }
+}
+
+/// A name that is neither a model's nor a file's, with the nearest that is.
+fn missing(path: &Path, shipped: &[Shipped]) -> Error {
+    let near = nearest(path, shipped).map(|name| format!(": did you mean `{name}`?"));
+    let is_file = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "safetensors");
+    let cause = if is_file { "cannot be read: No such file or directory" } else { "no such model or file" };
+    let known = || {
+        format!("; the models that ship are: {}", shipped.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", "))
+    };
+    let remedy = near.unwrap_or_else(|| if is_file { String::new() } else { known() });
+    Error::file(path, format!("{cause}{remedy}"))
+}
+
+/// The name of a shipped model, or of a file beside `path` that may be one, if it differs in a few letters alone.
+fn nearest(path: &Path, shipped: &[Shipped]) -> Option<String> {
+    let wrong = path.display().to_string();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let is_model = |path: &PathBuf| {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        ["yaml", "yml"].contains(&ending) || zoo::EXTENSIONS.contains(&ending)
+    };
+    let beside = std::fs::read_dir(folder.unwrap_or(Path::new("."))).into_iter().flatten().flatten();
+    let beside = beside.map(|entry| folder.unwrap_or(Path::new("")).join(entry.file_name())).filter(is_model);
+    let names =
+        shipped.iter().map(|(name, ..)| (*name).to_owned()).chain(beside.map(|path| path.display().to_string()));
+    let apart = names.map(|name| (strsim::damerau_levenshtein(&wrong, &name), name));
+    apart.filter(|(distance, _)| *distance <= 1 + wrong.len() / 6).min().map(|(_, name)| name)
 }
 
 /// Whether a path is a checkpoint as its authors published it, and none of our own with a card inside.
