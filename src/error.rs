@@ -68,13 +68,13 @@ pub enum Error {
         seeds: Vec<u64>,
     },
     /// Somebody asked to stop.
-    #[error("interrupted; what was finished is kept, and the same command goes on from there")]
+    #[error("interrupted")]
     Interrupted,
     /// A callback asked to stop where the state is: a run ends with it, and this never leaves the library.
     #[error("stopped by the caller")]
     Stopped,
     /// CUDA was asked for, and is not there.
-    #[error("CUDA: {0}; the CPU works everywhere")]
+    #[error("`device` cuda: {0}; `device` cpu works everywhere")]
     Cuda(String),
     /// A request that makes no sense, with the remedy.
     #[error("{0}")]
@@ -107,6 +107,15 @@ impl Error {
     #[must_use]
     pub fn within(self, place: impl ToString) -> Self {
         Self::Within { place: place.to_string(), cause: Box::new(self) }
+    }
+
+    /// Whether somebody asked to stop.
+    pub fn is_interruption(&self) -> bool {
+        match self {
+            Self::Interrupted => true,
+            Self::Within { cause, .. } => cause.is_interruption(),
+            _ => false,
+        }
     }
 
     /// An error about a number: `name` must be `want`.

@@ -442,13 +442,123 @@ fn ctrl_c_keeps_what_is_finished_and_the_run_goes_on() {
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{error}");
-    assert!(error.contains("interrupted; what was finished is kept"), "{error}");
+    assert_eq!(output.status.code(), Some(130), "{error}");
+    let left = "interrupted; the images that were finished are kept, and the same command goes on from there\n";
+    assert!(error.ends_with(left), "{error}");
     let kept = place.images("out");
     assert!(!kept.is_empty() && kept.len() < 40 && place.unfinished().is_empty());
     place.succeed(&arguments);
     let all = place.images("out");
     assert!(all.len() == 40 && kept.iter().all(|(name, image)| all[name] == *image));
+}
+
+/// Training that Ctrl-C has stopped says at which step, and goes on as if nothing had happened.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_the_step_of_training() {
+    let place = Place::new();
+    fs::create_dir(place.path("photos")).unwrap();
+    for i in 0..6u8 {
+        place.image(&format!("photos/{i}.png"), [1, 8, 8], 40 * i);
+    }
+    fs::write(place.path("part.yaml"), training("part", 3000)).unwrap();
+    let mut child =
+        place.command(&["train", "part.yaml"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    while !place.path("part/checkpoint.safetensors").exists() {
+        thread::sleep(Duration::from_millis(5));
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{error}");
+    let step = error.trim_end().strip_prefix("interrupted at step ").and_then(|rest| rest.split_once(';'));
+    let (step, rest) = step.unwrap_or_else(|| panic!("{error}"));
+    assert_eq!(rest, " --resume goes on from there");
+    let stored = safetensors::read(&place.path("part/checkpoint.safetensors")).unwrap().1;
+    assert_eq!(stored["step"], step);
+    assert!(!place.path("part/model.safetensors").exists());
+}
+
+/// The flags of each group that a command takes; all commands take --quiet and --json.
+const FLAGS: [(&str, &[&str]); 18] = [
+    ("sample", &["set", "card", "device", "precision", "exact", "threads", "batch", "deterministic"]),
+    ("restore", &["set", "card", "device", "precision", "exact", "threads", "batch", "deterministic", "seed"]),
+    ("run", &["set", "device", "precision", "exact", "threads", "batch", "deterministic", "seed"]),
+    ("information", &["set", "card", "device", "precision", "exact", "threads", "batch", "deterministic", "seed"]),
+    ("denoise", &["set", "card", "device", "precision", "exact", "threads"]),
+    ("bench", &["set", "card", "device", "precision", "exact", "threads"]),
+    ("train", &["device", "precision", "exact", "threads"]),
+    ("evaluate", &["device", "exact", "threads", "batch", "seed"]),
+    ("convert", &["set", "card", "precision"]),
+    ("walk", &["set", "card"]),
+    ("inspect", &["set", "card"]),
+    ("table", &[]),
+    ("check", &[]),
+    ("models", &[]),
+    ("samplers", &[]),
+    ("tasks", &[]),
+    ("methods", &[]),
+    ("doctor", &[]),
+];
+
+#[test]
+fn a_command_refuses_the_flags_that_it_does_not_use() {
+    let place = Place::new();
+    let all: std::collections::BTreeSet<&str> = FLAGS.iter().flat_map(|(_, flags)| flags.iter().copied()).collect();
+    let help = place.succeed(&["--help"]);
+    for (command, flags) in FLAGS.iter().filter(|(name, _)| help.contains(&format!("\n  {name} "))) {
+        let told = place.succeed(&[command, "--help"]);
+        let takes = |flag: &str| {
+            told.lines().any(|line| line.contains(&format!("--{flag} ")) || line.ends_with(&format!("--{flag}")))
+        };
+        assert!(takes("quiet") && takes("json"), "{command}: {told}");
+        for flag in &all {
+            assert_eq!(takes(flag), flags.contains(flag), "{command} --{flag}");
+        }
+        if let Some(refused) = all.iter().find(|flag| !flags.contains(flag)) {
+            let output = place.run(&[command, &format!("--{refused}")]);
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(2) && error.contains("unexpected argument"), "{command}: {error}");
+        }
+    }
+    let output = place.run(&["tasks", "--batch", "0", "--device", "moon"]);
+    assert_eq!(output.status.code(), Some(2));
+    let complaint = place.complaint(&["walk", "tiny.safetensors", "--set", "nonsense=1"]);
+    assert!(complaint.starts_with("--set: nonsense=1: the card has no such key"), "{complaint}");
+    let complaint = place.complaint(&["walk", "--set", "nonsense=1"]);
+    assert_eq!(complaint, "--set and --card change the card of a model: name MODEL");
+    // What is set of a card is heard: the levels of another chain.
+    let table = |flags: &[&str]| place.succeed(&[&["walk", "tiny.safetensors", "--csv"], flags].concat());
+    let shorter = "beta={kind: linear-beta, first: 0.0001, last: 0.03, times: 500}";
+    assert_ne!(table(&[]), table(&["--set", shorter]));
+}
+
+#[test]
+fn the_nearest_model_is_named() {
+    let place = Place::new();
+    let complaint = |model: &str| place.complaint(&["sample", model, "--out", "out"]);
+    assert_eq!(complaint("fashon-mnist"), "fashon-mnist: no such model or file: did you mean `fashion-mnist`?");
+    let near = "tinny.safetensors: cannot be read: No such file or directory: did you mean `tiny.safetensors`?";
+    assert_eq!(complaint("tinny.safetensors"), near);
+    assert_eq!(complaint("far.safetensors"), "far.safetensors: cannot be read: No such file or directory");
+}
+
+/// The size of the blocks was derived from eight images, not given: four more are drawn as those were.
+#[test]
+fn a_finished_run_can_be_extended() {
+    let place = Place::new();
+    let sample = |seeds: &str, more: &[&str]| {
+        place.succeed(&[&["sample", "tiny.safetensors", "--seeds", seeds][..], more].concat())
+    };
+    sample("0-7", &["--out", "out"]);
+    let said = sample("0-11", &["--out", "out"]);
+    assert!(said.contains("12 images (4 new"), "{said}");
+    sample("0-11", &["--out", "whole", "--batch", "8"]);
+    assert!(place.images("out") == place.images("whole"), "bit for bit");
+    let complaint =
+        place.complaint(&["sample", "tiny.safetensors", "--seeds", "0-11", "--out", "out", "--batch", "16"]);
+    assert!(complaint.contains("batch was 8"), "{complaint}");
 }
 
 #[test]

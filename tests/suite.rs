@@ -1,5 +1,7 @@
 //! All proofs, in one program: libtorch is linked and loaded once.
 
+#![expect(clippy::too_many_lines, reason = "a proof is read from its top to its end")]
+
 mod animation;
 mod bias;
 mod bounds;
@@ -8,6 +10,7 @@ mod cli;
 mod common;
 mod deepinv;
 mod device;
+mod engine;
 mod evaluate;
 mod exact;
 mod experiments;

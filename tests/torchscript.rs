@@ -66,7 +66,7 @@ fn a_program_without_a_fitting_card_is_refused() {
     let place = TempDir::new().unwrap();
     let program = export(&place, "program.pt", |x, label| x * label.reshape([-1, 1, 1, 1]));
     let told = open(&program, None).unwrap_err();
-    assert!(told.contains("program.pt: is a TorchScript program: say in a card") && told.contains("--card"), "{told}");
+    assert!(told.contains("program.pt: is a TorchScript program: say in a card") && told.contains("`card`"), "{told}");
     let other = card(
         &place,
         "{kind: unet, in_channels: 1, block_out_channels: [8], layers_per_block: 1, norm_num_groups: 4}",

@@ -91,11 +91,11 @@ pub fn device(name: &str) -> Result<Device, Error> {
         _ => name.strip_prefix("cuda:").and_then(|number| number.parse().ok()),
     };
     let Some(number) = number else {
-        return Err(Error::parameter("--device", "auto, cpu, cuda or cuda:N", name));
+        return Err(Error::parameter("`device`", "auto, cpu, cuda or cuda:N", name));
     };
     match cuda() {
         Ok(count) if (number as i64) < count => Ok(Device::Cuda(number)),
-        Ok(count) => Err(Error::parameter("--device", "one of the GPUs that are here", format!("{name} of {count}"))),
+        Ok(count) => Err(Error::parameter("`device`", "one of the GPUs that are here", format!("{name} of {count}"))),
         Err(why) => Err(Error::Cuda(why)),
     }
 }

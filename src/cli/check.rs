@@ -10,7 +10,7 @@ use tweedie::run::{
     table::{TableExperiment, TableRow},
 };
 
-use super::{Common, table::experiments, thousands};
+use super::{flags::OutputFlags, table::experiments, thousands};
 
 /// Prove that experiments parse and that their walks are the papers', and tell what they will cost
 ///
@@ -27,7 +27,7 @@ pub struct Check {
     #[arg(long, value_name = "RATE")]
     rate: Option<f64>,
     #[command(flatten)]
-    common: Common,
+    output: OutputFlags,
 }
 
 /// Expectations that were missed: told line by line before.
@@ -53,14 +53,14 @@ impl Check {
         let (mut missed, mut told) = (0, Vec::new());
         for folder in &self.experiments {
             for path in experiments(folder)? {
-                self.common.say(format_args!("\n{}", path.display()));
+                self.output.say(format_args!("\n{}", path.display()));
                 for (name, outcome) in lines(&path) {
                     missed += usize::from(outcome.is_err());
                     told.push(self.tell(&path.display().to_string(), &name, outcome));
                 }
             }
         }
-        self.common.record(&told)?;
+        self.output.record(&told)?;
         if missed > 0 { Err(Missed(missed).into()) } else { Ok(()) }
     }
 
@@ -68,19 +68,19 @@ impl Check {
         let (evaluations, images) = match outcome {
             Ok(cost) => cost,
             Err(e) => {
-                self.common.say(format_args!("  wrong: {name}: {e:#}"));
+                self.output.say(format_args!("  wrong: {name}: {e:#}"));
                 return json!({"file": file, "row": name, "wrong": format!("{e:#}")});
             }
         };
         if images == 0 {
-            self.common.say(format_args!("  {name}"));
+            self.output.say(format_args!("  {name}"));
             return json!({"file": file, "row": name});
         }
         let total = evaluations as f64 * images as f64;
         let hours = self.rate.map(|rate| total / rate / 3600.0);
         let time = hours.map_or_else(String::new, |hours| format!(", {hours:.2} h"));
         let known = if evaluations == 0 { "as many as the state asks for".to_owned() } else { thousands(evaluations) };
-        self.common.say(format_args!("  {name}: {known} evaluations × {} images{time}", thousands(images as usize)));
+        self.output.say(format_args!("  {name}: {known} evaluations × {} images{time}", thousands(images as usize)));
         json!({"file": file, "row": name, "evaluations": evaluations, "images": images, "hours": hours})
     }
 }

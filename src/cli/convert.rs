@@ -4,9 +4,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use tweedie::models::checkpoint::safetensors::{self, Metadata};
+use serde_json::json;
+use tch::Device;
+use tweedie::{
+    models::{
+        card::{Card, Model},
+        checkpoint::safetensors::{self, Metadata},
+    },
+    run::session::Session,
+};
 
-use super::Common;
+use super::flags::{ModelFlags, OutputFlags, Precision};
 
 /// Write a model as one .safetensors file with its card inside
 #[derive(Args, Debug)]
@@ -18,39 +26,53 @@ pub struct Convert {
     model: String,
     /// Where it goes, .safetensors
     output: PathBuf,
+    /// Precision of the numbers in the file
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
-    common: Common,
+    source: ModelFlags,
+    #[command(flatten)]
+    terminal: OutputFlags,
 }
 
 impl Convert {
     pub fn run(&self) -> Result<()> {
-        let Self { output, common, .. } = self;
-        if output.extension().is_none_or(|extension| extension != "safetensors") {
-            bail!("{}: name a .safetensors file", output.display());
-        }
-        if output
-            .canonicalize()
-            .is_ok_and(|output| Path::new(&self.model).canonicalize().is_ok_and(|from| from == output))
-        {
-            bail!("{}: would be written over itself: name another file", output.display());
-        }
-        let (model, _) = common.open(&self.model)?;
+        self.check()?;
+        let session = Session { precision: self.precision.into(), ..Session::on(Device::Cpu) };
+        let model = self.source.open(&self.model, &session, &self.terminal)?;
         if model.is_script() {
             bail!(
                 "{}: is a TorchScript program, whose tensors are nothing without it: keep it and its card",
                 self.model
             );
         }
-        let mut card = model.card.clone();
-        if card.training.is_empty() {
-            let file = model.source.file_name().unwrap_or_default().to_string_lossy();
-            let assumed =
-                if model.assumed.is_empty() { String::new() } else { format!("; assumed: {}", model.assumed) };
-            card.training = format!("converted from {file} (SHA-256 {}){assumed}", model.sha256()?);
-        }
+        let card = card(&model)?;
         let tensors = model.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-        safetensors::write(output, &tensors, &Metadata::from([("card".to_owned(), card.text()?)]))?;
-        common.say(format_args!("{}", output.display()));
-        common.record(&serde_json::json!({"out": output, "tensors": model.parameters.len(), "card": card}))
+        safetensors::write(&self.output, &tensors, &Metadata::from([("card".to_owned(), card.text()?)]))?;
+        self.terminal.say(self.output.display());
+        self.terminal.record(&json!({"out": self.output, "tensors": model.parameters.len(), "card": card}))
     }
+
+    fn check(&self) -> Result<()> {
+        let output = &self.output;
+        if output.extension().is_none_or(|extension| extension != "safetensors") {
+            bail!("{}: name a .safetensors file", output.display());
+        }
+        let same = |output: PathBuf| Path::new(&self.model).canonicalize().is_ok_and(|from| from == output);
+        if output.canonicalize().is_ok_and(same) {
+            bail!("{}: would be written over itself: name another file", output.display());
+        }
+        Ok(())
+    }
+}
+
+/// The model's card, which from now on says where the weights came from.
+fn card(model: &Model) -> Result<Card> {
+    let mut card = model.card.clone();
+    if card.training.is_empty() {
+        let file = model.source.file_name().unwrap_or_default().to_string_lossy();
+        let assumed = if model.assumed.is_empty() { String::new() } else { format!("; assumed: {}", model.assumed) };
+        card.training = format!("converted from {file} (SHA-256 {}){assumed}", model.sha256()?);
+    }
+    Ok(card)
 }

@@ -14,42 +14,68 @@ use tweedie::{
     models::card,
 };
 
-use super::Common;
+use super::flags::OutputFlags;
 
 /// Say what libtorch, devices and models were found
 #[derive(Args, Debug)]
 pub struct Doctor {
     #[command(flatten)]
-    common: Common,
+    output: OutputFlags,
+}
+
+/// What was found.
+struct Found {
+    cores: usize,
+    cpu_works: bool,
+    cuda: Result<i64, String>,
+    kernels: Option<String>,
+    graphs: Option<Result<(), String>>,
+    models: Vec<&'static str>,
+    features: Vec<&'static str>,
 }
 
 impl Doctor {
     pub fn run(&self) -> Result<()> {
-        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let folder = libtorch::folder();
+        let found = Found::now();
+        if self.output.json {
+            let Found { cores, cpu_works, cuda, kernels, graphs, models, features } = found;
+            return self.output.record(&serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"), "libtorch": libtorch::folder(), "cpu_works": cpu_works,
+                "cores": cores, "cuda": cuda, "cuda_kernels": kernels, "graphs": graphs, "models": models,
+                "features": features,
+            }));
+        }
+        found.print(&mut io::stdout())
+    }
+}
+
+impl Found {
+    fn now() -> Self {
         let product = tch::no_grad(|| {
             let ones = Tensor::ones([64, 64], (Kind::Float, Device::Cpu));
             ones.matmul(&ones).double_value(&[0, 0])
         });
         let cuda = libtorch::cuda();
-        let kernels = cuda.as_ref().ok().map(|count| match (0..*count as usize).try_for_each(serves) {
+        let kernels = |count: i64| match (0..count as usize).try_for_each(serves) {
             Ok(()) => "compiled, checked".to_owned(),
             Err(why) => format!("no, libtorch alone: {why}"),
-        });
-        let graphs = cuda.is_ok().then(|| Graphs::new(0).check());
-        let models: Vec<&str> = card::names().collect();
-        let features: Vec<&str> = features::names().collect();
-        if self.common.json {
-            return self.common.record(&serde_json::json!({
-                "version": env!("CARGO_PKG_VERSION"), "libtorch": folder, "cpu_works": product == 64.0,
-                "cores": cores, "cuda": cuda, "cuda_kernels": kernels, "graphs": graphs, "models": models,
-                "features": features,
-            }));
+        };
+        Self {
+            cores: thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            cpu_works: product == 64.0,
+            kernels: cuda.as_ref().ok().copied().map(kernels),
+            graphs: cuda.is_ok().then(|| Graphs::new(0).check()),
+            cuda,
+            models: card::names().collect(),
+            features: features::names().collect(),
         }
-        let mut out = io::stdout();
+    }
+
+    fn print(&self, out: &mut impl Write) -> Result<()> {
+        let Self { cores, cpu_works, cuda, kernels, graphs, models, features } = self;
         writeln!(out, "tweedie    {}", env!("CARGO_PKG_VERSION"))?;
-        writeln!(out, "libtorch   {} in {}", libtorch::VERSION, folder.display())?;
-        writeln!(out, "CPU        {} on {cores} cores", if product == 64.0 { "works" } else { "computes wrongly" })?;
+        writeln!(out, "libtorch   {} in {}", libtorch::VERSION, libtorch::folder().display())?;
+        writeln!(out, "CPU        {} on {cores} cores", if *cpu_works { "works" } else { "computes wrongly" })?;
         match cuda {
             Ok(count) => writeln!(out, "CUDA       works: {count} GPUs")?,
             Err(why) => writeln!(out, "CUDA       no: {why}")?,

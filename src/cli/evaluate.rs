@@ -2,12 +2,20 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
-use serde_json::{Map, Value, json};
-use tweedie::evaluation::features::{Collected, Evaluation, Figure, Metric, Probe, Reference, Resize, collect};
+use tweedie::{
+    evaluation::features::{Evaluation, Figure, Metric, Resize},
+    run::{
+        evaluate::{Evaluated, EvaluationRequest},
+        session::Session,
+    },
+};
 
-use super::{Common, not_interrupted, target, thousands};
+use super::{
+    flags::{OutputFlags, PlaceFlags, SeedFlag},
+    target, thousands,
+};
 
 /// Measure a set of images: how far it lies from another, in the features of a network
 ///
@@ -62,47 +70,39 @@ pub struct Evaluate {
     /// Refuses any other number of IMAGES
     #[arg(long, value_name = "N")]
     expect: Option<usize>,
+    /// Images that pass through the network together
+    #[arg(long, default_value_t = 50, value_name = "N", help_heading = "Compute")]
+    batch: u64,
     #[command(flatten)]
-    common: Common,
+    place: PlaceFlags,
+    #[command(flatten)]
+    seed: SeedFlag,
+    #[command(flatten)]
+    output: OutputFlags,
 }
 
 impl Evaluate {
     pub fn run(&self) -> Result<()> {
-        let device = self.common.device()?;
-        let of = self.evaluation()?;
-        let probe = of.open(None, device)?;
-        let mut reader = target(&self.images, "IMAGES")?.data(probe.channels()).reader()?;
-        let count = reader.count().min(self.limit.unwrap_or(usize::MAX));
-        if let Some(expected) = self.expect.filter(|expected| *expected != count) {
-            bail!("{} images are there, but --expect {expected} says how many there should be", thousands(count));
+        let session = Session { batch: Some(self.batch), ..self.place.session()? };
+        let evaluated = self.request()?.run(&session, &self.output.observer())?;
+        for warning in &evaluated.warnings {
+            eprintln!("warning: {warning}");
         }
-        let batch = self.common.batch.unwrap_or(50) as usize;
-        if batch == 0 {
-            bail!("--batch must be at least 1, but is 0");
-        }
-        let bar = self.common.bar(count as u64, "measuring");
-        let mut progress = |done: usize| {
-            bar.inc(done as u64);
-            not_interrupted()
-        };
-        let reference = self.reference.as_ref().map(|text| -> Result<Reference> {
-            let mut more = |done: usize| {
-                bar.inc_length(done as u64);
-                progress(done)
-            };
-            Ok(of.reference(&probe, &target(text, "--reference")?, batch, &mut more)?)
-        });
-        let reference = reference.transpose()?;
-        let wanted = of.wanted(reference.is_some());
-        let images = collect(&probe, &mut reader, (count, batch), wanted, &mut progress)?;
-        bar.finish_and_clear();
-        if let Some(path) = &self.save_statistics {
-            images.save(path)?;
-        }
-        self.tell(&of, &probe, &images, reference.as_ref())
+        lines(&evaluated).iter().for_each(|line| self.output.say(line));
+        self.output.record(&evaluated.record())
     }
 
-    /// What the flags say.
+    fn request(&self) -> Result<EvaluationRequest> {
+        Ok(EvaluationRequest {
+            evaluation: self.evaluation()?,
+            images: target(&self.images, "IMAGES")?,
+            reference: self.reference.as_ref().map(|text| target(text, "--reference")).transpose()?,
+            limit: self.limit,
+            expect: self.expect,
+            save_statistics: self.save_statistics.clone(),
+        })
+    }
+
     fn evaluation(&self) -> Result<Evaluation> {
         Ok(Evaluation {
             network: self.network.clone(),
@@ -113,42 +113,28 @@ impl Evaluate {
             subsets: self.subsets,
             subset_size: self.subset_size,
             parts: self.parts,
-            seed: self.common.seed,
+            seed: self.seed.seed,
         })
     }
+}
 
-    /// Every figure under its own name, said and recorded.
-    fn tell(&self, of: &Evaluation, probe: &Probe, images: &Collected, reference: Option<&Reference>) -> Result<()> {
-        let count = images.moments.count() as usize;
-        let warnings = of.warnings(probe, images, reference);
-        for warning in &warnings {
-            eprintln!("warning: {warning}");
-        }
-        let accuracy = images.right.map(|right| right as f64 / count as f64);
-        let (name, all) = (&probe.name, thousands(count));
-        if let Some(accuracy) = accuracy {
-            self.common.say(format_args!("accuracy of {name}: {:.2} % of {all} images", 100.0 * accuracy));
-        }
-        let figures = of.figures(probe, images, reference)?;
-        for Figure { name, value, spread, spread_of, .. } in &figures {
-            let spread = spread.zip(spread_of.as_ref()).map(|(spread, of)| format!(" ± {spread:.4} ({of})"));
-            self.common.say(format_args!("{name}: {value:.4}{}", spread.unwrap_or_default()));
-        }
-        if reference.is_none() && accuracy.is_none() && figures.is_empty() {
-            self.common.say(format_args!("{all} images; --reference DATA tells how far they lie from others"));
-        }
-        let others = reference.and_then(|reference| reference.statistics.count);
-        if reference.is_some() {
-            let others =
-                others.map_or("statistics of an unknown number".to_owned(), |others| thousands(others as usize));
-            self.common.say(format_args!("{all} images against {others}; figures depend on both numbers"));
-        }
-        let figures: Map<String, Value> = figures.iter().map(|figure| (figure.key.to_owned(), json!(figure))).collect();
-        self.common.record(&json!({
-            "network": name, "sha256": probe.sha256, "resize": probe.resize.map(Resize::name),
-            "features": images.moments.mean().size()[0], "images": count, "accuracy": accuracy, "reference": others,
-            "frechet_distance": figures.get("frechet").map(|figure| &figure["value"]), "figures": figures,
-            "warnings": warnings,
-        }))
+/// Every figure under its own name.
+fn lines(evaluated: &Evaluated) -> Vec<String> {
+    let Evaluated { network, images, accuracy, figures, reference, compared, .. } = evaluated;
+    let all = thousands(*images);
+    let accuracy_of = |share: f64| format!("accuracy of {network}: {:.2} % of {all} images", 100.0 * share);
+    let mut lines: Vec<String> = accuracy.map(accuracy_of).into_iter().chain(figures.iter().map(figure)).collect();
+    if *compared {
+        let others = reference.map(|others| thousands(others as usize));
+        let others = others.unwrap_or("statistics of an unknown number".to_owned());
+        lines.push(format!("{all} images against {others}; figures depend on both numbers"));
+    } else if lines.is_empty() {
+        lines.push(format!("{all} images; --reference DATA tells how far they lie from others"));
     }
+    lines
+}
+
+fn figure(Figure { name, value, spread, spread_of, .. }: &Figure) -> String {
+    let spread = spread.zip(spread_of.as_ref()).map(|(spread, of)| format!(" ± {spread:.4} ({of})"));
+    format!("{name}: {value:.4}{}", spread.unwrap_or_default())
 }

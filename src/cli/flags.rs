@@ -8,6 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use tch::{Device, Kind};
 use tweedie::{
     backend::libtorch,
     models::card::{Model, sha256_of},
@@ -17,7 +18,7 @@ use tweedie::{
 use super::{progress::Terminal, thousands};
 
 /// Which model.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct ModelFlags {
     /// Replaces a value of the model's card, which `tweedie inspect` shows; may be given several times
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Model")]
@@ -36,6 +37,20 @@ pub struct DeviceFlags {
     /// Precision of the network; the state of a walk is f32 always
     #[arg(long, value_enum, default_value = "f32", help_heading = "Compute")]
     pub precision: Precision,
+    /// Computes by libtorch alone: on the CPU without Winograd convolutions, whose rounding is larger
+    #[arg(long, help_heading = "Compute")]
+    pub exact: bool,
+    /// CPU threads of libtorch [default: OMP_NUM_THREADS, or all physical cores]
+    #[arg(long, value_name = "N", help_heading = "Compute")]
+    pub threads: Option<usize>,
+}
+
+/// Where networks compute that have one precision.
+#[derive(Args, Clone, Debug)]
+pub struct PlaceFlags {
+    /// auto (CUDA where it is), cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto", help_heading = "Compute")]
+    pub device: String,
     /// Computes by libtorch alone: on the CPU without Winograd convolutions, whose rounding is larger
     #[arg(long, help_heading = "Compute")]
     pub exact: bool,
@@ -114,12 +129,25 @@ impl DeviceFlags {
     }
 }
 
+impl PlaceFlags {
+    /// The session that these flags describe, in f32; process-wide switches are set.
+    pub fn session(&self) -> Result<session::Session> {
+        let Self { device, exact, threads } = self.clone();
+        DeviceFlags { device, precision: Precision::F32, exact, threads }.session()
+    }
+}
+
 impl ModelFlags {
     /// Opens MODEL, and prints its size and what was assumed of it.
     pub fn open(&self, model: &str, session: &session::Session, output: &OutputFlags) -> Result<Model> {
         let model = session.open_with(model, self.card.as_deref(), &self.set)?;
         output.introduce(&model, session);
         Ok(model)
+    }
+
+    /// Opens MODEL on the CPU in f32, for whoever looks at it and computes nothing by it.
+    pub fn on_cpu(&self, model: &str) -> Result<Model> {
+        Ok(Model::open_with(model, self.card.as_deref(), &self.set, Device::Cpu, Kind::Float)?)
     }
 
     /// What replaced values of the model's own card, for records.
@@ -149,7 +177,8 @@ impl OutputFlags {
         Terminal::new(self)
     }
 
-    fn introduce(&self, model: &Model, session: &session::Session) {
+    /// Prints the size of a model, its device and what was assumed of it.
+    pub fn introduce(&self, model: &Model, session: &session::Session) {
         let place = if session.device.is_cuda() {
             format!("{:?}", session.device)
         } else {

@@ -7,9 +7,11 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use tweedie::models::card::Model;
 
-use super::{Common, thousands};
+use super::{
+    flags::{ModelFlags, OutputFlags},
+    thousands,
+};
 
 /// Show a model's architecture, conventions, parameters and hash
 #[derive(Args, Debug)]
@@ -20,25 +22,20 @@ pub struct Inspect {
     #[arg(long)]
     tensors: bool,
     #[command(flatten)]
-    common: Common,
+    source: ModelFlags,
+    #[command(flatten)]
+    output: OutputFlags,
 }
 
 impl Inspect {
     pub fn run(&self) -> Result<()> {
-        let device = self.common.device()?;
         let start = Instant::now();
-        let model = Model::open_with(
-            &self.model,
-            self.common.card.as_deref(),
-            &self.common.set,
-            device,
-            self.common.kind(device)?,
-        )?;
+        let model = self.source.on_cpu(&self.model)?;
         let seconds = start.elapsed().as_secs_f64();
         let (min, max) = model.range();
-        if self.common.json {
+        if self.output.json {
             let tensors: Vec<_> = model.parameters.iter().map(|(name, t)| (name, t.size())).collect();
-            return self.common.record(&serde_json::json!({
+            return self.output.record(&serde_json::json!({
                 "card": model.card, "source": model.source, "assumed": model.assumed, "sha256": model.sha256()?,
                 "parameters": model.count(), "sigma": [min, max], "tensors": tensors, "load_seconds": seconds,
             }));

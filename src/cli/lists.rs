@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tweedie::models::card;
 
-use super::Common;
+use super::flags::OutputFlags;
 
 /// Name, what it does, where it comes from.
 type Row = (&'static str, &'static str, &'static str);
@@ -100,10 +100,10 @@ fn table(title: &str, methods: &[Method]) -> Result<()> {
     Ok(())
 }
 
-fn print(common: &Common, title: &str, rows: &[Row]) -> Result<()> {
-    if common.json {
+fn print(output: &OutputFlags, title: &str, rows: &[Row]) -> Result<()> {
+    if output.json {
         let names: Vec<_> = rows.iter().map(|(name, what, source)| [name, what, source]).collect();
-        return common.record(&names);
+        return output.record(&names);
     }
     let mut out = io::stdout();
     writeln!(out, "{title}")?;
@@ -117,14 +117,14 @@ fn print(common: &Common, title: &str, rows: &[Row]) -> Result<()> {
 #[derive(Args, Debug)]
 pub struct Models {
     #[command(flatten)]
-    common: Common,
+    output: OutputFlags,
 }
 
 impl Models {
     pub fn run(&self) -> Result<()> {
         let cards = card::cards()?;
-        if self.common.json {
-            return self.common.record(&cards);
+        if self.output.json {
+            return self.output.record(&cards);
         }
         for card in cards {
             let [channels, height, width] = card.image;
@@ -144,20 +144,20 @@ impl Models {
 #[derive(Args, Debug)]
 pub struct Samplers {
     #[command(flatten)]
-    common: Common,
+    output: OutputFlags,
 }
 
 impl Samplers {
     pub fn run(&self) -> Result<()> {
-        if self.common.json {
-            return self.common.record(&json!({
+        if self.output.json {
+            return self.output.record(&json!({
                 "rows": fields(&ROWS), "solvers": fields(&SOLVERS), "schedules": SCHEDULES, "processes": SDES,
             }));
         }
         table("Samplers (--sampler NAME, or '{kind: NAME, eta: 0.5}'); each step is a row (σ, τ, T):", &ROWS)?;
         table("\nSolvers (--sampler as well); several scores a step, or memory of earlier ones:", &SOLVERS)?;
-        print(&self.common, "\nSchedules (--schedule NAME, or '{kind: NAME, max: 80}'):", &SCHEDULES)?;
-        print(&self.common, "\nProcesses (sde: {kind: NAME} in samplers and schedules that go in time):", &SDES)
+        print(&self.output, "\nSchedules (--schedule NAME, or '{kind: NAME, max: 80}'):", &SCHEDULES)?;
+        print(&self.output, "\nProcesses (sde: {kind: NAME} in samplers and schedules that go in time):", &SDES)
     }
 }
 
@@ -165,7 +165,7 @@ impl Samplers {
 #[derive(Args, Debug)]
 pub struct Tasks {
     #[command(flatten)]
-    common: Common,
+    output: OutputFlags,
 }
 
 const TASKS: [Row; 20] = [
@@ -193,7 +193,7 @@ const TASKS: [Row; 20] = [
 
 impl Tasks {
     pub fn run(&self) -> Result<()> {
-        print(&self.common, "Tasks (--task NAME, or '{kind: NAME, …}'):", &TASKS)
+        print(&self.output, "Tasks (--task NAME, or '{kind: NAME, …}'):", &TASKS)
     }
 }
 
@@ -229,14 +229,14 @@ const METHODS: [Method; 17] = [
 #[derive(Args, Debug)]
 pub struct Methods {
     #[command(flatten)]
-    common: Common,
+    output: OutputFlags,
 }
 
 impl Methods {
     pub fn run(&self) -> Result<()> {
-        if self.common.json {
+        if self.output.json {
             let entry = |(name, what, cost, tasks, spread, source): &Method| json!({"name": name, "what": what, "cost": cost, "tasks": tasks, "spread": spread, "source": source});
-            return self.common.record(&METHODS.iter().map(entry).collect::<Value>());
+            return self.output.record(&METHODS.iter().map(entry).collect::<Value>());
         }
         let mut out = io::stdout();
         writeln!(out, "Methods (--method NAME, or '{{kind: NAME, …}}'); evaluations + gradients a level by default:")?;

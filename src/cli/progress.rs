@@ -75,6 +75,10 @@ impl Observer for Terminal {
         self.line();
     }
 
+    fn figure(&self, text: &str) {
+        self.bar.set_message(text.to_owned());
+    }
+
     fn ended(&self) {
         self.bar.finish_and_clear();
         *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = None;

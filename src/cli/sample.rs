@@ -9,11 +9,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use tch::{Kind, Tensor};
 use tweedie::{
+    files::images,
     models::card::{Model, sha256_of},
-    numbers::{
-        plan::{AnySampler, Plan},
-        schedule::AnySchedule,
-    },
     run::{
         blocks,
         released::Released,
@@ -22,10 +19,10 @@ use tweedie::{
 };
 
 use super::{
-    choice,
     classes::{ClassFlags, GuidanceFlags},
     command,
     flags::{BatchFlags, DeviceFlags, ModelFlags, OutputFlags},
+    plan::PlanFlags,
 };
 
 /// Draw new images
@@ -72,45 +69,6 @@ pub struct Sample {
     batch: BatchFlags,
     #[command(flatten)]
     output: OutputFlags,
-}
-
-/// How to walk; what is left out is the model's own choice.
-#[derive(Args, Debug, Default)]
-pub struct PlanFlags {
-    /// A name that `tweedie samplers` lists, '{kind: NAME, …}', or a .yaml file with a whole plan
-    #[arg(long, value_name = "NAME|FILE.yaml")]
-    sampler: Option<String>,
-    /// The noise levels: geometric, karras, linear, linear-beta, sigmoid, cosine, …, or '{kind: NAME, …}'
-    #[arg(long, value_name = "NAME")]
-    schedule: Option<String>,
-    /// How many noise levels
-    #[arg(long, value_name = "K")]
-    steps: Option<usize>,
-}
-
-impl PlanFlags {
-    /// The plan that the flags make of `default`.
-    pub fn over(&self, default: &Plan) -> Result<Plan> {
-        let mut plan = default.clone();
-        if let Some(sampler) = &self.sampler {
-            let path = Path::new(sampler);
-            if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-                plan = tweedie::files::yaml::read(path)?;
-            } else {
-                plan.sampler = choice::<AnySampler>(sampler, "--sampler")?;
-            }
-        }
-        if let Some(schedule) = &self.schedule {
-            plan.schedule = choice::<AnySchedule>(schedule, "--schedule")?;
-        }
-        plan.steps = self.steps.unwrap_or(plan.steps);
-        Ok(plan)
-    }
-
-    /// Whether a sampler was named.
-    pub fn names_sampler(&self) -> bool {
-        self.sampler.is_some()
-    }
 }
 
 impl Sample {
@@ -182,15 +140,6 @@ fn init(path: &Path, model: &Model, seeds: &BTreeSet<u64>) -> Result<Tensor> {
             last + 1
         );
     }
-    finite(&x, path)?;
+    images::finite(&x, path)?;
     Ok(x.to_kind(Kind::Float))
-}
-
-/// Refuses NaN and infinity in a file.
-pub fn finite(x: &Tensor, path: &Path) -> Result<()> {
-    let bad = i64::try_from(x.to_kind(Kind::Double).isfinite().logical_not().sum(Kind::Int64))?;
-    if bad > 0 {
-        bail!("{}: {bad} of its {} values are NaN or infinite", path.display(), x.numel());
-    }
-    Ok(())
 }

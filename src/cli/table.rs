@@ -23,7 +23,7 @@ use tweedie::{
     },
 };
 
-use super::{Common, command};
+use super::{command, flags::OutputFlags};
 
 /// Write all results as one table: published, measured, what it cost, and how to have it again
 ///
@@ -40,7 +40,7 @@ pub struct Table {
     #[arg(long, default_value = "experiments/results", value_name = "DIR")]
     results: PathBuf,
     #[command(flatten)]
-    common: Common,
+    output: OutputFlags,
 }
 
 impl Table {
@@ -85,13 +85,13 @@ impl Table {
         let [plain, page] = ["tables.md", "tables.html"].map(|name| self.results.join(name));
         images::write_whole(&plain, text.as_bytes())?;
         images::write_whole(&page, report.html()?.as_bytes())?;
-        self.common.say(format_args!(
+        self.output.say(format_args!(
             "{} results in {} and {}",
             report.chapters.len(),
             plain.display(),
             page.display()
         ));
-        self.common.record(&serde_json::json!({"results": report.chapters.len(), "markdown": plain, "html": page}))
+        self.output.record(&serde_json::json!({"results": report.chapters.len(), "markdown": plain, "html": page}))
     }
 
     /// A table of generated images, with plots of quality against cost and a sheet of each row.

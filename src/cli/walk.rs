@@ -7,21 +7,21 @@ use std::{
 
 use anyhow::{Result, bail};
 use clap::Args;
-use tch::{Device, Kind};
-use tweedie::{
-    models::card::Model,
-    numbers::{
-        plan::{Plan, ResolvedPlan},
-        precondition::Precondition,
-        samplers::{Ddim, Snr},
-        schedule::{Chain, LinearBeta},
-        scheme::Scheme,
-        sigma::Sigmas,
-        walk::Walk as Steps,
-    },
+use tch::Kind;
+use tweedie::numbers::{
+    plan::{Plan, ResolvedPlan},
+    precondition::Precondition,
+    samplers::{Ddim, Snr},
+    schedule::{Chain, LinearBeta},
+    scheme::Scheme,
+    sigma::Sigmas,
+    walk::Walk as Steps,
 };
 
-use super::{Common, sample::PlanFlags};
+use super::{
+    flags::{ModelFlags, OutputFlags},
+    plan::PlanFlags,
+};
 
 /// Print a sampler as the paper's table (k, σ, τ, T), and what it makes of a Gaussian prior
 #[derive(Args, Debug)]
@@ -48,7 +48,9 @@ pub struct Walk {
     #[arg(long)]
     csv: bool,
     #[command(flatten)]
-    common: Common,
+    source: ModelFlags,
+    #[command(flatten)]
+    output: OutputFlags,
 }
 
 impl Walk {
@@ -68,9 +70,9 @@ impl Walk {
         }
         let start = precondition.start(resolved.sigmas.max());
         let ratios: Vec<(f64, f64)> = self.variances.iter().map(|&v| (v, ratio(&resolved.scheme, v, start))).collect();
-        if self.common.json {
+        if self.output.json {
             let record = serde_json::json!({"plan": plan, "walk": resolved.walk, "variance_ratios": ratios});
-            return self.common.record(&record);
+            return self.output.record(&record);
         }
         let text = match (&resolved.walk, self.csv) {
             (Some(walk), true) => csv(walk, &*precondition),
@@ -84,10 +86,7 @@ impl Walk {
 
     /// γ for the variance of a pixel over a set of images, averaged over the pixels.
     fn gamma(&self, data: &str, sigmas: &Sigmas) -> Result<()> {
-        let channels = self
-            .model
-            .as_ref()
-            .map_or(Ok(1), |name| Model::open(name, Device::Cpu, Kind::Float).map(|model| model.card.image[0]))?;
+        let channels = self.model.as_ref().map_or(anyhow::Ok(1), |name| Ok(self.source.on_cpu(name)?.card.image[0]))?;
         let set = super::data(data, channels, "--gamma-for")?.load()?;
         if set.count() < 2 {
             bail!("--gamma-for {data}: holds {} image, but a variance takes two or more", set.count());
@@ -96,20 +95,23 @@ impl Walk {
         let pixels = set.batch(&all).to_kind(Kind::Double);
         let v = f64::try_from(pixels.var_dim([0i64].as_slice(), true, false).mean(Kind::Double))?;
         let (formula, levels) = (Snr::gamma_for(v, sigmas.max()), Snr::gamma_on(v, sigmas)?);
-        self.common.say(format_args!(
+        self.output.say(format_args!(
             "{} images, pixels of variance v = {v:.4} in data units: γ = {formula:.4} by the formula for fine levels, \
              γ = {levels:.4} on these {}",
             set.count(),
             sigmas.iter().len()
         ));
-        self.common.record(&serde_json::json!({"v": v, "gamma_formula": formula, "gamma": levels}))
+        self.output.record(&serde_json::json!({"v": v, "gamma_formula": formula, "gamma": levels}))
     }
 
     /// The model's conventions and sampler, or DDPM's with DDIM-50.
     fn conventions(&self) -> Result<(Box<dyn Precondition>, Plan)> {
         if let Some(model) = &self.model {
-            let model = Model::open(model, Device::Cpu, Kind::Float)?;
+            let model = self.source.on_cpu(model)?;
             return Ok((model.denoiser.precondition, model.card.sample));
+        }
+        if self.source != ModelFlags::default() {
+            bail!("--set and --card change the card of a model: name MODEL");
         }
         let chain = LinearBeta::default();
         let precondition = tweedie::numbers::precondition::Ddpm::new(

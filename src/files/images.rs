@@ -188,6 +188,15 @@ pub fn write_by(path: &Path, write: impl FnOnce(&Path) -> Result<(), String>) ->
     Ok(())
 }
 
+/// Refuses NaN and infinity in a tensor from `path`.
+pub fn finite(x: &Tensor, path: &Path) -> Result<(), Error> {
+    let bad = i64::try_from(x.to_kind(Kind::Double).isfinite().logical_not().sum(Kind::Int64))?;
+    if bad > 0 {
+        return Err(Error::file(path, format!("{bad} of its {} values are NaN or infinite", x.numel())));
+    }
+    Ok(())
+}
+
 /// Writes a tensor as .npy (f32), whole or not at all.
 pub fn write_npy(path: &Path, x: &Tensor) -> Result<(), Error> {
     write_whole(path, &npy(x)?)

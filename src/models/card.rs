@@ -92,12 +92,12 @@ impl Card {
     /// A key is a path with dots, as in `network.class=207`; the name alone is enough for what is in the network, in the
     /// preconditioning or at the top.
     pub fn with(&self, settings: &[String]) -> Result<Self, Error> {
-        let wrong = |setting: &str, cause: String| Error::file(Path::new("--set"), format!("{setting}: {cause}"));
+        let wrong = |setting: &str, cause: String| Error::file(Path::new("`set`"), format!("{setting}: {cause}"));
         let mut card = serde_json::to_value(self).map_err(|e| Error::file("card", e))?;
         for setting in settings {
             let (key, value) =
                 setting.split_once('=').ok_or_else(|| wrong(setting, "is not of the form key=value".to_owned()))?;
-            let value: serde_json::Value = crate::files::yaml::parse(value, Path::new("--set"))?;
+            let value: serde_json::Value = crate::files::yaml::parse(value, Path::new("`set`"))?;
             let path = format!("/{}", key.replace('.', "/"));
             let places = ["", "/network", "/precondition"].map(|place| format!("{place}{path}"));
             let Some(place) = places.iter().find(|place| card.pointer(place).is_some()) else {
@@ -255,18 +255,43 @@ fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, Source), 
     }
     let path = Path::new(model);
     match path.extension().and_then(|e| e.to_str()) {
+        _ if !path.exists() => Err(missing(path, shipped)),
         Some("yaml" | "yml") => Ok((Some(text(path)?), Source::open(&path.with_extension("safetensors"))?)),
         Some("safetensors") => Ok((None, Source::open(path)?)),
-        _ if path.exists() => {
+        _ => {
             let cause = "is no model that can be opened: a card (.yaml), a checkpoint (.safetensors, .ckpt, .pth, .pt, .bin, \
                          .pkl) or a folder of diffusers is wanted";
             Err(Error::file(path, cause))
         }
-        _ => {
-            let known = shipped.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
-            Err(Error::file(path, format!("no such model or file; the models that ship are: {known}")))
-        }
     }
+}
+
+/// A name that is neither a model's nor a file's, with the nearest that is.
+fn missing(path: &Path, shipped: &[Shipped]) -> Error {
+    let near = nearest(path, shipped).map(|name| format!(": did you mean `{name}`?"));
+    let is_file = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "safetensors");
+    let cause = if is_file { "cannot be read: No such file or directory" } else { "no such model or file" };
+    let known = || {
+        format!("; the models that ship are: {}", shipped.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", "))
+    };
+    let remedy = near.unwrap_or_else(|| if is_file { String::new() } else { known() });
+    Error::file(path, format!("{cause}{remedy}"))
+}
+
+/// The name of a shipped model, or of a file beside `path` that may be one, if it differs in a few letters alone.
+fn nearest(path: &Path, shipped: &[Shipped]) -> Option<String> {
+    let wrong = path.display().to_string();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let is_model = |path: &PathBuf| {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        ["yaml", "yml"].contains(&ending) || zoo::EXTENSIONS.contains(&ending)
+    };
+    let beside = std::fs::read_dir(folder.unwrap_or(Path::new("."))).into_iter().flatten().flatten();
+    let beside = beside.map(|entry| folder.unwrap_or(Path::new("")).join(entry.file_name())).filter(is_model);
+    let names =
+        shipped.iter().map(|(name, ..)| (*name).to_owned()).chain(beside.map(|path| path.display().to_string()));
+    let apart = names.map(|name| (strsim::damerau_levenshtein(&wrong, &name), name));
+    apart.filter(|(distance, _)| *distance <= 1 + wrong.len() / 6).min().map(|(_, name)| name)
 }
 
 /// Whether a path is a checkpoint as its authors published it, and none of our own with a card inside.
@@ -287,7 +312,7 @@ fn weights(settings: &[String]) -> Result<zoo::Weights, Error> {
     settings.last().map_or(Ok(zoo::Weights::default()), |setting| match setting.as_str() {
         "weights=ema" => Ok(zoo::Weights::Ema),
         "weights=raw" => Ok(zoo::Weights::Raw),
-        _ => Err(Error::file(Path::new("--set"), format!("{setting}: weights are ema or raw"))),
+        _ => Err(Error::file(Path::new("`set`"), format!("{setting}: weights are ema or raw"))),
     })
 }
 
@@ -389,7 +414,7 @@ impl Model {
     ) -> Result<Self, Error> {
         let path = source.path().to_owned();
         let wrong = |cause: String| Error::file(&path, cause);
-        let contract = "is a TorchScript program: say in a card what it takes and gives (--card FILE.yaml with network: \
+        let contract = "is a TorchScript program: say in a card what it takes and gives (`card` FILE.yaml with network: \
                         {kind: torchscript, in_channels: 3})";
         let card = card.ok_or_else(|| wrong(contract.to_owned()))?.with(settings)?;
         let AnyNetwork::TorchScript(config) = &card.network else { return Err(wrong(contract.to_owned())) };

@@ -407,26 +407,34 @@ impl Ncsnpp {
     }
 }
 
-impl Network for Ncsnpp {
-    fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
-        let embedding = self.embedding(label, class);
-        let scale = self.config.scale();
+impl Ncsnpp {
+    /// The coarsest features, and those on the way to them.
+    fn way_down(&self, x: &Tensor, embedding: &Tensor) -> (Tensor, Vec<Tensor>) {
         let mut image = channels_last(&x.to_kind(self.kind));
         let mut h = self.conv_in.forward(&image);
         let mut skips = vec![h.shallow_clone()];
         for level in &self.down {
             for (block, attention) in &level.blocks {
-                h = block.forward(&h, &embedding, &self.resample);
+                h = block.forward(&h, embedding, &self.resample);
                 if let Some(attention) = attention {
-                    h = attention.forward(&h) * scale;
+                    h = attention.forward(&h) * self.config.scale();
                 }
                 skips.push(h.shallow_clone());
             }
             if let Some(halve) = &level.halve {
-                h = self.with_image(level, halve.forward(&h, &embedding, &self.resample), &mut image);
+                h = self.with_image(level, halve.forward(&h, embedding, &self.resample), &mut image);
                 skips.push(h.shallow_clone());
             }
         }
+        (h, skips)
+    }
+}
+
+impl Network for Ncsnpp {
+    fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
+        let embedding = self.embedding(label, class);
+        let scale = self.config.scale();
+        let (mut h, mut skips) = self.way_down(x, &embedding);
         let (first, attention, second) = &self.middle;
         h = attention.forward(&first.forward(&h, &embedding, &self.resample)) * scale;
         h = second.forward(&h, &embedding, &self.resample);

@@ -283,20 +283,14 @@ impl UNet {
     }
 }
 
-impl Network for UNet {
-    fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
-        let [first, second] = &self.embed;
-        let time = self.sinusoidal.forward(label).to_kind(self.kind);
-        let mut embedding = second.forward(&first.forward(&time).silu());
-        if let (Some(classes), Some(class)) = (&self.classes, class) {
-            embedding += class_rows(classes, class);
-        }
-        let embedding = embedding.silu();
+impl UNet {
+    /// The coarsest features, and those on the way to them.
+    fn way_down(&self, x: &Tensor, embedding: &Tensor) -> (Tensor, Vec<Tensor>) {
         let mut h = self.conv_in.forward(&channels_last(&x.to_kind(self.kind)));
         let mut skips = vec![h.shallow_clone()];
         for level in &self.down {
             for (block, attention) in &level.blocks {
-                h = block.forward(&h, &embedding);
+                h = block.forward(&h, embedding);
                 if let Some(attention) = attention {
                     h = attention.forward(&h);
                 }
@@ -310,6 +304,20 @@ impl Network for UNet {
                 skips.push(h.shallow_clone());
             }
         }
+        (h, skips)
+    }
+}
+
+impl Network for UNet {
+    fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
+        let [first, second] = &self.embed;
+        let time = self.sinusoidal.forward(label).to_kind(self.kind);
+        let mut embedding = second.forward(&first.forward(&time).silu());
+        if let (Some(classes), Some(class)) = (&self.classes, class) {
+            embedding += class_rows(classes, class);
+        }
+        let embedding = embedding.silu();
+        let (mut h, mut skips) = self.way_down(x, &embedding);
         let (first, attention, second) = &self.middle;
         h = first.forward(&h, &embedding);
         if let Some(attention) = attention {

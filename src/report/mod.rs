@@ -3,3 +3,4 @@
 pub mod animation;
 pub mod page;
 pub mod sheet;
+pub mod text;

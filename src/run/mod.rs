@@ -1,14 +1,18 @@
 //! Runs: sampling, restoring and tables from request to result, with resuming, leases and records.
 
+pub mod bench;
 pub mod blocks;
 pub mod classes;
 pub mod comparison;
+pub mod denoise;
 pub(crate) mod engine;
+pub mod evaluate;
 pub mod experiment;
 mod figure_table;
 pub mod figures;
 pub mod fingerprint;
 pub mod image_set;
+pub mod information;
 pub mod leases;
 pub mod observer;
 pub mod prior;
@@ -21,5 +25,6 @@ pub mod sample;
 mod sample_seeds;
 pub mod session;
 pub mod table;
+pub mod train;
 
 pub use engine::{OnStep, Step};

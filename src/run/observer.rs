@@ -16,6 +16,9 @@ pub trait Observer: Sync {
     /// So many more of them are done.
     fn advanced(&self, _steps: u64) {}
 
+    /// A figure of the stage under way, for whoever watches: `loss 0.0312`.
+    fn figure(&self, _text: &str) {}
+
     /// The stage that began last is over.
     fn ended(&self) {}
 

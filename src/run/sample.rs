@@ -212,7 +212,7 @@ impl<'a> Sampling<'a> {
     /// Begins at these states in the σ frame, `[images, channels, height, width]`: seed i at row i.
     #[must_use]
     pub fn init(self, states: Tensor) -> Self {
-        Self { first: First::States(states), ..self }
+        Self { first: First::States(states.to_kind(Kind::Float)), ..self }
     }
 
     /// A released configuration: its plan, and where it begins.
@@ -241,8 +241,23 @@ impl<'a> Sampling<'a> {
         }
     }
 
+    /// Refuses a request without images, and first states that are not theirs.
+    fn check(&self) -> Result<(), Error> {
+        let Some(&last) = self.seeds.last() else { return Err(Error::parameter("`seeds`", "at least one", "none")) };
+        let (First::States(states), [channels, height, width]) = (&self.first, self.prior.model.card.image) else {
+            return Ok(());
+        };
+        let size = states.size();
+        if size.len() == 4 && size[1..] == [channels, height, width] && size[0] as u64 > last {
+            return Ok(());
+        }
+        let want = format!("[{}, {channels}, {height}, {width}] for seeds up to {last}", last + 1);
+        Err(Error::Shape { what: "`init`", got: size, want })
+    }
+
     /// The images, in memory.
     pub fn run(&self, observer: &dyn Observer) -> Result<Samples, Error> {
+        self.check()?;
         let kept: Mutex<BTreeMap<u64, Vec<Tensor>>> = Mutex::default();
         let asked = self.on_step;
         let keep = |step: &mut Step| {
@@ -279,6 +294,7 @@ impl<'a> Sampling<'a> {
                 "a sampler of one's own has no name for the record of a folder: draw in memory",
             ));
         }
+        self.check()?;
         let start = Instant::now();
         let (batch, fingerprint) = self.claim(folder)?;
         let missing: BTreeSet<u64> = self.seeds.iter().copied().filter(|&seed| !folder.has(seed)).collect();

@@ -105,7 +105,7 @@ impl Session {
         let cores = num_cpus::get_physical().min(allowed);
         let asked = std::env::var("OMP_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
         match self.threads.or(asked).unwrap_or(cores) {
-            0 => Err(Error::parameter("threads", "at least 1", 0)),
+            0 => Err(Error::parameter("`threads`", "at least 1", 0)),
             threads => Ok(threads),
         }
     }
@@ -116,7 +116,7 @@ impl Session {
             Precision::F32 => Ok(Kind::Float),
             Precision::Bf16 => Ok(Kind::BFloat16),
             Precision::Tf32 if self.device.is_cuda() => Ok(Kind::Float),
-            Precision::Tf32 => Err(Error::request("tf32 is a precision of CUDA: use f32 or bf16 on this device")),
+            Precision::Tf32 => Err(Error::request("`precision` tf32 is a CUDA mode: use f32 or bf16 on this device")),
         }
     }
 
@@ -130,7 +130,7 @@ impl Session {
     pub fn batch_for(&self, images: usize) -> Result<u64, Error> {
         let most = if self.device.is_cuda() { 64 } else { 16 };
         match self.batch {
-            Some(0) => Err(Error::parameter("batch", "at least 1", 0)),
+            Some(0) => Err(Error::parameter("`batch`", "at least 1", 0)),
             Some(batch) => Ok(batch),
             None => Ok((images as u64).next_power_of_two().min(most)),
         }

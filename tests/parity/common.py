@@ -47,15 +47,15 @@ def arguments(about):
 
 
 class Program:
-    """The program under test, with the flags that all its commands share."""
+    """The program under test, with the flags that its commands share; `walk` computes nothing, and takes no device."""
 
     def __init__(self, args):
         self.path = str(args.tweedie)
-        self.common = ["--device", args.device, "--quiet"]
+        self.device = ["--device", args.device]
 
     def run(self, *words):
         """Standard output; ends this script if the program fails."""
-        call = [self.path, *map(str, words), *self.common]
+        call = [self.path, *map(str, words), *([] if words[0] == "walk" else self.device), "--quiet"]
         done = subprocess.run(call, capture_output=True, text=True)
         if done.returncode != 0:
             sys.exit(f"{' '.join(call)}\nended with {done.returncode}: {done.stderr.strip()}")

@@ -119,7 +119,7 @@ def compare(args):
         subprocess.run([*python, "--write", path], check=True)
         calls = {
             "torch": [*python, "--load", path],
-            "tweedie": [str(args.tweedie), "inspect", path, "--json", "--device", "cpu"],
+            "tweedie": [str(args.tweedie), "inspect", path, "--json"],
         }
         show(measure(calls, args.rounds))
 

@@ -166,7 +166,7 @@ impl Collector {
 impl Wanted {
     /// Nothing yet of `count` images of this size, of which these features are the first.
     fn start(self, count: usize, size: &[i64], taken: &Taken) -> Result<Collected, Error> {
-        let lacking = |what| Error::parameter("--metrics", what, "asked of another network");
+        let lacking = |what| Error::parameter("`metrics`", what, "asked of another network");
         let spatial = match (&taken.spatial, self.spatial) {
             (Some(spatial), true) => Some(Moments::new(spatial.size()[1])),
             (None, true) => return Err(lacking("without sfid unless the network is Inception's state dict")),

@@ -73,15 +73,15 @@ impl Probe {
             return Ok(probe("Inception".to_owned(), sha256, Some(resize.unwrap_or(Resize::Tf1)), network));
         }
         if dimensions.is_some() {
-            return Err(Error::parameter("--features", "given with --network inception:FILE alone", network));
+            return Err(Error::parameter("`features`", "given with `network` inception:FILE alone", network));
         }
         if let Some(path) = network.strip_prefix("efficientnet-lite0:").map(Path::new) {
             let (name, resize) = ("EfficientNet-Lite0".to_owned(), Some(resize.unwrap_or(Resize::Clean)));
             return Ok(probe(name, sha256_of(path)?, resize, efficientnet(path, device)?));
         }
         if resize.is_some() {
-            let want = "given with --network inception:FILE or efficientnet-lite0:FILE alone";
-            return Err(Error::parameter("--resize", want, network));
+            let want = "given with `network` inception:FILE or efficientnet-lite0:FILE alone";
+            return Err(Error::parameter("`resize`", want, network));
         }
         if let Some(path) = network.strip_prefix("torchscript:").map(Path::new) {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -176,7 +176,7 @@ impl Probe {
 fn tap(dimensions: Option<i64>) -> Result<usize, Error> {
     let wanted = dimensions.unwrap_or(2048);
     let found = TAPS.iter().position(|tap| *tap == wanted);
-    found.ok_or_else(|| Error::parameter("--features", "64, 192, 768 or 2048", wanted))
+    found.ok_or_else(|| Error::parameter("`features`", "64, 192, 768 or 2048", wanted))
 }
 
 /// Features without anything else, one row an image.
@@ -193,7 +193,7 @@ fn alone(features: &Tensor) -> Result<Taken, Error> {
 fn inception(path: &Path, tap: usize, device: Device) -> Result<Network, Error> {
     if torch::is_script(&Source::open(path)?) {
         if TAPS[tap] != 2048 {
-            return Err(Error::parameter("--features", "2048 for a TorchScript program", TAPS[tap]));
+            return Err(Error::parameter("`features`", "2048 for a TorchScript program", TAPS[tap]));
         }
         return Ok(Network::InceptionProgram(script(path, device, Kind::Float)?));
     }
@@ -237,6 +237,6 @@ fn inception_program(program: &CModule, x: &Tensor) -> Result<Tensor, Error> {
     let given = [IValue::Tensor(x.shallow_clone()), IValue::Bool(true)];
     match program.forward_is(&given)? {
         IValue::Tensor(features) => Ok(features),
-        _ => Err(Error::parameter("--network", "a program that gives a tensor of features", "another")),
+        _ => Err(Error::parameter("`network`", "a program that gives a tensor of features", "another")),
     }
 }

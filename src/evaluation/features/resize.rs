@@ -36,7 +36,7 @@ impl Resize {
     /// By its name.
     pub fn parse(name: &str) -> Result<Self, Error> {
         let found = Self::ALL.iter().find(|(known, _)| *known == name);
-        found.map(|(_, way)| *way).ok_or_else(|| Error::parameter("--resize", "pytorch, tf1, clean or adm", name))
+        found.map(|(_, way)| *way).ok_or_else(|| Error::parameter("`resize`", "pytorch, tf1, clean or adm", name))
     }
 
     /// Bytes `[batch, 3, height, width]` to `side`×`side`, still in 0 … 255.

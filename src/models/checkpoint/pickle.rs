@@ -217,6 +217,13 @@ impl<'a> Machine<'a> {
             b'C' => self.raw(1),
             b'B' => self.raw(4),
             0x8e | 0x96 => self.raw(8),
+            _ => self.structure(opcode),
+        }
+    }
+
+    /// Opcodes of containers, objects and the stack.
+    fn structure(&mut self, opcode: u8) -> Done {
+        match opcode {
             b'(' => self.mark(),
             b')' => self.push(Value::Tuple(Vec::new())),
             b']' => self.push(Value::List(Vec::new())),

@@ -254,12 +254,25 @@ fn read_ddpm(file: &Contents, config: &Config, scheduler: &Config, levels: &Leve
     if config.number("mid_block_scale_factor", 1.0)? != 1.0 {
         return Err(config.wrong("mid_block_scale_factor", "1"));
     }
+    let (side, seen) = levels.side(config)?;
+    let network = unet(config, levels)?;
+    let reference = "DDPM (Ho et al. 2020) in the layout of diffusers' UNet2DModel";
+    let image = [network.in_channels, side, side];
+    let mut card = card(file.name(), format!("DDPM, {side}×{side}"), reference, image, AnyNetwork::Unet(network));
+    let (beta, prediction) = chain(scheduler)?;
+    card.precondition = AnyPrecondition::Ddpm(DdpmConfig { beta, prediction });
+    let network = format!("{GROUPS} groups, one head, sines before cosines, as in the networks of google/ddpm");
+    let taken = missing(config, scheduler, &network, "ε at 1000 times of the linear-β chain");
+    Ok(Recognised { card, assumed: format!("{seen} in −1 … 1{taken}"), names: unet_names(levels.shapes) })
+}
+
+/// The network of UNet2DModel.
+fn unet(config: &Config, levels: &Levels) -> Result<UNetConfig, String> {
     // The defaults are those of the published networks where there is no configuration, and UNet2DModel's where there is.
     let told = config.known.is_some();
-    let (side, seen) = levels.side(config)?;
     let in_channels = levels.size("conv_in.weight", 1)?;
     let out_channels = levels.size("conv_out.weight", 0)?;
-    let network = UNetConfig {
+    Ok(UNetConfig {
         in_channels,
         out_channels: (out_channels != in_channels).then_some(out_channels),
         block_out_channels: levels.widths.clone(),
@@ -278,26 +291,20 @@ fn read_ddpm(file: &Contents, config: &Config, scheduler: &Config, levels: &Leve
             .then(|| levels.size("class_embedding.weight", 0))
             .transpose()?,
         null_class: None,
-    };
-    let names = levels.shapes.iter().map(|(name, shape)| {
-        let ours = modern(name);
+    })
+}
+
+fn unet_names(shapes: &Shapes) -> Names {
+    let named = |(name, shape): (&String, &Vec<i64>)| {
         // Attention had 1×1 convolutions once.
         let change = if shape.len() == 4 && name.contains(".attentions.") {
             Change::Shape(shape[..2].to_vec())
         } else {
             Change::Keep
         };
-        (name.clone(), vec![(ours, change)])
-    });
-    let names: Names = names.collect();
-    let reference = "DDPM (Ho et al. 2020) in the layout of diffusers' UNet2DModel";
-    let image = [in_channels, side, side];
-    let mut card = card(file.name(), format!("DDPM, {side}×{side}"), reference, image, AnyNetwork::Unet(network));
-    let (beta, prediction) = chain(scheduler)?;
-    card.precondition = AnyPrecondition::Ddpm(DdpmConfig { beta, prediction });
-    let network = format!("{GROUPS} groups, one head, sines before cosines, as in the networks of google/ddpm");
-    let taken = missing(config, scheduler, &network, "ε at 1000 times of the linear-β chain");
-    Ok(Recognised { card, assumed: format!("{seen} in −1 … 1{taken}"), names })
+        (name.clone(), vec![(modern(name), change)])
+    };
+    shapes.iter().map(named).collect()
 }
 
 /// Width of a head; null means one head.
@@ -343,6 +350,29 @@ fn chain(scheduler: &Config) -> Result<(AnyChain, Prediction), String> {
 }
 
 fn read_ncsnpp(file: &Contents, config: &Config, scheduler: &Config, levels: &Levels) -> Result<Recognised, String> {
+    check_ncsnpp(config, levels)?;
+    let (side, seen) = levels.side(config)?;
+    let network = ncsnpp(config, levels)?;
+    let last = levels.widths.len() - 1;
+    let names = levels.shapes.keys().filter_map(|name| {
+        let ours = ncsnpp_name(&modern(name), last)?;
+        Some((name.clone(), vec![(ours, Change::Keep)]))
+    });
+    let names: Names = names.collect();
+    let (min, usual) = (scheduler.number("sigma_min", 0.01)?, if side > 256 { 1348.0 } else { 348.0 });
+    let max = scheduler.number("sigma_max", usual)?;
+    let reference = "NCSN++ (Song et al. 2021) in the layout of diffusers' UNet2DModel";
+    let image = [network.in_channels, side, side];
+    let mut card = card(file.name(), format!("NCSN++, {side}×{side}"), reference, image, AnyNetwork::Ncsnpp(network));
+    card.pixels = [0.0, 1.0];
+    card.precondition = AnyPrecondition::Ve(Ve { range: [2.0 * min, 2.0 * max] });
+    let taken = missing(config, scheduler, "one head", "the levels");
+    let assumed = format!("{seen}; VE with σ from {min} to {max} for pixels of 0 … 1, told ln σ{taken}");
+    Ok(Recognised { card, assumed, names })
+}
+
+/// Refuses a configuration of UNet2DModel that is not NCSN++.
+fn check_ncsnpp(config: &Config, levels: &Levels) -> Result<(), String> {
     config.is_one_of("time_embedding_type", &["fourier"])?;
     if !config.flag("center_input_sample", true)? {
         return Err(config.wrong("center_input_sample", "true"));
@@ -355,16 +385,19 @@ fn read_ncsnpp(file: &Contents, config: &Config, scheduler: &Config, levels: &Le
         return Err(config.wrong("norm_eps", "1e-6"));
     }
     let (first, deepest) = (levels.widths[0], levels.widths[levels.widths.len() - 1]);
-    if let Some(groups) = config.integer("norm_num_groups")?
-        && [first, deepest].iter().any(|width| groups != GROUPS.min(width / 4))
-    {
-        return Err(config.wrong("norm_num_groups", "null"));
+    match config.integer("norm_num_groups")? {
+        Some(groups) if [first, deepest].iter().any(|width| groups != GROUPS.min(width / 4)) => {
+            Err(config.wrong("norm_num_groups", "null"))
+        }
+        _ => Ok(()),
     }
-    let (side, seen) = levels.side(config)?;
-    let in_channels = levels.size("conv_in.weight", 1)?;
-    let network = NcsnppConfig {
-        in_channels,
-        model_channels: first,
+}
+
+/// The network of NCSN++.
+fn ncsnpp(config: &Config, levels: &Levels) -> Result<NcsnppConfig, String> {
+    Ok(NcsnppConfig {
+        in_channels: levels.size("conv_in.weight", 1)?,
+        model_channels: levels.widths[0],
         block_out_channels: levels.widths.clone(),
         num_res_blocks: levels.blocks,
         attention_levels: levels.attention.clone(),
@@ -378,23 +411,7 @@ fn read_ncsnpp(file: &Contents, config: &Config, scheduler: &Config, levels: &Le
         skip_rescale: true,
         num_classes: None,
         null_class: None,
-    };
-    let last = levels.widths.len() - 1;
-    let names = levels.shapes.keys().filter_map(|name| {
-        let ours = ncsnpp_name(&modern(name), last)?;
-        Some((name.clone(), vec![(ours, Change::Keep)]))
-    });
-    let names: Names = names.collect();
-    let (min, usual) = (scheduler.number("sigma_min", 0.01)?, if side > 256 { 1348.0 } else { 348.0 });
-    let max = scheduler.number("sigma_max", usual)?;
-    let reference = "NCSN++ (Song et al. 2021) in the layout of diffusers' UNet2DModel";
-    let image = [in_channels, side, side];
-    let mut card = card(file.name(), format!("NCSN++, {side}×{side}"), reference, image, AnyNetwork::Ncsnpp(network));
-    card.pixels = [0.0, 1.0];
-    card.precondition = AnyPrecondition::Ve(Ve { range: [2.0 * min, 2.0 * max] });
-    let taken = missing(config, scheduler, "one head", "the levels");
-    let assumed = format!("{seen}; VE with σ from {min} to {max} for pixels of 0 … 1, told ln σ{taken}");
-    Ok(Recognised { card, assumed, names })
+    })
 }
 
 /// What our network calls a tensor of NCSN++.

@@ -223,9 +223,9 @@ impl<'a> Levels<'a> {
                 continue;
             }
             let Some((half, level, block, layer)) = self.place(name) else { continue };
-            let number = block.strip_prefix("block").and_then(|number| number.parse::<usize>().ok());
             // Blocks of the way up count from the coarsest level, whose doubling is the end of its last block.
             let attends = |level: usize| self.shape("enc", level, "block0.qkv.weight").is_some();
+            let number = block.strip_prefix("block").and_then(|number| number.parse::<usize>().ok());
             let place = match (half, block, number) {
                 ("enc", _, Some(i)) => Some((format!("input_blocks.{}", 1 + level * (blocks + 1) + i), 0)),
                 ("enc", "down", _) => Some((format!("input_blocks.{}", level * (blocks + 1)), 0)),
@@ -244,19 +244,7 @@ impl<'a> Levels<'a> {
             let Some((within, part)) = place else { continue };
             let part = if is_attention(layer) { part + 1 } else { part };
             let Some((layer, kind)) = layer.split_once('.') else { continue };
-            let (layer, change) = match layer {
-                "norm0" => ("in_layers.0", Change::Keep),
-                "conv0" => ("in_layers.2", Change::Keep),
-                "affine" => ("emb_layers.1", Change::Keep),
-                "norm1" => ("out_layers.0", Change::Keep),
-                "conv1" => ("out_layers.3", Change::Keep),
-                "skip" => ("skip_connection", Change::Keep),
-                "norm2" => ("norm", Change::Keep),
-                "qkv" => ("qkv", Change::Heads(shape[0] / 3 / HEAD)),
-                "proj" if shape.len() > 1 => ("proj_out", Change::Shape(vec![shape[0], shape[1], 1])),
-                "proj" => ("proj_out", Change::Keep),
-                _ => continue,
-            };
+            let Some((layer, change)) = dhariwal_layer(layer, shape) else { continue };
             names.insert(name.clone(), vec![(format!("{within}.{part}.{layer}.{kind}"), change)]);
         }
         names
@@ -266,6 +254,23 @@ impl<'a> Levels<'a> {
 /// What has no part in an answer: constants of the resampling, and what is told of augmented images in training.
 fn unused(name: &str) -> bool {
     name == "u" || name.ends_with(".resample_filter") || name.starts_with("model.map_augment.")
+}
+
+/// What ADM's network calls a layer within a block.
+fn dhariwal_layer(layer: &str, shape: &[i64]) -> Option<(&'static str, Change)> {
+    Some(match layer {
+        "norm0" => ("in_layers.0", Change::Keep),
+        "conv0" => ("in_layers.2", Change::Keep),
+        "affine" => ("emb_layers.1", Change::Keep),
+        "norm1" => ("out_layers.0", Change::Keep),
+        "conv1" => ("out_layers.3", Change::Keep),
+        "skip" => ("skip_connection", Change::Keep),
+        "norm2" => ("norm", Change::Keep),
+        "qkv" => ("qkv", Change::Heads(shape[0] / 3 / HEAD)),
+        "proj" if shape.len() > 1 => ("proj_out", Change::Shape(vec![shape[0], shape[1], 1])),
+        "proj" => ("proj_out", Change::Keep),
+        _ => return None,
+    })
 }
 
 fn is_attention(layer: &str) -> bool {

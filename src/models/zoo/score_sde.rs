@@ -129,53 +129,94 @@ fn side(attention_levels: &[usize]) -> (i64, String) {
     }
 }
 
+/// The levels on the way down.
+#[derive(Default)]
+struct Down {
+    widths: Vec<i64>,
+    attention_levels: Vec<usize>,
+    num_res_blocks: usize,
+    /// How the image goes in again, and whether it is halved by FIR.
+    progressive_input: Option<(ProgressiveInput, bool)>,
+}
+
 /// NCSN++ and DDPM++.
 fn read_ncsnpp(modules: &mut Modules) -> Option<Result<Recognised, String>> {
     let fourier = modules.has("W");
-    let embedding_features =
-        if fourier { 2 * *modules.shape("W")?.first()? } else { *modules.shape("weight")?.get(1)? };
+    let embedding_features = embedding(modules, fourier)?;
+    let (in_channels, model_channels) = (*modules.shape("weight")?.get(1)?, *modules.shape("weight")?.first()?);
+    modules.take(Module::Plain, "conv_in");
+    let Down { widths, attention_levels, num_res_blocks, progressive_input } = ncsnpp_down(modules)?;
+    modules.take(Module::Block, "middle.block1");
+    modules.take(Module::Attention, "middle.attention");
+    modules.take(Module::Block, "middle.block2");
+    let progressive = ncsnpp_up(modules, widths.len(), num_res_blocks);
+    let (progressive_input, by_fir) = progressive_input.unwrap_or((ProgressiveInput::None, false));
+    let config = NcsnppConfig {
+        in_channels,
+        model_channels,
+        block_out_channels: widths,
+        num_res_blocks,
+        attention_levels,
+        attention_head_dim: None,
+        diffusers_groups: false,
+        embedding: if fourier { Embedding::Fourier } else { Embedding::Positional },
+        embedding_features,
+        progressive_input,
+        progressive,
+        fir: fourier || by_fir,
+        skip_rescale: true,
+        num_classes: None,
+        null_class: None,
+    };
+    Some(Ok(ncsnpp(modules, config)))
+}
+
+/// The embedding of σ: how many features it has.
+fn embedding(modules: &mut Modules, fourier: bool) -> Option<i64> {
+    let features = if fourier { 2 * *modules.shape("W")?.first()? } else { *modules.shape("weight")?.get(1)? };
     if fourier {
         modules.take(Module::Frequencies, "embedding");
     }
     modules.take(Module::Plain, "embedding.linear1");
     modules.take(Module::Plain, "embedding.linear2");
-    let (in_channels, model_channels) = (*modules.shape("weight")?.get(1)?, *modules.shape("weight")?.first()?);
-    modules.take(Module::Plain, "conv_in");
-    let (mut widths, mut attention_levels, mut num_res_blocks) = (Vec::new(), Vec::new(), 0);
-    let (mut progressive_input, mut fir) = (ProgressiveInput::None, fourier);
+    Some(features)
+}
+
+fn ncsnpp_down(modules: &mut Modules) -> Option<Down> {
+    let mut down = Down::default();
     for level in 0.. {
-        widths.push(modules.width()?);
+        down.widths.push(modules.width()?);
         let mut block = 0;
-        while modules.is_block() && !modules.resizes() && (level == 0 || block < num_res_blocks) {
+        while modules.is_block() && !modules.resizes() && (level == 0 || block < down.num_res_blocks) {
             modules.take(Module::Block, format!("down.{level}.blocks.{block}"));
             if modules.attention(format!("down.{level}.attentions.{block}")) && block == 0 {
-                attention_levels.push(level);
+                down.attention_levels.push(level);
             }
             block += 1;
         }
         if !modules.resizes() {
-            if level == 0 {
-                // A single level: the last two blocks were the middle's.
-                return None;
-            }
-            break;
+            // Of a single level the last two blocks were the middle's.
+            return (level > 0).then_some(down);
         }
-        num_res_blocks = block;
+        down.num_res_blocks = block;
         modules.take(Module::Block, format!("down.{level}.halve"));
         if modules.inner() {
-            progressive_input = match modules.shape("Conv_0.weight") {
+            let input = match modules.shape("Conv_0.weight") {
                 Some([_, _, 1, 1]) => ProgressiveInput::InputSkip,
                 _ => ProgressiveInput::Residual,
             };
-            fir |= modules.has("Conv2d_0.weight");
+            let fir = down.progressive_input.is_some_and(|(_, fir)| fir) || modules.has("Conv2d_0.weight");
+            down.progressive_input = Some((input, fir));
             modules.take(Module::Inner, format!("down.{level}.image"));
         }
     }
-    modules.take(Module::Block, "middle.block1");
-    modules.take(Module::Attention, "middle.attention");
-    modules.take(Module::Block, "middle.block2");
+    None
+}
+
+/// The levels on the way up, and how the image comes out of them.
+fn ncsnpp_up(modules: &mut Modules, levels: usize, num_res_blocks: usize) -> Progressive {
     let mut progressive = Progressive::None;
-    for level in (0..widths.len()).rev() {
+    for level in (0..levels).rev() {
         for block in 0..=num_res_blocks {
             modules.take(Module::Block, format!("up.{level}.blocks.{block}"));
         }
@@ -191,36 +232,25 @@ fn read_ncsnpp(modules: &mut Modules) -> Option<Result<Recognised, String>> {
             modules.take(Module::Block, format!("up.{level}.double"));
         }
     }
-    let (side, seen) = side(&attention_levels);
-    let (precondition, taken) = conventions(modules.file, fourier, progressive_input, side);
-    let config = NcsnppConfig {
-        in_channels,
-        model_channels,
-        block_out_channels: widths,
-        num_res_blocks,
-        attention_levels,
-        attention_head_dim: None,
-        diffusers_groups: false,
-        embedding: if fourier { Embedding::Fourier } else { Embedding::Positional },
-        embedding_features,
-        progressive_input,
-        progressive,
-        fir,
-        skip_rescale: true,
-        num_classes: None,
-        null_class: None,
-    };
+    progressive
+}
+
+/// The card and the names of NCSN++ or DDPM++.
+fn ncsnpp(modules: &Modules, config: NcsnppConfig) -> Recognised {
+    let (side, seen) = side(&config.attention_levels);
+    let fourier = config.embedding == Embedding::Fourier;
+    let (precondition, taken) = conventions(modules.file, fourier, config.progressive_input, side);
     let kind = if matches!(precondition, AnyPrecondition::Vp(_)) { "DDPM++" } else { "NCSN++" };
     let reference = "Song et al. 2021, in the layout of score_sde_pytorch";
-    let image = [in_channels, side, side];
-    let mut card =
-        card(modules.file.name(), format!("{kind}, {side}×{side}"), reference, image, AnyNetwork::Ncsnpp(config));
+    let image = [config.in_channels, side, side];
+    let assumed = format!("{seen}; {taken}; {} resampling", if config.fir { "FIR" } else { "plain" });
+    let about = format!("{kind}, {side}×{side}");
+    let mut card = card(modules.file.name(), about, reference, image, AnyNetwork::Ncsnpp(config));
     if kind == "NCSN++" {
         card.pixels = [0.0, 1.0];
     }
     card.precondition = precondition;
-    let assumed = format!("{seen}; {taken}; {} resampling", if fir { "FIR" } else { "plain" });
-    Some(Ok(Recognised { card, assumed, names: names(modules, &NCSNPP) }))
+    Recognised { card, assumed, names: names(modules, &NCSNPP) }
 }
 
 /// How the network is told of σ, and what it predicts.
@@ -306,44 +336,18 @@ fn read_ddpm(modules: &mut Modules) -> Option<Result<Recognised, String>> {
     modules.take(Module::Plain, "time_embedding.linear_2");
     let in_channels = *modules.shape("weight")?.get(1)?;
     modules.take(Module::Plain, "conv_in");
-    let (mut widths, mut attention_levels, mut layers_per_block) = (Vec::new(), Vec::new(), 0);
-    for level in 0.. {
-        widths.push(modules.width()?);
-        let mut block = 0;
-        while modules.is_block() && (level == 0 || block < layers_per_block) {
-            modules.take(Module::Block, format!("down_blocks.{level}.resnets.{block}"));
-            if modules.attention(format!("down_blocks.{level}.attentions.{block}")) && block == 0 {
-                attention_levels.push(level);
-            }
-            block += 1;
-        }
-        if level == 0 {
-            layers_per_block = block;
-        }
-        if !modules.inner() {
-            break;
-        }
-        modules.take(Module::Inner, format!("down_blocks.{level}.downsamplers.0.conv"));
-    }
+    let Down { widths, attention_levels, num_res_blocks, .. } = ddpm_down(modules)?;
     modules.take(Module::Block, "mid_block.resnets.0");
     modules.take(Module::Attention, "mid_block.attentions.0");
     modules.take(Module::Block, "mid_block.resnets.1");
-    for level in 0..widths.len() {
-        for block in 0..=layers_per_block {
-            modules.take(Module::Block, format!("up_blocks.{level}.resnets.{block}"));
-        }
-        modules.attention(format!("up_blocks.{level}.attentions.{layers_per_block}"));
-        if modules.inner() {
-            modules.take(Module::Inner, format!("up_blocks.{level}.upsamplers.0.conv"));
-        }
-    }
+    ddpm_up(modules, widths.len(), num_res_blocks);
     modules.take(Module::Plain, "conv_norm_out");
     modules.take(Module::Plain, "conv_out");
     let (side, seen) = side(&attention_levels);
     let config = UNetConfig {
         in_channels,
         block_out_channels: widths,
-        layers_per_block,
+        layers_per_block: num_res_blocks,
         attention_levels,
         norm_num_groups: GROUPS,
         attends_once_up: true,
@@ -357,4 +361,39 @@ fn read_ddpm(modules: &mut Modules) -> Option<Result<Recognised, String>> {
     card.precondition = precondition;
     let assumed = format!("{seen}; {taken}; {GROUPS} groups");
     Some(Ok(Recognised { card, assumed, names: names(modules, &DDPM) }))
+}
+
+fn ddpm_down(modules: &mut Modules) -> Option<Down> {
+    let mut down = Down::default();
+    for level in 0.. {
+        down.widths.push(modules.width()?);
+        let mut block = 0;
+        while modules.is_block() && (level == 0 || block < down.num_res_blocks) {
+            modules.take(Module::Block, format!("down_blocks.{level}.resnets.{block}"));
+            if modules.attention(format!("down_blocks.{level}.attentions.{block}")) && block == 0 {
+                down.attention_levels.push(level);
+            }
+            block += 1;
+        }
+        if level == 0 {
+            down.num_res_blocks = block;
+        }
+        if !modules.inner() {
+            break;
+        }
+        modules.take(Module::Inner, format!("down_blocks.{level}.downsamplers.0.conv"));
+    }
+    Some(down)
+}
+
+fn ddpm_up(modules: &mut Modules, levels: usize, layers_per_block: usize) {
+    for level in 0..levels {
+        for block in 0..=layers_per_block {
+            modules.take(Module::Block, format!("up_blocks.{level}.resnets.{block}"));
+        }
+        modules.attention(format!("up_blocks.{level}.attentions.{layers_per_block}"));
+        if modules.inner() {
+            modules.take(Module::Inner, format!("up_blocks.{level}.upsamplers.0.conv"));
+        }
+    }
 }

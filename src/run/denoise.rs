@@ -1,0 +1,145 @@
+//! D(x, σ), once: in the pixels of the program that trained the network.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+use super::{
+    classes::{ClassList, Classes},
+    observer::{Observer, go_on},
+    prior::Prior,
+    session::Session,
+};
+use crate::{
+    Error,
+    error::Within,
+    files::images,
+    models::card::{Card, Model},
+};
+
+/// A request to denoise images once: D(x, σ) = E\[clean | x\] for x = clean + σ n.
+#[derive(Clone, Debug)]
+pub struct DenoiseRequest {
+    sigma: f64,
+    classes: Option<ClassList>,
+}
+
+/// Images in a file, denoised.
+#[derive(Clone, Debug, Serialize)]
+pub struct Denoised {
+    /// How many there are.
+    pub images: i64,
+    /// σ, in the pixels of the program that trained the network.
+    pub sigma: f64,
+    /// The file.
+    pub out: PathBuf,
+    /// Black and white of that program.
+    #[serde(skip)]
+    pub pixels: [f64; 2],
+}
+
+impl DenoiseRequest {
+    /// At this σ, in the pixels of the program that trained the network.
+    pub fn new(sigma: f64) -> Result<Self, Error> {
+        if !(sigma.is_finite() && sigma > 0.0) {
+            return Err(Error::parameter("`sigma`", "positive", sigma));
+        }
+        Ok(Self { sigma, classes: None })
+    }
+
+    /// The classes over which images go in turn, for networks that know classes.
+    #[must_use]
+    pub fn classes(self, classes: impl Into<Option<ClassList>>) -> Self {
+        Self { classes: classes.into(), ..self }
+    }
+
+    /// D(x, σ) of `[batch, channels, height, width]` in data units, on the CPU.
+    pub fn denoise<'a>(&self, prior: impl Into<Prior<'a>>, x: &Tensor) -> Result<Tensor, Error> {
+        let prior = prior.into();
+        let classes = Classes::new(self.classes.as_ref(), &prior)?.rows(0..x.size()[0] as u64);
+        let state = x.to_device(Session::of(prior.model).device);
+        let sigma = Pixels(prior.model.card.pixels).scale() * self.sigma;
+        Ok(tch::no_grad(|| prior.denoiser(classes.as_deref()).denoise(&state, sigma)).to_device(Device::Cpu))
+    }
+
+    /// The same from file to file: .npy (f32, in the pixels of the program that trained the network) or an image.
+    pub fn write<'a>(
+        &self,
+        prior: impl Into<Prior<'a>>,
+        (input, out): (&Path, &Path),
+        observer: &dyn Observer,
+    ) -> Result<Denoised, Error> {
+        let prior = prior.into();
+        let pixels = Pixels(prior.model.card.pixels);
+        Classes::new(self.classes.as_ref(), &prior)?;
+        let x = read(input, prior.model, pixels)?;
+        go_on(observer)?;
+        let denoised = self.denoise(prior, &x)?;
+        images::finite(&denoised, input).within(|| "the network's answer".to_owned())?;
+        go_on(observer)?;
+        write(out, &denoised, pixels)?;
+        self.range_note(prior.model, pixels).iter().for_each(|note| observer.said(note));
+        Ok(Denoised { images: x.size()[0], sigma: self.sigma, out: out.to_owned(), pixels: pixels.0 })
+    }
+
+    /// The levels that the network was trained for, where σ is none of them.
+    fn range_note(&self, model: &Model, pixels: Pixels) -> Option<String> {
+        let ((min, max), sigma) = (model.range(), pixels.scale() * self.sigma);
+        let (least, most) = (min / pixels.scale(), max / pixels.scale());
+        let outside = sigma < min || sigma > max;
+        outside.then(|| format!("the network was trained for σ from {least:.4} to {most:.4}"))
+    }
+}
+
+/// The images, in −1 … 1.
+fn read(input: &Path, model: &Model, pixels: Pixels) -> Result<Tensor, Error> {
+    let x = if is_npy(input) {
+        let x = Tensor::read_npy(input).map_err(|e| Error::file(input, format!("not a readable .npy file: {e}")))?;
+        pixels.read(&x.to_kind(Kind::Float))
+    } else {
+        images::from_bytes(&images::read(input, model.card.image[0])?).unsqueeze(0)
+    };
+    let size = x.size();
+    let &[_, channels, height, width] = size.as_slice() else {
+        return Err(Error::file(input, format!("is {size:?}, but [batch, channels, height, width] is wanted")));
+    };
+    images::finite(&x, input)?;
+    model.denoiser.network.check([channels, height, width]).within(|| input.display().to_string())?;
+    Ok(x)
+}
+
+fn write(out: &Path, x: &Tensor, pixels: Pixels) -> Result<(), Error> {
+    if is_npy(out) {
+        return images::write_npy(out, &pixels.write(x));
+    }
+    match x.size()[0] {
+        1 => images::write_png(out, &images::to_bytes(&x.get(0))),
+        count => Err(Error::file(out, format!("{count} images do not fit one picture: write .npy"))),
+    }
+}
+
+/// Black and white of the program that trained the network.
+#[derive(Clone, Copy, Debug)]
+struct Pixels([f64; 2]);
+
+impl Pixels {
+    /// The width of −1 … 1 over that of these pixels.
+    fn scale(self) -> f64 {
+        2.0 / (self.0[1] - self.0[0])
+    }
+
+    /// To −1 … 1.
+    fn read(self, x: &Tensor) -> Tensor {
+        if self.0 == Card::PIXELS { x.shallow_clone() } else { (x - self.0[0]) * self.scale() - 1.0 }
+    }
+
+    /// From −1 … 1.
+    fn write(self, x: &Tensor) -> Tensor {
+        if self.0 == Card::PIXELS { x.shallow_clone() } else { (x + 1.0) / self.scale() + self.0[0] }
+    }
+}
+
+fn is_npy(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "npy")
+}
