@@ -33,7 +33,7 @@ test: ## the proofs
 check: ## layers, formatting, lints, documentation
 	.make/layers
 	@$(SET_UP) fmt clippy
-	cargo fmt --check
+	cargo fmt --check -- $$(find src -name '*.rs')
 	cargo clippy --all-targets --release -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --release
 

@@ -201,16 +201,11 @@ fn deterministic_images_do_not_depend_on_the_block_size() {
     assert!(place.images("out1") == place.images("out3") && place.images("out1") == place.images("out8"));
 }
 
-/// Every sampler and solver that `tweedie samplers` lists, with what it cannot do without.
+/// Every sampler and solver that `tweedie samplers` lists: each runs by its name.
 fn samplers(place: &Place) -> Vec<String> {
     let listed: Value = serde_json::from_str(&place.succeed(&["samplers", "--json"])).unwrap();
     let methods = ["rows", "solvers"].into_iter().flat_map(|list| listed[list].as_array().unwrap());
-    let chosen = |method: &Value| match method["name"].as_str().unwrap() {
-        "simplified" => "{kind: simplified, c: 0.1}".to_owned(),
-        "consistent" => "{kind: consistent, c: 0.9, v: 0.3}".to_owned(),
-        name => name.to_owned(),
-    };
-    methods.map(chosen).collect()
+    methods.map(|method| method["name"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Also those that look at the state to decide how far they go, be it with the lengths of the whole batch.
@@ -973,7 +968,7 @@ fn every_listed_sampler_and_task_is_known() {
     for process in listed["processes"].as_array().unwrap() {
         let process = process[0].as_str().unwrap();
         if process != "table" {
-            let schedule = format!("{{kind: in-time, sde: {{kind: {process}}}}}");
+            let schedule = format!("{{kind: in-time, sde: {process}}}");
             place.succeed(&["walk", "--schedule", &schedule, "--steps", "40"]);
         }
     }
@@ -985,7 +980,7 @@ fn every_listed_sampler_and_task_is_known() {
             "torchscript" => continue,
             "super-resolution" => "{kind: super-resolution, factor: 2}",
             "inpaint-mask" => "{kind: inpaint-mask, file: mask.png}",
-            "compose" => "{kind: compose, tasks: [{kind: inpaint-random}, {kind: deblur-gaussian}]}",
+            "compose" => "{kind: compose, tasks: [inpaint-random, {kind: deblur-gaussian}]}",
             name => name,
         };
         let image = if name == "colorization" { "colours.png" } else { "grey.png" };

@@ -26,6 +26,7 @@ mod identities;
 mod information;
 mod kernels;
 mod launchers;
+mod lists;
 mod loops;
 mod measurements;
 mod metrics;

@@ -1,117 +1,29 @@
-//! `tweedie models`, `samplers`, `tasks` and `methods`: what there is, a line each.
+//! The lists of the library, a line for each entry, and one entry with all that is known of it.
 
-use std::io::{self, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
 use serde_json::{Value, json};
-use tweedie::models::card;
+use tweedie::{
+    evaluation::features::Metric,
+    inverse::{restoration::AnyMethod, tasks::AnyTask},
+    models::{card, zoo},
+    numbers::{
+        plan::AnySampler,
+        registry::{Info, List, Parameter, plain},
+        samplers,
+        schedule::AnySchedule,
+        sde::AnySde,
+        solvers,
+    },
+    report::page::flow,
+};
 
-use super::flags::OutputFlags;
-
-/// Name, what it does, where it comes from.
-type Row = (&'static str, &'static str, &'static str);
-
-/// Name, what it does, scores asked for in a step, order (of weak convergence, where random), whether random, source.
-type Method = (&'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
-
-/// Each step is a row (σ, τ, T) of the paper's table.
-const ROWS: [Method; 14] = [
-    ("annealed-langevin", "τ = ε σ²/(2 σ_min²), T = 1, each level many times", "1", "–", "yes", "NCSN, Algorithm 1"),
-    ("churn", "τ = (1+λ²)/2 (σ²−σ′²), T = λ²/(1+λ²)", "1", "1", "yes", "Random Walks"),
-    ("consistent", "τ = c σ², T*(v) keeps the variance exactly", "1", "–", "yes", "Random Walks"),
-    ("ddim", "η = 0 deterministic … 1 ancestral", "1", "1", "if η > 0", "DDIM, Eq. 12"),
-    ("ddpm", "τ = σ²−σ′², variance beta or posterior", "1", "1", "yes", "DDPM, Algorithm 2"),
-    ("exponential-integrator", "epsilon, score or denoised frozen; ρ", "1", "1", "if ρ > 0", "SDE tutorial, §4"),
-    ("non-markovian", "D + √(σ′²−b²) ε + b n, any b ≤ σ′", "1", "1", "if b > 0", "S2N, Theorem 4"),
-    ("probability-flow", "τ = (σ²−σ′²)/2, T = 0", "1", "1", "no", "Score SDE, Eq. 13"),
-    ("simplified", "τ = c σ², T from t0 to 1; the paper's own walk", "1", "–", "yes", "Random Walks"),
-    ("snr", "powers γ, δ of the SNR frozen; ρ", "1", "1", "if ρ > 0", "S2N, Eq. 7"),
-    ("ve-ancestral", "τ = σ²−σ′², T = σ′²/(2σ²)", "1", "1", "yes", "Score SDE, Appendix F"),
-    ("ve-euler-maruyama", "τ = 2 ln(σ_max/σ_min) σ²/K, T = ½", "1", "1", "yes", "Score SDE, §2.4"),
-    ("ve-reverse-diffusion", "τ = σ²−σ′², T = ½", "1", "1", "yes", "Score SDE, Appendix E"),
-    ("vp-ancestral", "DDPM with variance beta", "1", "1", "yes", "Score SDE, Eq. 4"),
-];
-
-const SOLVERS: [Method; 13] = [
-    ("deis", "ε a polynomial of t or σ; order 1 … 4", "1", "= order", "no", "Zhang & Chen 2023"),
-    ("dpm", "ε expanded in ln σ; order 1 … 3", "= order", "= order", "no", "Lu et al. 2022a"),
-    ("dpm-plus-plus", "D expanded in ln σ; variant 2m, 2s, sde-2m", "1 (2s: 2)", "2", "if sde-2m", "Lu et al. 2022b"),
-    ("euler-maruyama", "in the time of any sde; ρ", "1", "1", "if ρ > 0", "SDE tutorial, §4"),
-    ("heun", "dx/dσ = ε, with churn", "2", "2", "if churn > 0", "EDM, Algorithm 2"),
-    ("ipndm", "Adams–Bashforth's weights; order 1 … 4", "1", "= order", "no", "Zhang & Chen 2023"),
-    (
-        "predictor-corrector",
-        "any sampler, and Langevin steps of given snr",
-        "1 + 1",
-        "–",
-        "yes",
-        "Score SDE, Algorithm 4",
-    ),
-    ("reverse-diffusion", "Score SDE's predictor, of any sde", "1", "1", "yes", "Score SDE, Eq. 46"),
-    ("rk45", "the flow in steps that an error estimate chooses", "own choice", "5", "no", "Score SDE, §4.3"),
-    ("runge-kutta", "the flow in the time of any sde; order 1, 2, 4", "= order", "= order", "no", "Score SDE, §4.3"),
-    ("sra1", "in the time of any sde; strong order 1.5", "2", "2", "yes", "Rößler 2010"),
-    ("stochastic-heun", "in the time of any sde", "2", "2", "yes", "SDE tutorial, §4"),
-    ("unipc", "predicts and corrects; order 1 … 3, width bh1, bh2", "1", "= order + 1", "no", "Zhao et al. 2023"),
-];
-
-const SCHEDULES: [Row; 12] = [
-    ("betas", "a chain written out: {kind: betas, betas: […]}", ""),
-    ("cosine", "squared-cosine chain", "Nichol & Dhariwal 2021, Eq. 17"),
-    ("geometric", "σ = max (min/max)^u", "NCSN, §4.3"),
-    ("in-time", "equal steps in the time of any sde", "S2N, Theorem 5"),
-    ("karras", "linear in σ^(1/ρ), ρ = 7", "EDM, Eq. 5"),
-    ("linear", "linear in σ", "Random Walks, Fig. 1"),
-    ("linear-beta", "the chain of DDPM (“pretrained”)", "DDPM, §4"),
-    ("list", "levels written out: {kind: list, sigmas: […]}", ""),
-    ("scaled-linear", "chain linear in √β", "Rombach et al. 2022"),
-    ("sigmoid", "a piece of the logistic curve", "Random Walks"),
-    ("sigmoid-beta", "chain whose β follows the logistic curve", "diffusers"),
-    ("subsequence", "whole times: uniform, quadratic, respaced", "DDIM, App. D.2"),
-];
-
-const SDES: [Row; 11] = [
-    ("cosine", "α = cos(πt/2), s = sin(πt/2)", "VDM"),
-    ("cou", "dz = θ z dt + g dw: contractive; its SNR has a floor", "SDE tutorial, §2"),
-    ("csub-vp", "contractive, with the levels of sub-vp", "SDE tutorial, §2"),
-    ("cvp", "contractive; its SNR has a floor", "SDE tutorial, §2"),
-    ("edm", "α = 1, σ = t", "EDM, §3"),
-    ("flow-matching", "z = (1 − t) x + t n", "Lipman et al. 2023"),
-    ("ou", "dz = −θ z dt + g dw", "SDE tutorial, §2"),
-    ("sub-vp", "β linear in t, s = 1 − exp(−B)", "Score SDE, Eq. 29"),
-    ("table", "rows [t, α, s] of any other", ""),
-    ("ve", "α = 1, σ geometric in t", "SDE tutorial, §2"),
-    ("vp", "β linear in t, s² = 1 − exp(−B)", "Score SDE, Eq. 11"),
-];
-
-/// The methods as JSON, each with its fields by name.
-fn fields(methods: &[Method]) -> Value {
-    let entry = |(name, what, scores, order, random, source): &Method| json!({"name": name, "what": what, "scores": scores, "order": order, "random": random, "source": source});
-    methods.iter().map(entry).collect()
-}
-
-fn table(title: &str, methods: &[Method]) -> Result<()> {
-    let mut out = io::stdout();
-    writeln!(out, "{title}\n  {:<24}{:<52}{:<13}{:<13}{:<13}source", "", "", "scores/step", "order", "random")?;
-    for (name, what, scores, order, random, source) in methods {
-        writeln!(out, "  {name:<24}{what:<52}{scores:<13}{order:<13}{random:<13}{source}")?;
-    }
-    Ok(())
-}
-
-fn print(output: &OutputFlags, title: &str, rows: &[Row]) -> Result<()> {
-    if output.json {
-        let names: Vec<_> = rows.iter().map(|(name, what, source)| [name, what, source]).collect();
-        return output.record(&names);
-    }
-    let mut out = io::stdout();
-    writeln!(out, "{title}")?;
-    for (name, what, source) in rows {
-        writeln!(out, "  {name:<24}{what:<54}{source}")?;
-    }
-    Ok(())
-}
+use super::{columns, flags::OutputFlags};
 
 /// List the models that ship
 #[derive(Args, Debug)]
@@ -126,128 +38,258 @@ impl Models {
         if self.output.json {
             return self.output.record(&cards);
         }
-        for card in cards {
+        let row = |card: &card::Card| {
             let [channels, height, width] = card.image;
-            writeln!(
-                io::stdout(),
-                "  {:<22}{:<52}{channels}×{height}×{width}, {}",
-                card.name,
-                card.about,
-                card.licence
-            )?;
-        }
-        Ok(())
+            vec![card.name.clone(), card.about.clone(), format!("{channels}×{height}×{width}"), card.licence.clone()]
+        };
+        write(&columns::grid(&cards.iter().map(row).collect::<Vec<_>>(), columns::room()))
     }
 }
 
-/// List the samplers and schedules
-#[derive(Args, Debug)]
-pub struct Samplers {
-    #[command(flatten)]
-    output: OutputFlags,
+/// Declares the command of a list, which takes the name of an entry.
+macro_rules! command {
+    ($(#[$doc:meta])+ $name:ident) => {
+        $(#[$doc])+
+        #[derive(Args, Debug)]
+        pub struct $name {
+            /// Print one entry with its parameters and an example
+            name: Option<String>,
+            #[command(flatten)]
+            output: OutputFlags,
+        }
+    };
 }
+
+command! {
+    /// List the samplers, schedules and processes, or print one
+    Samplers
+}
+
+command! {
+    /// List the schedules of noise levels, or print one
+    Schedules
+}
+
+command! {
+    /// List the tasks of `tweedie restore`, or print one
+    Tasks
+}
+
+command! {
+    /// List the methods of `tweedie restore`, or print one
+    Methods
+}
+
+command! {
+    /// List the figures of `tweedie evaluate`, or print one
+    Metrics
+}
+
+command! {
+    /// List the families of published checkpoints, or print one
+    Families
+}
+
+/// A list, and how a command line asks for an entry `{}` of it.
+type Asked = (List, &'static str);
+
+const SAMPLERS: Asked = (AnySampler::LIST, "tweedie sample fashion-mnist --sampler {}");
+const SCHEDULES: Asked = (AnySchedule::LIST, "tweedie sample fashion-mnist --schedule {}");
+const PROCESSES: Asked = (AnySde::LIST, "tweedie sample fashion-mnist --sampler '{kind: euler-maruyama, sde: {}}'");
+const TASKS: Asked = (AnyTask::LIST, "tweedie restore fashion-mnist --image experiments/demo --task {}");
+const METHODS: Asked =
+    (AnyMethod::LIST, "tweedie restore fashion-mnist --image experiments/demo --task inpaint-random --method {}");
+const METRICS: Asked = (Metric::LIST, "tweedie evaluate out/samples --reference photos/ --metrics {}");
+const FAMILIES: Asked = (zoo::LIST, "tweedie inspect checkpoint.pth");
 
 impl Samplers {
     pub fn run(&self) -> Result<()> {
+        if let Some(name) = &self.name {
+            return print(&self.output, name, &[SAMPLERS, SCHEDULES, PROCESSES]);
+        }
         if self.output.json {
             return self.output.record(&json!({
-                "rows": fields(&ROWS), "solvers": fields(&SOLVERS), "schedules": SCHEDULES, "processes": SDES,
+                "rows": records(samplers::ENTRIES), "solvers": records(solvers::ENTRIES),
+                "schedules": rows(AnySchedule::LIST.entries), "processes": rows(AnySde::LIST.entries),
             }));
         }
-        table("Samplers (--sampler NAME, or '{kind: NAME, eta: 0.5}'); each step is a row (σ, τ, T):", &ROWS)?;
-        table("\nSolvers (--sampler as well); several scores a step, or memory of earlier ones:", &SOLVERS)?;
-        print(&self.output, "\nSchedules (--schedule NAME, or '{kind: NAME, max: 80}'):", &SCHEDULES)?;
-        print(&self.output, "\nProcesses (sde: {kind: NAME} in samplers and schedules that go in time):", &SDES)
+        table(
+            "Samplers (--sampler NAME, or '{kind: NAME, eta: 0.5}'); each step is a row (σ, τ, T):",
+            samplers::ENTRIES,
+        )?;
+        table("\nSolvers (--sampler as well); several scores a step, or memory of earlier ones:", solvers::ENTRIES)?;
+        table("\nSchedules (--schedule NAME, '{kind: NAME, max: 80}' or '[80, 10, 1]'):", AnySchedule::LIST.entries)?;
+        table("\nProcesses (sde: NAME in samplers and schedules that go in time):", AnySde::LIST.entries)
     }
 }
 
-/// List the tasks of `tweedie restore`
-#[derive(Args, Debug)]
-pub struct Tasks {
-    #[command(flatten)]
-    output: OutputFlags,
+impl Schedules {
+    pub fn run(&self) -> Result<()> {
+        let title = "Schedules (--schedule NAME, '{kind: NAME, max: 80}' or '[80, 10, 1]'):";
+        list(&self.output, self.name.as_deref(), title, &[SCHEDULES, PROCESSES], records)
+    }
 }
-
-const TASKS: [Row; 20] = [
-    ("identity", "nothing but noise: A = I", ""),
-    ("inpaint-box", "a box is hidden", "Random Walks"),
-    ("inpaint-extreme", "all but a box is hidden", "Random Walks"),
-    ("inpaint-half", "hidden: left, right, top or bottom", ""),
-    ("inpaint-mask", "file: a picture, white where pixels are seen", ""),
-    ("inpaint-random", "pixels are hidden at random; hidden: 0.75", "Random Walks"),
-    ("deblur-anisotropic", "two std: [20, 1]; angle: 0, in degrees", "DDRM"),
-    ("deblur-gaussian", "a Gaussian kernel", "DPS"),
-    ("deblur-motion", "the path of a shaken camera", "DPS"),
-    ("deblur-uniform", "the mean of size × size pixels", "DDRM"),
-    ("super-resolution", "factor: 4; kernel: bicubic, mean or stride", "Random Walks"),
-    ("colorization", "grey: mean or luma", "DDRM"),
-    ("compressed-sensing", "random orthonormal measurements; kept: 0.25", "DDRM"),
-    ("mri-cartesian", "columns of frequencies; acceleration: 4; center: 0.08", "fastMRI"),
-    ("mri-radial", "frequencies on spokes through 0", ""),
-    ("tomography", "sums along parallel rays; angles, detectors", ""),
-    ("phase-retrieval", "magnitudes of the spectrum; oversampling: 1.5", "DPS"),
-    ("high-dynamic-range", "c x held within −1 … 1; scale: 2", "DAPS"),
-    ("torchscript", "file: forward(x); norm: a bound of ‖∂A/∂x‖", ""),
-    ("compose", "one after another; tasks: [{kind: …}, …]", ""),
-];
 
 impl Tasks {
     pub fn run(&self) -> Result<()> {
-        print(&self.output, "Tasks (--task NAME, or '{kind: NAME, …}'):", &TASKS)
+        let title = "Tasks (--task NAME, or '{kind: NAME, …}'):";
+        list(&self.output, self.name.as_deref(), title, &[TASKS], rows)?;
+        self.legend("map: svd means linear with known singular vectors, which some methods need")
     }
-}
 
-/// Name, what it does, evaluations and gradients a level, for which tasks, what its samples spread as, source.
-const METHODS: [Method; 17] = [
-    ("annealed", "likelihood as broad as the level's noise", "1", "any", "posterior", "Jalal et al. 2021"),
-    ("daps", "flow, Langevin steps on the clean image, noise again", "5", "any", "posterior", "Zhang et al. 2024"),
-    ("ddnm", "D made to fit where y tells, DDNM+", "1", "svd", "narrower", "Wang et al. 2023"),
-    ("ddrm", "steps in A's singular vectors", "1", "svd", "narrower", "Kawar et al. 2022"),
-    ("diffpir", "D and y weighed, then noise again", "1", "linear", "narrower", "Zhu et al. 2023"),
-    ("dpir", "half-quadratic splitting, σ falling", "1", "linear", "one image", "Zhang et al. 2021"),
-    ("dps", "ancestral step, then against ∇‖y − A D‖", "1 + 1", "any", "of scale", "Chung et al. 2023"),
-    ("mcg", "dps, then projection", "1 + 1", "linear", "of scale", "Chung et al. 2022"),
-    (
-        "mmps",
-        "E[X | x, y] by moments through the Jacobian; default",
-        "1 + 3",
-        "linear",
-        "posterior",
-        "Rozet et al. 2024",
-    ),
-    ("pigdm", "E[X | x, y] with independent pixels, ΠGDM", "1 + 1", "linear", "near it", "Song et al. 2023"),
-    ("pnp-admm", "ADMM with D for the prior, σ fixed", "1", "linear", "one image", "Venkatakrishnan et al. 2013"),
-    ("projection", "ancestral step, then made to fit y", "1", "linear", "narrower", "Score SDE, §5"),
-    ("red-diff", "Adam's steps to one image", "1", "any", "one image", "Mardani et al. 2023"),
-    ("repaint", "what is seen put in place, steps taken again", "10", "svd", "near it", "Lugmayr et al. 2022"),
-    ("smc", "weighed particles; exact with many", "16 + 16", "any", "posterior", "Wu et al. 2023"),
-    ("split-gibbs", "image and copy drawn in turn, PnP-DM", "10", "linear", "posterior", "Wu et al. 2024"),
-    ("walk", "exact likelihood at every level, short steps", "1", "any", "posterior", "Random Walks"),
-];
-
-/// List the methods of `tweedie restore`
-#[derive(Args, Debug)]
-pub struct Methods {
-    #[command(flatten)]
-    output: OutputFlags,
+    fn legend(&self, text: &str) -> Result<()> {
+        if self.name.is_some() || self.output.json {
+            Ok(())
+        } else {
+            write(&columns::paragraphs(text, columns::prose()))
+        }
+    }
 }
 
 impl Methods {
     pub fn run(&self) -> Result<()> {
-        if self.output.json {
-            let entry = |(name, what, cost, tasks, spread, source): &Method| json!({"name": name, "what": what, "cost": cost, "tasks": tasks, "spread": spread, "source": source});
-            return self.output.record(&METHODS.iter().map(entry).collect::<Value>());
+        let title = "Methods (--method NAME, or '{kind: NAME, …}'); cost: evaluations + gradients a level, by default:";
+        list(&self.output, self.name.as_deref(), title, &[METHODS], records)?;
+        if self.name.is_some() || self.output.json {
+            return Ok(());
         }
-        let mut out = io::stdout();
-        writeln!(out, "Methods (--method NAME, or '{{kind: NAME, …}}'); evaluations + gradients a level by default:")?;
-        writeln!(out, "  {:<13}{:<54}{:<9}{:<8}{:<11}source", "", "", "cost", "tasks", "spread as")?;
-        for (name, what, cost, tasks, spread, source) in &METHODS {
-            writeln!(out, "  {name:<13}{what:<54}{cost:<9}{tasks:<8}{spread:<11}{source}")?;
-        }
-        writeln!(
-            out,
-            "tasks: svd means linear with known singular vectors: all but blurs with other borders than circular"
-        )?;
-        Ok(())
+        let legend = "tasks: svd means linear with known singular vectors: all but tomography, and but blurs with other \
+                      borders than circular that are not separable (`tweedie tasks`)";
+        write(&columns::paragraphs(legend, columns::prose()))
     }
+}
+
+impl Metrics {
+    pub fn run(&self) -> Result<()> {
+        let title = "Figures (--metrics NAME,NAME); features: those kept in memory:";
+        list(&self.output, self.name.as_deref(), title, &[METRICS], records)
+    }
+}
+
+impl Families {
+    pub fn run(&self) -> Result<()> {
+        list(&self.output, self.name.as_deref(), "Checkpoints that are recognised:", &[FAMILIES], records)
+    }
+}
+
+/// The first of the lists, or an entry of any of them.
+fn list(output: &OutputFlags, name: Option<&str>, title: &str, lists: &[Asked], json: fn(&[&Info]) -> Value) -> Result<()> {
+    match name {
+        Some(name) => print(output, name, lists),
+        None if output.json => output.record(&json(lists[0].0.entries)),
+        None => table(title, lists[0].0.entries),
+    }
+}
+
+/// All of each entry.
+fn records(entries: &[&Info]) -> Value {
+    entries.iter().map(|info| info.json()).collect()
+}
+
+/// Name, line and source of each.
+fn rows(entries: &[&Info]) -> Value {
+    entries.iter().map(|info| json!([info.name, info.what, info.source])).collect()
+}
+
+fn table(title: &str, entries: &[&Info]) -> Result<()> {
+    let facts = || entries.first().into_iter().flat_map(|info| info.facts);
+    let head = [String::new(), String::new()].into_iter().chain(facts().map(|(name, _)| heading(name)));
+    let row = |info: &&Info| {
+        let facts = info.facts.iter().map(|(_, fact)| (*fact).to_owned());
+        [info.name, info.what].map(str::to_owned).into_iter().chain(facts).chain([info.source.to_owned()]).collect()
+    };
+    let head: Vec<String> = head.chain(["source".to_owned()]).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(entries.iter().map(row)).collect();
+    write(&format!("{title}\n{}", columns::grid(&rows, columns::room().saturating_sub(2))))
+}
+
+/// A column's name as its heading.
+fn heading(name: &str) -> String {
+    match name {
+        "scores" => "scores/step".to_owned(),
+        "spread" => "spread as".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// One entry, of the first list that has it.
+fn print(output: &OutputFlags, name: &str, lists: &[Asked]) -> Result<()> {
+    let found = lists.iter().find_map(|(list, form)| Some((list.find(name).ok()?.0, form)));
+    let Some((info, form)) = found else {
+        return Err(anyhow!(lists[0].0.find(name).err().unwrap_or_default()));
+    };
+    if output.json {
+        return output.record(&info.json());
+    }
+    write(&entry(info, form))
+}
+
+fn entry(info: &Info, form: &str) -> String {
+    let room = columns::prose();
+    let mut page = format!("{}: {}\n", info.name, info.what);
+    if !info.text.is_empty() {
+        let _ = write!(page, "\n{}", columns::paragraphs(&plain(info.text), room));
+    }
+    let _ = write!(page, "\n{}", columns::grid(&about(info), room - 2));
+    if !info.parameters.is_empty() {
+        let head = ["", "meaning", "range", "default"].map(str::to_owned).to_vec();
+        let rows = std::iter::once(head).chain(info.parameters.iter().map(|p| parameter(info, p)));
+        let _ = write!(page, "\nParameters:\n{}", columns::grid(&rows.collect::<Vec<_>>(), room - 2));
+    }
+    let _ = writeln!(page, "\nExample:\n  {}", form.replace("{}", &example(info, form)));
+    page
+}
+
+/// What is known besides: where it comes from, what the list has in columns, other names.
+fn about(info: &Info) -> Vec<Vec<String>> {
+    let aliases = info.aliases.iter().map(|alias| {
+        let sets: Vec<_> = alias.sets.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+        if sets.is_empty() { alias.name.to_owned() } else { format!("{} ({})", alias.name, sets.join(", ")) }
+    });
+    let also = aliases.collect::<Vec<_>>().join(", ");
+    let source = ("source".to_owned(), info.source.to_owned());
+    let facts = info.facts.iter().map(|(name, fact)| (heading(name), (*fact).to_owned()));
+    let all = std::iter::once(source).chain(facts).chain([("also called".to_owned(), also)]);
+    all.filter(|(_, text)| !text.is_empty()).map(|(name, text)| vec![name, text]).collect()
+}
+
+/// Name, meaning, range with its unit, default.
+fn parameter(info: &Info, p: &Parameter) -> Vec<String> {
+    let meaning = plain(p.meaning).split('\n').collect::<Vec<_>>().join(" ");
+    let unit = if p.unit.is_empty() { String::new() } else { format!(", {}", p.unit) };
+    let default = match info.default(p) {
+        Some(value) if value == json!(f64::MAX) => "unbounded".to_owned(),
+        Some(value) => flow(&short(value)),
+        None if p.required => "must be given".to_owned(),
+        None => p.absent.to_owned(),
+    };
+    vec![p.name.to_owned(), meaning, format!("{}{unit}", p.range), default]
+}
+
+/// A choice with nothing but defaults by its name alone.
+fn short(value: Value) -> Value {
+    let known = [AnySampler::LIST, AnySchedule::LIST, AnySde::LIST];
+    let default = |list: &List| {
+        let info = list.find(value["kind"].as_str()?).ok()?.0;
+        let mut whole = (info.defaults)();
+        whole["kind"] = value["kind"].clone();
+        (whole == value).then(|| value["kind"].clone())
+    };
+    known.iter().find_map(default).unwrap_or(value)
+}
+
+/// How the example asks for the entry: with a parameter, where it has one.
+fn example(info: &Info, form: &str) -> String {
+    let first = info.parameters.iter().find_map(|p| Some((p.name, info.default(p)?))).filter(|(_, v)| !v.is_object());
+    let text = match (info.example, first) {
+        (Some(example), _) => example.to_owned(),
+        (None, Some((name, value))) => format!("{{kind: {}, {name}: {}}}", info.name, flow(&value)),
+        (None, None) => info.name.to_owned(),
+    };
+    // A quoted form has its quotes already.
+    if text.starts_with(['{', '[']) && !form.contains('\'') { format!("'{text}'") } else { text }
+}
+
+fn write(text: &str) -> Result<()> {
+    Ok(io::stdout().write_all(text.as_bytes())?)
 }

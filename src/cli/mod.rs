@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod classes;
+mod columns;
 mod convert;
 mod denoise;
 mod doctor;
@@ -68,8 +69,11 @@ enum Command {
     Convert(convert::Convert),
     Models(lists::Models),
     Samplers(lists::Samplers),
+    Schedules(lists::Schedules),
     Tasks(lists::Tasks),
     Methods(lists::Methods),
+    Metrics(lists::Metrics),
+    Families(lists::Families),
     Doctor(doctor::Doctor),
 }
 
@@ -168,8 +172,11 @@ fn run(command: &Command) -> Result<()> {
         Command::Convert(command) => command.run(),
         Command::Models(command) => command.run(),
         Command::Samplers(command) => command.run(),
+        Command::Schedules(command) => command.run(),
         Command::Tasks(command) => command.run(),
         Command::Methods(command) => command.run(),
+        Command::Metrics(command) => command.run(),
+        Command::Families(command) => command.run(),
         Command::Doctor(command) => command.run(),
     }
 }
@@ -211,14 +218,14 @@ fn command() -> String {
     std::iter::once("tweedie".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// A choice given as a bare name, as YAML in braces, or as a YAML file.
+/// A choice given as a bare name, as YAML in braces or brackets, or as a YAML file.
 fn choice<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
     let path = Path::new(text);
     if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
         return Ok(yaml::read(path)?);
     }
-    let yaml = if text.contains(['{', ':']) { text.to_owned() } else { format!("{{kind: {text}}}") };
-    yaml::parse(&yaml, Path::new(what)).with_context(|| format!("{what} {text}"))
+    let yaml = if text.contains(['{', ':', '[']) { text.to_owned() } else { format!("{{kind: {text}}}") };
+    Ok(yaml::parse(&yaml, Path::new(&format!("{what} {text}")))?)
 }
 
 /// A set of images: a folder, a .zip, .npz or .bin file, or YAML in braces.

@@ -20,10 +20,10 @@ pub struct PlanFlags {
     /// A name that `tweedie samplers` lists, '{kind: NAME, …}', or a .yaml file with a whole plan
     #[arg(long, value_name = "NAME|FILE.yaml")]
     sampler: Option<String>,
-    /// The noise levels: geometric, karras, linear, linear-beta, sigmoid, cosine, …, or '{kind: NAME, …}'
+    /// The noise levels: a name that `tweedie schedules` lists, '{kind: NAME, …}', or the levels, '[80, 10, 1, 0.1]'
     #[arg(long, value_name = "NAME")]
     schedule: Option<String>,
-    /// How many noise levels
+    /// How many noise levels; levels that are written out count themselves
     #[arg(long, value_name = "K")]
     steps: Option<usize>,
 }
@@ -40,11 +40,8 @@ impl PlanFlags {
                 plan.sampler = choice::<AnySampler>(sampler, "--sampler")?;
             }
         }
-        if let Some(schedule) = &self.schedule {
-            plan.schedule = choice::<AnySchedule>(schedule, "--schedule")?;
-        }
-        plan.steps = self.steps.unwrap_or(plan.steps);
-        Ok(plan)
+        let schedule = self.schedule.as_deref().map(|text| choice::<AnySchedule>(text, "--schedule")).transpose()?;
+        Ok(plan.with(schedule, self.steps, None))
     }
 
     /// Whether a sampler was named.

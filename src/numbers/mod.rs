@@ -4,7 +4,7 @@ pub mod bounds;
 pub mod plan;
 pub mod precondition;
 pub mod quadrature;
-pub(crate) mod registry;
+pub mod registry;
 pub mod samplers;
 pub mod schedule;
 pub mod scheme;

@@ -2,33 +2,68 @@
 
 use serde::{Deserialize, Serialize};
 
+#[expect(clippy::wildcard_imports, reason = "the tables name what is in them")]
+use crate::numbers::{samplers::*, solvers::*};
 use crate::{
     Error,
     numbers::{
         registry::one_of,
-        samplers::{
-            AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, ExponentialIntegrator, NonMarkovian, ProbabilityFlow,
-            Ramp, Simplified, Snr, VeAncestral, VeEulerMaruyama, VeReverseDiffusion, VpAncestral,
-        },
         schedule::{AnySchedule, Geometric, Karras, count},
         scheme::Scheme,
         sigma::Sigmas,
-        solvers::{
-            Deis, Dpm, DpmPlusPlus, EulerMaruyama, Heun, Ipndm, PredictorCorrector, ReverseDiffusion, Rk45, RungeKutta,
-            Solver, Sra1, StochasticHeun, Unipc,
-        },
         walk::Walk,
     },
 };
 
-one_of! {
+sampler_rows!(solver_rows, one_of, {
     /// What `sampler:` may name.
-    pub enum AnySampler: Solver {
-        AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, Deis, Dpm, DpmPlusPlus, EulerMaruyama, ExponentialIntegrator,
-        Heun, Ipndm, NonMarkovian, PredictorCorrector, ProbabilityFlow, ReverseDiffusion, Rk45, RungeKutta, Simplified,
-        Snr, Sra1, StochasticHeun, Unipc, VeAncestral, VeEulerMaruyama, VeReverseDiffusion, VpAncestral
-    }
-}
+    pub enum AnySampler: Solver = "sampler", others: OTHERS
+});
+
+/// Samplers of diffusers and k-diffusion that are not quite any of ours: how they differ, and what comes nearest.
+const OTHERS: &[(&str, &str)] = &[
+    ("lms", LMS),
+    ("sample_lms", LMS),
+    ("LMSDiscreteScheduler", LMS),
+    (
+        "DEISMultistepScheduler",
+        "diffusers' DEIS is a polynomial in ln σ, which `deis` has in the time of a geometric process: \
+      {kind: deis, order: 2, variable: time, sde: {kind: ve, min: 1e-7, max: 100}}; its last step to 0 is another",
+    ),
+    ("IPNDMScheduler", "`ipndm` takes its weights, but ends with the denoised image where diffusers extrapolates"),
+    ("PNDMScheduler", "diffusers begins it with Runge and Kutta's steps; `ipndm` begins with lower orders instead"),
+    ("plms", "it begins with a step of Heun's method; `ipndm` begins with lower orders instead"),
+    ("dpm_2_a", ANCESTRAL),
+    ("dpm_2_ancestral", ANCESTRAL),
+    ("KDPM2AncestralDiscreteScheduler", ANCESTRAL),
+    ("dpmpp_2s_a", TWO_S),
+    ("dpmpp_2s_ancestral", TWO_S),
+    ("sample_dpmpp_2s_ancestral", TWO_S),
+    ("dpmpp_sde", SDE),
+    ("sample_dpmpp_sde", SDE),
+    ("DPMSolverSDEScheduler", SDE),
+    ("dpmpp_3m_sde", "the third order is not here; {kind: dpm-plus-plus, variant: sde-2m} is the second"),
+    ("sample_dpmpp_3m_sde", "the third order is not here; {kind: dpm-plus-plus, variant: sde-2m} is the second"),
+    ("dpm_fast", "it mixes orders to meet a number of evaluations; {kind: dpm, order: 3} keeps one order"),
+    ("dpm_adaptive", "`rk45` chooses its steps by an estimate of the error as well, with another pair of methods"),
+    (
+        "ScoreSdeVeScheduler",
+        "diffusers corrects with snr 0.15 over the whole batch: {kind: predictor-corrector, \
+      snr: 0.15, norms: batch}; its predictor alone is `ve-reverse-diffusion`",
+    ),
+    ("ScoreSdeVpScheduler", "it is {kind: euler-maruyama, sde: vp} but for its last step, which adds noise"),
+    ("pc", "it is `predictor-corrector`"),
+    ("ancestral", "there are ve-ancestral, vp-ancestral and {kind: ddim, eta: 1}"),
+    ("langevin", "it is `annealed-langevin`"),
+];
+
+const LMS: &str = "it is {kind: deis, order: 4, variable: sigma} but for its last step, which extrapolates to 0 where \
+                   ours ends with the denoised image";
+const ANCESTRAL: &str = "the noise between steps of order 2 is not here; {kind: dpm, order: 2} has none, `ve-ancestral` \
+                         is of order 1";
+const TWO_S: &str = "its ancestral noise is not here; {kind: dpm-plus-plus, variant: 2s} is the same with eta = 0";
+const SDE: &str =
+    "it takes two evaluations a step; {kind: dpm-plus-plus, variant: sde-2m} takes one and remembers another";
 
 /// A plan laid out for a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,8 +77,10 @@ pub struct ResolvedPlan {
 }
 
 /// A walk before its model is known.
+///
+/// A file may leave out `steps` where the schedule itself says how many levels there are.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written")]
 pub struct Plan {
     /// Where the levels lie.
     pub schedule: AnySchedule,
@@ -53,7 +90,36 @@ pub struct Plan {
     pub sampler: AnySampler,
 }
 
+/// A plan as a file writes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    schedule: AnySchedule,
+    steps: Option<usize>,
+    sampler: AnySampler,
+}
+
+impl TryFrom<Written> for Plan {
+    type Error = &'static str;
+
+    fn try_from(Written { schedule, steps, sampler }: Written) -> Result<Self, Self::Error> {
+        let steps = steps.or_else(|| schedule.get().levels()).ok_or("missing field `steps`, the number of levels")?;
+        Ok(Self { schedule, steps, sampler })
+    }
+}
+
 impl Plan {
+    /// The plan with these in place of its own; a schedule that is written out says itself how many levels it has.
+    #[must_use]
+    pub fn with(self, schedule: Option<AnySchedule>, steps: Option<usize>, sampler: Option<AnySampler>) -> Self {
+        let written = schedule.as_ref().and_then(|schedule| schedule.get().levels());
+        Self {
+            steps: steps.or(written).unwrap_or(self.steps),
+            schedule: schedule.unwrap_or(self.schedule),
+            sampler: sampler.unwrap_or(self.sampler),
+        }
+    }
+
     /// Fifty evaluations of DDIM on Karras' levels from σ = 80: right for any network until somebody knows better.
     pub fn ddim() -> Self {
         let schedule = AnySchedule::Karras(Karras { rho: 7.0, max: Some(80.0), min: None });

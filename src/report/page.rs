@@ -268,7 +268,7 @@ pub fn entries(record: &Value) -> Vec<(String, String)> {
 }
 
 /// A value as YAML in one line.
-fn flow(value: &Value) -> String {
+pub fn flow(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),

@@ -2,13 +2,12 @@
 
 use std::f64::consts::{PI, TAU};
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
     Error,
     numbers::{
-        registry::one_of,
+        registry::{entry, one_of},
         sde::{AnySde, Sde},
         sigma::{at_least_zero, positive},
         stream,
@@ -38,16 +37,23 @@ pub trait ToyData: std::fmt::Debug {
 }
 
 one_of! {
-    /// What `data:` of an experiment on points may name.
-    pub enum AnyToyData: ToyData { EightGaussians, Line, Moons, Plane, SwissRoll }
+    {
+        /// What `data:` of an experiment on points may name.
+        pub enum AnyToyData: ToyData = "set of points"
+    },
+    { toy: EightGaussians Line Moons Plane SwissRoll }
 }
 
-/// Normal distributions on the line.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Line {
-    /// Weight, mean and standard deviation of each.
-    pub components: Vec<[f64; 3]>,
+entry! {
+    name: "line",
+    what: "normal distributions on the line",
+    source: "",
+    example: "{kind: line, components: [[0.4, -0.8, 0.1], [0.6, 0.5, 0.2]]}",
+    /// Normal distributions on the line.
+    pub struct Line {
+        /// Weight, mean and standard deviation of each.
+        pub components: Vec<[f64; 3]> => "[weight, mean, deviation], …",
+    }
 }
 
 impl ToyData for Line {
@@ -61,12 +67,16 @@ impl ToyData for Line {
     }
 }
 
-/// Normal distributions in the plane.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Plane {
-    /// Weight, both coordinates of the mean, and standard deviation of each.
-    pub components: Vec<[f64; 4]>,
+entry! {
+    name: "plane",
+    what: "normal distributions in the plane",
+    source: "",
+    example: "{kind: plane, components: [[0.5, -1, 0, 0.2], [0.5, 1, 0, 0.2]]}",
+    /// Normal distributions in the plane.
+    pub struct Plane {
+        /// Weight, both coordinates of the mean, and standard deviation of each.
+        pub components: Vec<[f64; 4]> => "[weight, x, y, deviation], …",
+    }
 }
 
 impl ToyData for Plane {
@@ -80,19 +90,17 @@ impl ToyData for Plane {
     }
 }
 
-/// Eight on a circle.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EightGaussians {
-    /// Of the circle.
-    pub radius: f64,
-    /// Standard deviation of each.
-    pub deviation: f64,
-}
-
-impl Default for EightGaussians {
-    fn default() -> Self {
-        Self { radius: 1.0, deviation: 0.1 }
+entry! {
+    name: "eight-gaussians",
+    what: "eight on a circle",
+    source: "",
+    /// Eight on a circle.
+    #[derive(Copy)]
+    pub struct EightGaussians {
+        /// Of the circle.
+        pub radius: f64 = 1.0 => "> 0" in "coordinates",
+        /// Standard deviation of each.
+        pub deviation: f64 = 0.1 => "> 0" in "coordinates",
     }
 }
 
@@ -107,24 +115,22 @@ impl ToyData for EightGaussians {
 
 /// Declares a curve in the plane with normal noise around it.
 macro_rules! curve {
-    ($(#[$doc:meta])+ $name:ident, $deviation:literal) => {
-        $(#[$doc])+
-        #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-        #[serde(deny_unknown_fields, default)]
-        pub struct $name {
-            /// Standard deviation of the noise.
-            pub deviation: f64,
-            /// How many points of the curve stand for all of it.
-            pub points: usize,
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { deviation: $deviation, points: 400 }
+    ($name:literal, $what:literal, $(#[doc = $doc:literal])+ $struct:ident, $deviation:literal) => {
+        entry! {
+            name: $name,
+            what: $what,
+            source: "",
+            $(#[doc = $doc])+
+            #[derive(Copy)]
+            pub struct $struct {
+                /// Standard deviation of the noise.
+                pub deviation: f64 = $deviation => "> 0" in "coordinates",
+                /// How many points of the curve stand for all of it.
+                pub points: usize = 400 => "≥ 1",
             }
         }
 
-        impl $name {
+        impl $struct {
             /// Places at u = 0 … 1, each as likely as the others.
             fn along(&self, place: impl Fn(f64) -> [f64; 2]) -> Result<Vec<Component>, Error> {
                 let (deviation, points) =
@@ -138,6 +144,7 @@ macro_rules! curve {
 }
 
 curve! {
+    "swiss-roll", "a spiral",
     /// (r cos φ, r sin φ)/10 with r = φ from 1.5 π to 4.5 π, evenly in φ.
     SwissRoll, 0.05
 }
@@ -152,6 +159,7 @@ impl ToyData for SwissRoll {
 }
 
 curve! {
+    "moons", "two half circles",
     /// Two half circles that reach into each other.
     Moons, 0.1
 }

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 pub use objective::{
-    AnyObjective, Classify, Denoise, Discrete, Lognormal, Loguniform, NoiseDistribution, Objective, Uniform, Weight,
+    AnyDistribution, AnyObjective, Classify, Denoise, Discrete, Lognormal, Loguniform, NoiseDistribution, Objective,
+    Uniform, Weight,
 };
 pub use optimizer::{Optimizer, OptimizerConfig};
 

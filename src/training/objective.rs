@@ -10,7 +10,7 @@ use crate::{
     networks::{AnyNetwork, Classifier, ClassifierConfig, Network, weights::Weights},
     numbers::{
         precondition::{AnyPrecondition, Precondition, Scaling},
-        registry::one_of,
+        registry::{entry, one_of},
         stream,
     },
     scores::noise::{Noise, Seeded},
@@ -104,10 +104,13 @@ pub trait NoiseDistribution {
     fn sigma(&self, u: f64, z: f64, precondition: &dyn Precondition) -> f64;
 }
 
-/// σ uniform between the ends of the model's range [Random Walks, SGM row].
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Uniform {}
+entry! {
+    name: "uniform",
+    what: "σ uniform",
+    source: "Random Walks",
+    /// σ uniform between the ends of the model's range [Random Walks, SGM row].
+    pub struct Uniform {}
+}
 
 impl NoiseDistribution for Uniform {
     fn sigma(&self, u: f64, _: f64, precondition: &dyn Precondition) -> f64 {
@@ -116,10 +119,13 @@ impl NoiseDistribution for Uniform {
     }
 }
 
-/// ln σ uniform between the ends of the model's range [Score SDE, Appendix C].
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Loguniform {}
+entry! {
+    name: "loguniform",
+    what: "ln σ uniform",
+    source: "Score SDE, Appendix C",
+    /// ln σ uniform between the ends of the model's range [Score SDE, Appendix C].
+    pub struct Loguniform {}
+}
 
 impl NoiseDistribution for Loguniform {
     fn sigma(&self, u: f64, _: f64, precondition: &dyn Precondition) -> f64 {
@@ -128,10 +134,13 @@ impl NoiseDistribution for Loguniform {
     }
 }
 
-/// The σ of one of the chain's discrete times, each as likely as any other [DDPM, Algorithm 1; RW, DDPM row].
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Discrete {}
+entry! {
+    name: "discrete",
+    what: "σ of a discrete time of the chain",
+    source: "DDPM, Algorithm 1",
+    /// The σ of one of the chain's discrete times, each as likely as any other [DDPM, Algorithm 1; RW, DDPM row].
+    pub struct Discrete {}
+}
 
 impl NoiseDistribution for Discrete {
     fn sigma(&self, u: f64, z: f64, precondition: &dyn Precondition) -> f64 {
@@ -142,14 +151,17 @@ impl NoiseDistribution for Discrete {
     }
 }
 
-/// ln σ normal [EDM, Table 1], held within the model's range.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Lognormal {
-    /// P_mean, of ln σ.
-    pub mean: f64,
-    /// P_std, of ln σ.
-    pub std: f64,
+entry! {
+    name: "lognormal",
+    what: "ln σ normal",
+    source: "EDM, Table 1",
+    /// ln σ normal [EDM, Table 1], held within the model's range.
+    pub struct Lognormal {
+        /// P_mean, of ln σ.
+        pub mean: f64 = -1.2 => "any number",
+        /// P_std, of ln σ.
+        pub std: f64 = 1.2 => "> 0",
+    }
 }
 
 impl NoiseDistribution for Lognormal {
@@ -160,8 +172,11 @@ impl NoiseDistribution for Lognormal {
 }
 
 one_of! {
-    /// What `sigma:` of a training file may name.
-    pub enum AnyDistribution: NoiseDistribution { Discrete, Lognormal, Loguniform, Uniform }
+    {
+        /// What `sigma:` of a training file may name.
+        pub enum AnyDistribution: NoiseDistribution = "distribution of σ"
+    },
+    { objective: Discrete Lognormal Loguniform Uniform }
 }
 
 #[derive(Debug)]

@@ -18,48 +18,66 @@ use crate::{
         data::{AnyData, located},
         npz,
     },
+    numbers::registry::{Alias, Info, List},
 };
 
-/// What can be measured.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Metric {
+/// Declares the figures: a row has the name, other names, a line, the source, and what each figure needs.
+macro_rules! figures {
+    ($($(#[doc = $doc:literal])+ $metric:ident: $name:literal [$($alias:literal),*], $what:literal, $source:literal, $needs:literal;)+) => {
+        /// What can be measured.
+        #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+        pub enum Metric {
+            $($(#[doc = $doc])+ #[serde(rename = $name $(, alias = $alias)*)] $metric),+
+        }
+
+        impl Metric {
+            /// All of them.
+            pub const LIST: List = List {
+                noun: "metric",
+                entries: &[$(&Info {
+                    text: concat!($($doc, "\n"),+),
+                    facts: &[("features", $needs)],
+                    aliases: &[$(Alias { name: $alias, sets: &[] }),*],
+                    ..Info::new($name, $what, $source)
+                }),+],
+                others: &[],
+                sequence: None,
+            };
+
+            /// By its name, or another name for it.
+            fn named(name: &str) -> Option<Self> {
+                match name {
+                    $($name $(| $alias)* => Some(Self::$metric),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+figures! {
     /// The Fréchet distance.
-    #[serde(alias = "fid")]
-    Frechet,
+    Frechet: "frechet" ["fid"], "distance of two normal distributions", "Heusel et al. 2017", "mean, covariance";
     /// The kernel distance, over subsets.
-    Kid,
+    Kid: "kid" [], "kernel distance, the mean over subsets", "Bińkowski et al. 2018", "all kept";
     /// The Inception Score, over parts.
-    Is,
+    Is: "is" [], "Inception Score, the mean over parts", "Salimans et al. 2016", "none: logits";
     /// Precision and recall (k = 3), density and coverage (k = 5).
-    Prdc,
+    Prdc: "prdc" [], "precision, recall, density, coverage", "Kynkäänniemi 2019, Naeem 2020", "all kept";
     /// The Fréchet distance in spatial features.
-    Sfid,
+    Sfid: "sfid" [], "Fréchet distance in spatial features", "Nash et al. 2021", "mean, covariance";
     /// The Fréchet distance of infinitely many images, extrapolated.
-    Infinity,
+    Infinity: "infinity" [], "Fréchet distance of infinitely many images", "Chong & Forsyth 2020", "all kept";
     /// The mean discrepancy of features of length one, such as CLIP's.
-    Cmmd,
+    Cmmd: "cmmd" [], "mean discrepancy of features of length one", "Jayasumana et al. 2024", "all kept";
     /// The sliced Wasserstein distance.
-    Mind,
+    Mind: "mind" [], "sliced Wasserstein distance", "Berthet et al. 2026", "all kept";
 }
 
 impl Metric {
-    /// All of them, with the names that files and the command line take.
-    pub const ALL: [(&'static str, Self); 9] = [
-        ("frechet", Self::Frechet),
-        ("fid", Self::Frechet),
-        ("kid", Self::Kid),
-        ("is", Self::Is),
-        ("prdc", Self::Prdc),
-        ("sfid", Self::Sfid),
-        ("infinity", Self::Infinity),
-        ("cmmd", Self::Cmmd),
-        ("mind", Self::Mind),
-    ];
-
     /// By its name.
     pub fn parse(name: &str) -> Result<Self, Error> {
-        let found = Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, metric)| *metric);
+        let found = Self::named(name);
         found.ok_or_else(|| {
             Error::parameter("a metric", "frechet (or fid), kid, is, prdc, sfid, infinity, cmmd or mind", name)
         })

@@ -1,31 +1,32 @@
 //! Gaussian blur that is wider in one direction than in the other.
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{
     Blur, Boundary, Operator, Separable, Task,
     blur::{reach, shrink},
 };
-use crate::Error;
+use crate::{Error, numbers::registry::entry};
 
-/// A kernel exp(−u²/2s₁² − v²/2s₂²), cut at its size, normalised to sum 1 [DDRM, §5.1].
-///
-/// u runs down and v across the image where the angle is 0. Then, and at any other right angle, the singular values are
-/// known; at the others only where the image goes round and round.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeblurAnisotropic {
-    /// s₁ and s₂ in pixels; 20 and 1 for 256 pixels, as in the paper, shrinking with the square root of the shorter side.
-    pub std: Option<[f64; 2]>,
-    /// By how many degrees the kernel is turned, counter-clockwise; 0 unless said otherwise.
-    #[serde(default)]
-    pub angle: f64,
-    /// The kernel's height and width in pixels, odd; 9 for 256 pixels, as in the paper, shrinking likewise.
-    pub size: Option<i64>,
-    /// What lies beyond the border.
-    #[serde(default)]
-    pub boundary: Boundary,
+entry! {
+    name: "deblur-anisotropic",
+    what: "a Gaussian kernel, longer one way than the other",
+    source: "DDRM",
+    facts: { map: "linear, svd", random: "no" },
+    /// A kernel exp(−u²/2s₁² − v²/2s₂²), cut at its size, normalised to sum 1 [DDRM, §5.1].
+    ///
+    /// u runs down and v across the image where the angle is 0. Then, and at any other right angle, the singular values are
+    /// known; at the others only where the image goes round and round.
+    pub struct DeblurAnisotropic {
+        /// s₁ and s₂ in pixels; 20 and 1 for 256 pixels, as in the paper, shrinking with the square root of the shorter side.
+        pub std: Option<[f64; 2]> = None => "> 0" in "pixels" or "[20, 1] for 256 pixels, less for fewer",
+        /// By how many degrees the kernel is turned, counter-clockwise.
+        pub angle: f64 = 0.0 => "any number" in "degrees",
+        /// The kernel's height and width in pixels, odd; 9 for 256 pixels, as in the paper, shrinking likewise.
+        pub size: Option<i64> = None => "odd" in "pixels" or "9 for 256 pixels, less for fewer",
+        /// What lies beyond the border.
+        pub boundary: Boundary = Boundary::Reflect => "reflect, zero, circular",
+    }
 }
 
 impl DeblurAnisotropic {

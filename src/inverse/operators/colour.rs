@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{LinearOperator, Operator, Svd, Task};
-use crate::Error;
+use crate::{Error, numbers::registry::entry};
 
 /// One channel out of several, y = Σ wᵢ xᵢ at every pixel; ‖A‖ = ‖w‖.
 #[derive(Debug)]
@@ -89,13 +89,16 @@ impl Svd for Grey {
     }
 }
 
-/// The image has lost its colours.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Colorization {
-    /// What grey is; the mean unless said otherwise.
-    #[serde(default)]
-    pub grey: Weights,
+entry! {
+    name: "colorization",
+    what: "the colours are lost",
+    source: "DDRM",
+    facts: { map: "linear, svd", random: "no" },
+    /// The image has lost its colours.
+    pub struct Colorization {
+        /// What grey is.
+        pub grey: Weights = Weights::Mean => "mean, luma",
+    }
 }
 
 /// Which part each channel has in grey.

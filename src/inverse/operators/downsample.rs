@@ -4,27 +4,19 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{Operator, Separable, Task, separable::matrix};
-use crate::Error;
+use crate::{Error, numbers::registry::entry};
 
-/// Fewer pixels by a whole factor in height and in width.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct SuperResolution {
-    /// f; it must divide the height and the width. 4 unless said otherwise.
-    #[serde(default = "four")]
-    pub factor: i64,
-    /// How pixels are averaged.
-    #[serde(default)]
-    pub kernel: Kernel,
-}
-
-fn four() -> i64 {
-    4
-}
-
-impl Default for SuperResolution {
-    fn default() -> Self {
-        Self { factor: four(), kernel: Kernel::default() }
+entry! {
+    name: "super-resolution",
+    what: "fewer pixels",
+    source: "Random Walks",
+    facts: { map: "linear, svd", random: "no" },
+    /// Fewer pixels by a whole factor in height and in width.
+    pub struct SuperResolution {
+        /// f; it must divide the height and the width.
+        pub factor: i64 = 4 => "≥ 1, divides height and width",
+        /// How pixels are averaged.
+        pub kernel: Kernel = Kernel::Bicubic => "bicubic, mean, stride",
     }
 }
 

@@ -1,27 +1,20 @@
 //! High dynamic range: what is too bright or too dark is cut off.
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{NonlinearOperator, Operator, Task};
-use crate::Error;
+use crate::{Error, numbers::registry::entry};
 
-/// A(x) = c x, held within −1 … 1 [DAPS, §4.1]; ‖∂A/∂x‖ ≤ c.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct HighDynamicRange {
-    /// c; 2 unless said otherwise.
-    #[serde(default = "two")]
-    pub scale: f64,
-}
-
-fn two() -> f64 {
-    2.0
-}
-
-impl Default for HighDynamicRange {
-    fn default() -> Self {
-        Self { scale: two() }
+entry! {
+    name: "high-dynamic-range",
+    what: "c x held within −1 … 1",
+    source: "DAPS",
+    facts: { map: "nonlinear", random: "no" },
+    aliases: ["hdr"],
+    /// A(x) = c x, held within −1 … 1 [DAPS, §4.1]; ‖∂A/∂x‖ ≤ c.
+    pub struct HighDynamicRange {
+        /// c.
+        pub scale: f64 = 2.0 => "> 0",
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::f64::consts::PI;
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{LinearOperator, Operator, Svd, Task, draw};
-use crate::{Error, numbers::stream};
+use crate::{
+    Error,
+    numbers::{registry::entry, stream},
+};
 
 const PLANE: [i64; 2] = [-2, -1];
 
@@ -105,29 +107,18 @@ impl Svd for Fourier {
     }
 }
 
-/// Whole columns of frequencies at random, the lowest of them without a gap, as a scanner reads one line after another.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct MriCartesian {
-    /// How many times fewer columns are seen than there are; 4 unless said otherwise.
-    #[serde(default = "four")]
-    pub acceleration: f64,
-    /// The part of all columns that is seen in the middle without a gap; 0.08 unless said otherwise, as in fastMRI.
-    #[serde(default = "eight_percent")]
-    pub center: f64,
-}
-
-fn four() -> f64 {
-    4.0
-}
-
-fn eight_percent() -> f64 {
-    0.08
-}
-
-impl Default for MriCartesian {
-    fn default() -> Self {
-        Self { acceleration: four(), center: eight_percent() }
+entry! {
+    name: "mri-cartesian",
+    what: "columns of frequencies",
+    source: "fastMRI",
+    facts: { map: "linear, svd", random: "columns" },
+    aliases: ["mri"],
+    /// Whole columns of frequencies at random, the lowest of them without a gap, as a scanner reads one line after another.
+    pub struct MriCartesian {
+        /// How many times fewer columns are seen than there are.
+        pub acceleration: f64 = 4.0 => "≥ 1",
+        /// The part of all columns that is seen in the middle without a gap, as in fastMRI.
+        pub center: f64 = 0.08 => "0 … 1" in "of all columns",
     }
 }
 
@@ -162,12 +153,16 @@ impl Task for MriCartesian {
     }
 }
 
-/// Frequencies along straight lines through 0, at equal angles.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct MriRadial {
-    /// How many lines; if left out a quarter of the shorter side.
-    pub spokes: Option<i64>,
+entry! {
+    name: "mri-radial",
+    what: "frequencies on spokes through 0",
+    source: "",
+    facts: { map: "linear, svd", random: "no" },
+    /// Frequencies along straight lines through 0, at equal angles.
+    pub struct MriRadial {
+        /// How many lines; if left out a quarter of the shorter side.
+        pub spokes: Option<i64> = None => "≥ 1" or "a quarter of the shorter side",
+    }
 }
 
 impl MriRadial {

@@ -4,15 +4,18 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use super::{Inpaint, Operator, Task};
-use crate::Error;
+use crate::{Error, numbers::registry::entry};
 
-/// Hides one half of the image.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct InpaintHalf {
-    /// Which; of an odd number of rows or columns the middle one is seen. Right unless said otherwise.
-    #[serde(default)]
-    pub hidden: Side,
+entry! {
+    name: "inpaint-half",
+    what: "one half is hidden",
+    source: "",
+    facts: { map: "linear, svd", random: "no" },
+    /// Hides one half of the image.
+    pub struct InpaintHalf {
+        /// Which; of an odd number of rows or columns the middle one is seen.
+        pub hidden: Side = Side::Right => "left, right, top, bottom",
+    }
 }
 
 /// A side of an image.

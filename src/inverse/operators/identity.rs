@@ -1,15 +1,19 @@
 //! Denoising: A = I.
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{LinearOperator, Operator, Svd, Task};
-use crate::Error;
+use crate::{Error, numbers::registry::entry};
 
-/// A = I: the image is only noisy.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Identity {}
+entry! {
+    name: "identity",
+    what: "nothing but noise: A = I",
+    source: "",
+    facts: { map: "linear, svd", random: "no" },
+    aliases: ["denoising"],
+    /// A = I: the image is only noisy.
+    pub struct Identity {}
+}
 
 impl LinearOperator for Identity {
     fn apply(&self, x: &Tensor) -> Tensor {

@@ -1,10 +1,12 @@
 //! Inpainting: some pixels are hidden.
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{LinearOperator, Operator, Svd, Task, draw};
-use crate::{Error, numbers::stream};
+use crate::{
+    Error,
+    numbers::{registry::entry, stream},
+};
 
 /// Keeps the pixels that are seen and blanks the hidden ones: A = Aᵀ = A², ‖A‖² = 1 [Random Walks].
 #[derive(Debug)]
@@ -91,22 +93,15 @@ impl Svd for Inpaint {
     }
 }
 
-/// Hides pixels at random, the same in all channels [Random Walks].
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct InpaintRandom {
-    /// The part of the pixels that is hidden, rounded down to whole pixels; 0.75 unless said otherwise.
-    #[serde(default = "three_quarters")]
-    pub hidden: f64,
-}
-
-fn three_quarters() -> f64 {
-    0.75
-}
-
-impl Default for InpaintRandom {
-    fn default() -> Self {
-        Self { hidden: three_quarters() }
+entry! {
+    name: "inpaint-random",
+    what: "pixels are hidden at random",
+    source: "Random Walks",
+    facts: { map: "linear, svd", random: "mask" },
+    /// Hides pixels at random, the same in all channels [Random Walks].
+    pub struct InpaintRandom {
+        /// The part of the pixels that is hidden, rounded down to whole pixels.
+        pub hidden: f64 = 0.75 => "0 … 1" in "of all pixels",
     }
 }
 
@@ -126,32 +121,19 @@ impl Task for InpaintRandom {
     }
 }
 
-/// Hides a box at a random place [Random Walks]: 128 × 128 of 256 × 256 pixels, 16 or more from the border.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct InpaintBox {
-    /// The box's height as a part of the image's, rounded to whole pixels; 0.5 unless said otherwise.
-    #[serde(default = "half")]
-    pub height: f64,
-    /// Its width as a part of the image's.
-    #[serde(default = "half")]
-    pub width: f64,
-    /// Its least distance from the border as a part of the image's shorter side; 1/16 unless said otherwise.
-    #[serde(default = "sixteenth")]
-    pub margin: f64,
-}
-
-fn half() -> f64 {
-    0.5
-}
-
-fn sixteenth() -> f64 {
-    0.0625
-}
-
-impl Default for InpaintBox {
-    fn default() -> Self {
-        Self { height: half(), width: half(), margin: sixteenth() }
+entry! {
+    name: "inpaint-box",
+    what: "a box is hidden",
+    source: "Random Walks",
+    facts: { map: "linear, svd", random: "place" },
+    /// Hides a box at a random place [Random Walks]: 128 × 128 of 256 × 256 pixels, 16 or more from the border.
+    pub struct InpaintBox {
+        /// The box's height as a part of the image's, rounded to whole pixels.
+        pub height: f64 = 0.5 => "0 … 1" in "of the image",
+        /// Its width as a part of the image's.
+        pub width: f64 = 0.5 => "0 … 1" in "of the image",
+        /// Its least distance from the border as a part of the image's shorter side.
+        pub margin: f64 = 0.0625 => "≥ 0" in "of the shorter side",
     }
 }
 

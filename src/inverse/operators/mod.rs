@@ -1,55 +1,51 @@
 //! Forward operators y = A x, and the tasks that build them; [`tasks`](crate::inverse::tasks) lists them all.
 
-mod anisotropic;
 mod blur;
 mod boundary;
 mod chain;
-mod colour;
-mod downsample;
-mod dynamic_range;
-mod extreme;
-mod fourier;
-mod gaussian;
-mod half;
-mod identity;
-mod inpaint;
-mod motion;
 mod norm;
-mod phase;
 mod program;
-mod radon;
-mod sensing;
 mod separable;
 mod solve;
-mod uniform;
 
 use std::fmt;
 
-pub use anisotropic::DeblurAnisotropic;
 pub use blur::Blur;
 pub use boundary::Boundary;
 pub use chain::{Chain, NonlinearChain};
-pub use colour::{Colorization, Grey, Weights};
-pub use downsample::{Kernel, SuperResolution};
-pub use dynamic_range::HighDynamicRange;
-pub use extreme::InpaintExtreme;
-pub use fourier::{Fourier, MriCartesian, MriRadial};
-pub use gaussian::DeblurGaussian;
-pub use half::{InpaintHalf, Side};
-pub use identity::Identity;
-pub use inpaint::{Inpaint, InpaintBox, InpaintRandom};
-pub use motion::DeblurMotion;
-pub use phase::PhaseRetrieval;
 pub use program::Program;
-pub use radon::{Radon, Tomography};
-pub use sensing::{CompressedSensing, Sensing};
 pub use separable::Separable;
 pub(crate) use solve::dot;
 use tch::{Device, Kind, Tensor};
-pub use uniform::DeblurUniform;
 
-use crate::Error;
 pub use crate::inverse::tasks::AnyTask;
+use crate::{Error, numbers::registry::modules};
+
+/// The table of operators that a task names: each file, and the structs in it that are tasks.
+macro_rules! operator_rows {
+    ($then:ident $(, $($rest:tt)+)?) => {
+        $then! { $($($rest)+,)? {
+            identity: Identity,
+            inpaint: InpaintBox InpaintRandom,
+            extreme: InpaintExtreme,
+            half: InpaintHalf,
+            anisotropic: DeblurAnisotropic,
+            gaussian: DeblurGaussian,
+            motion: DeblurMotion,
+            uniform: DeblurUniform,
+            downsample: SuperResolution,
+            colour: Colorization,
+            sensing: CompressedSensing,
+            fourier: MriCartesian MriRadial,
+            radon: Tomography,
+            phase: PhaseRetrieval,
+            dynamic_range: HighDynamicRange,
+        } }
+    };
+}
+pub(crate) use operator_rows;
+
+operator_rows!(modules);
 
 /// A linear map between images; it acts on each image of a batch alike.
 pub trait LinearOperator: fmt::Debug + Send {

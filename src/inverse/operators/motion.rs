@@ -2,7 +2,6 @@
 
 use std::f64::consts::{PI, TAU};
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{
@@ -10,38 +9,33 @@ use super::{
     blur::{reach, shrink},
     draw,
 };
-use crate::{Error, numbers::stream};
+use crate::{
+    Error,
+    numbers::{registry::entry, stream},
+};
 
-/// The trace of a hand that moves while the shutter is open.
-///
-/// The hand starts in a random direction and goes on at constant speed, while its direction θ wanders as Brownian
-/// motion does: by intensity · π in standard deviation until the end. So 0 draws a straight line and 1 a scribble. The
-/// trace is centred on its mean and scaled so that its farthest point lies 3/4 of the way to the kernel's border.
-/// This is in the spirit of, but not the same as, the kernels of DPS [DPS, §4.1].
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeblurMotion {
-    /// The kernel's height and width in pixels, odd.
+entry! {
+    name: "deblur-motion",
+    what: "the path of a shaken camera",
+    source: "DPS",
+    facts: { map: "linear, svd if circular", random: "path" },
+    /// The trace of a hand that moves while the shutter is open.
     ///
-    /// If left out 61 for 256 pixels, shrinking with the square root of the shorter side: 21 for 32 pixels.
-    pub size: Option<i64>,
-    /// How unsteady the hand is, 0 … 1; 0.5 unless said otherwise.
-    #[serde(default = "half")]
-    pub intensity: f64,
-    /// Fixes the trace; if left out it changes with the seed of the task.
-    pub seed: Option<u64>,
-    /// What lies beyond the border.
-    #[serde(default)]
-    pub boundary: Boundary,
-}
-
-fn half() -> f64 {
-    0.5
-}
-
-impl Default for DeblurMotion {
-    fn default() -> Self {
-        Self { size: None, intensity: half(), seed: None, boundary: Boundary::default() }
+    /// The hand starts in a random direction and goes on at constant speed, while its direction θ wanders as Brownian
+    /// motion does: by intensity · π in standard deviation until the end. So 0 draws a straight line and 1 a scribble. The
+    /// trace is centred on its mean and scaled so that its farthest point lies 3/4 of the way to the kernel's border.
+    /// This is in the spirit of, but not the same as, the kernels of DPS [DPS, §4.1].
+    pub struct DeblurMotion {
+        /// The kernel's height and width in pixels, odd.
+        ///
+        /// If left out 61 for 256 pixels, shrinking with the square root of the shorter side: 21 for 32 pixels.
+        pub size: Option<i64> = None => "odd" in "pixels" or "61 for 256 pixels, less for fewer",
+        /// How unsteady the hand is, 0 … 1.
+        pub intensity: f64 = 0.5 => "0 … 1",
+        /// Fixes the trace; if left out it changes with the seed of the task.
+        pub seed: Option<u64> = None => "any whole number" or "changes with the seed of the task",
+        /// What lies beyond the border.
+        pub boundary: Boundary = Boundary::Reflect => "reflect, zero, circular",
     }
 }
 

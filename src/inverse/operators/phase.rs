@@ -1,31 +1,23 @@
 //! Phase retrieval: only the magnitudes of an image's spectrum are seen.
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{NonlinearOperator, Operator, Task, fourier::transform};
-use crate::Error;
+use crate::{Error, numbers::registry::entry};
 
-/// A(x) = |F P x|: the image amid zeros, its unitary Fourier transform, and of that the magnitude [DPS, App. C.5].
-///
-/// Magnitudes change no faster than the image: ‖∂A/∂x‖ ≤ 1. An image, its negative, its reflection in its middle and its shifts
-/// within the zeros all look the same.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct PhaseRetrieval {
-    /// The side of the image amid zeros over that of the image, rounded to whole pixels at either side; 1.5 unless said
-    /// otherwise, which DPS calls an oversampling of 2.
-    #[serde(default = "papers")]
-    pub oversampling: f64,
-}
-
-fn papers() -> f64 {
-    1.5
-}
-
-impl Default for PhaseRetrieval {
-    fn default() -> Self {
-        Self { oversampling: papers() }
+entry! {
+    name: "phase-retrieval",
+    what: "magnitudes of the spectrum",
+    source: "DPS",
+    facts: { map: "nonlinear", random: "no" },
+    /// A(x) = |F P x|: the image amid zeros, its unitary Fourier transform, and of that the magnitude [DPS, App. C.5].
+    ///
+    /// Magnitudes change no faster than the image: ‖∂A/∂x‖ ≤ 1. An image, its negative, its reflection in its middle and its shifts
+    /// within the zeros all look the same.
+    pub struct PhaseRetrieval {
+        /// The side of the image amid zeros over that of the image, rounded to whole pixels at either side; 1.5 unless said
+        /// otherwise, which DPS calls an oversampling of 2.
+        pub oversampling: f64 = 1.5 => "1 … 16",
     }
 }
 

@@ -1,10 +1,9 @@
 //! Computed tomography: sums along parallel rays.
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{LinearOperator, Operator, Task, norm};
-use crate::Error;
+use crate::{Error, numbers::registry::entry};
 
 /// Parallel-beam projections of every channel: y at an angle θ and a detector d is the light within a strip of width 1.
 ///
@@ -143,14 +142,18 @@ fn multiplied(matrix: &Tensor, x: &Tensor, size: [i64; 2]) -> Tensor {
     matrix.matmul(&columns).tr().contiguous().view([batch, channels, size[0], size[1]])
 }
 
-/// Parallel-beam tomography with angles spread evenly over 180°, the first 0.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tomography {
-    /// How many angles; if left out half as many as the image's shorter side has pixels.
-    pub angles: Option<i64>,
-    /// How many detectors, one pixel wide; if left out so many that the whole image is seen from every side.
-    pub detectors: Option<i64>,
+entry! {
+    name: "tomography",
+    what: "sums along parallel rays",
+    source: "",
+    facts: { map: "linear", random: "no" },
+    /// Parallel-beam tomography with angles spread evenly over 180°, the first 0.
+    pub struct Tomography {
+        /// How many angles; if left out half as many as the image's shorter side has pixels.
+        pub angles: Option<i64> = None => "≥ 1" or "half of the shorter side",
+        /// How many detectors, one pixel wide; if left out so many that the whole image is seen from every side.
+        pub detectors: Option<i64> = None => "≥ 1" in "pixels" or "as many as see the whole image",
+    }
 }
 
 /// No matrix may have more entries: 2 GB of them.

@@ -2,11 +2,13 @@
 
 use std::f64::consts::PI;
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{LinearOperator, Operator, Svd, Task, draw};
-use crate::{Error, numbers::stream};
+use crate::{
+    Error,
+    numbers::{registry::entry, stream},
+};
 
 /// A = S C D for every channel alike: random signs D, the orthonormal 2-D cosine transform C, and of its coefficients a random
 /// choice S. A Aᵀ = I.
@@ -101,22 +103,15 @@ impl Svd for Sensing {
     }
 }
 
-/// Random orthonormal measurements, fewer than pixels.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct CompressedSensing {
-    /// m as a part of the number of pixels, rounded to whole measurements; 0.25 unless said otherwise.
-    #[serde(default = "quarter")]
-    pub kept: f64,
-}
-
-fn quarter() -> f64 {
-    0.25
-}
-
-impl Default for CompressedSensing {
-    fn default() -> Self {
-        Self { kept: quarter() }
+entry! {
+    name: "compressed-sensing",
+    what: "random orthonormal measurements",
+    source: "DDRM",
+    facts: { map: "linear, svd", random: "measurements" },
+    /// Random orthonormal measurements, fewer than pixels.
+    pub struct CompressedSensing {
+        /// m as a part of the number of pixels, rounded to whole measurements.
+        pub kept: f64 = 0.25 => "0 … 1" in "of all pixels",
     }
 }
 

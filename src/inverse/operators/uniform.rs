@@ -1,24 +1,26 @@
 //! Uniform blur.
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use super::{
     Boundary, Operator, Separable, Task,
     blur::{reach, shrink},
 };
-use crate::Error;
+use crate::{Error, numbers::registry::entry};
 
-/// The mean of the k × k pixels around each [DDRM, §5.1].
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeblurUniform {
-    /// k in pixels, odd; if left out 9 for 256 pixels, as in the paper, shrinking with the square root of the shorter
-    /// side: 3 for 32 pixels.
-    pub size: Option<i64>,
-    /// What lies beyond the border.
-    #[serde(default)]
-    pub boundary: Boundary,
+entry! {
+    name: "deblur-uniform",
+    what: "the mean of size × size pixels",
+    source: "DDRM",
+    facts: { map: "linear, svd", random: "no" },
+    /// The mean of the k × k pixels around each [DDRM, §5.1].
+    pub struct DeblurUniform {
+        /// k in pixels, odd; if left out 9 for 256 pixels, as in the paper, shrinking with the square root of the shorter
+        /// side: 3 for 32 pixels.
+        pub size: Option<i64> = None => "odd" in "pixels" or "9 for 256 pixels, less for fewer",
+        /// What lies beyond the border.
+        pub boundary: Boundary = Boundary::Reflect => "reflect, zero, circular",
+    }
 }
 
 impl Task for DeblurUniform {

@@ -1,19 +1,25 @@
 //! Annealed Langevin dynamics.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, asked, to_the_end};
 use crate::{
     Error,
     inverse::likelihood::{self, GaussianLikelihood},
-    numbers::plan::{Plan, ResolvedPlan},
+    numbers::{
+        plan::{Plan, ResolvedPlan},
+        registry::entry,
+    },
 };
 
-/// The likelihood as broad as the noise of the level, exact from σ = η/‖A‖ on [Jalal et al. 2021]: see [`likelihood::Annealed`].
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Annealed {}
+entry! {
+    name: "annealed",
+    what: "likelihood as broad as the level’s noise",
+    source: "Jalal et al. 2021",
+    facts: { cost: "1", tasks: "any", spread: "posterior" },
+    /// The likelihood as broad as the noise of the level, exact from σ = η/‖A‖ on [Jalal et al. 2021]: see [`likelihood::Annealed`].
+    pub struct Annealed {}
+}
 
 impl Method for Annealed {
     fn plan(&self) -> Option<Plan> {

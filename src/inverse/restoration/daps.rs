@@ -1,6 +1,5 @@
 //! Decoupled annealing.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, between, levels};
@@ -9,36 +8,35 @@ use crate::{
     inverse::likelihood::{GaussianLikelihood, Likelihood},
     numbers::{
         plan::{AnySampler, Plan, ResolvedPlan},
+        registry::entry,
         samplers::Ddim,
         schedule::{AnySchedule, Karras, Schedule},
         sigma::positive,
     },
 };
 
-/// Decoupled annealing posterior sampling [Zhang et al. 2024, Algorithm 1].
-///
-/// At each level the flow carries x to a clean image x̂; there Langevin steps draw z from
-///
-/// ```text
-/// N(z; x̂, σ² I) · N(y; A z, η² I)
-/// ```
-///
-/// and x′ = z + σ′ n begins the next level, however far it lies from x.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Daps {
-    /// Evaluations of the flow at each level.
-    pub ode_steps: usize,
-    /// Langevin steps at each level; 0 draws z exactly, for linear A.
-    pub langevin_steps: usize,
-    /// Their length over the longest that does not overshoot, 1/(1/σ² + ‖A‖²/η²). The released code has 10⁻⁴ at η = 10⁻²,
-    /// whatever the noise: 1 for that η.
-    pub step: f64,
-}
-
-impl Default for Daps {
-    fn default() -> Self {
-        Self { ode_steps: 5, langevin_steps: 100, step: 0.5 }
+entry! {
+    name: "daps",
+    what: "flow, Langevin steps on the clean image, noise again",
+    source: "Zhang et al. 2024",
+    facts: { cost: "5", tasks: "any", spread: "posterior" },
+    /// Decoupled annealing posterior sampling [Zhang et al. 2024, Algorithm 1].
+    ///
+    /// At each level the flow carries x to a clean image x̂; there Langevin steps draw z from
+    ///
+    /// ```text
+    /// N(z; x̂, σ² I) · N(y; A z, η² I)
+    /// ```
+    ///
+    /// and x′ = z + σ′ n begins the next level, however far it lies from x.
+    pub struct Daps {
+        /// Evaluations of the flow at each level.
+        pub ode_steps: usize = 5 => "≥ 1",
+        /// Langevin steps at each level; 0 draws z exactly, for linear A.
+        pub langevin_steps: usize = 100 => "≥ 0",
+        /// Their length over the longest that does not overshoot, 1/(1/σ² + ‖A‖²/η²). The released code has 10⁻⁴ at η = 10⁻²,
+        /// whatever the noise: 1 for that η.
+        pub step: f64 = 0.5 => "> 0",
     }
 }
 

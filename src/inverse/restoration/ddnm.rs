@@ -1,50 +1,40 @@
 //! Denoising diffusion null-space models.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, Spectral, decomposed, levels};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
-    numbers::plan::{Plan, ResolvedPlan},
+    numbers::{
+        plan::{Plan, ResolvedPlan},
+        registry::entry,
+    },
 };
 
-/// Denoising diffusion null-space models, DDNM+ [Wang et al. 2023, Algorithm 3], in A's singular vectors.
-///
-/// D is made to fit the measurement, x̂ ← x̂ + λ (ȳ − x̂) with ȳ = Uᵀy/s, and the step goes on from there:
-///
-/// ```text
-/// x′ = a x̂ + (1 − a) x + √(b² − (a λ η/s)²) n,   b = e σ′ √(1 − σ′²/σ²),   a = 1 − √(σ′² − b²)/σ
-/// ```
-///
-/// λ = min(1, b s/(a η)) is the most trust for which the noise that ȳ brings does not exceed what the step wants.
-///
-/// That rule takes the noise of ȳ for new at every step, where it is the same one: of coordinates with s ≪ η it adds up to
-/// several σ, which the network, told σ, leaves in the image. So coordinates below a share `zero` of the largest s count as
-/// hidden, as in the code that the authors released (3 %).
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ddnm {
-    /// e, the share of the ancestral noise; the paper's η.
-    #[serde(default = "most")]
-    pub fresh: f64,
-    /// The share of the largest singular value below which one counts as 0.
-    #[serde(default = "least")]
-    pub zero: f64,
-}
-
-fn least() -> f64 {
-    0.03
-}
-
-fn most() -> f64 {
-    0.85
-}
-
-impl Default for Ddnm {
-    fn default() -> Self {
-        Self { fresh: most(), zero: least() }
+entry! {
+    name: "ddnm",
+    what: "D made to fit where y tells, DDNM+",
+    source: "Wang et al. 2023",
+    facts: { cost: "1", tasks: "svd", spread: "narrower" },
+    /// Denoising diffusion null-space models, DDNM+ [Wang et al. 2023, Algorithm 3], in A's singular vectors.
+    ///
+    /// D is made to fit the measurement, x̂ ← x̂ + λ (ȳ − x̂) with ȳ = Uᵀy/s, and the step goes on from there:
+    ///
+    /// ```text
+    /// x′ = a x̂ + (1 − a) x + √(b² − (a λ η/s)²) n,   b = e σ′ √(1 − σ′²/σ²),   a = 1 − √(σ′² − b²)/σ
+    /// ```
+    ///
+    /// λ = min(1, b s/(a η)) is the most trust for which the noise that ȳ brings does not exceed what the step wants.
+    ///
+    /// That rule takes the noise of ȳ for new at every step, where it is the same one: of coordinates with s ≪ η it adds up to
+    /// several σ, which the network, told σ, leaves in the image. So coordinates below a share `zero` of the largest s count as
+    /// hidden, as in the code that the authors released (3 %).
+    pub struct Ddnm {
+        /// e, the share of the ancestral noise; the paper's η.
+        pub fresh: f64 = 0.85 => "0 … 1, above 0",
+        /// The share of the largest singular value below which one counts as 0.
+        pub zero: f64 = 0.03 => "0 … 1, below 1",
     }
 }
 

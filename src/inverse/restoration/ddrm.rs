@@ -1,46 +1,36 @@
 //! Denoising diffusion restoration models.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, Spectral, decomposed, levels};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
-    numbers::plan::{Plan, ResolvedPlan},
+    numbers::{
+        plan::{Plan, ResolvedPlan},
+        registry::entry,
+    },
 };
 
-/// Denoising diffusion restoration models [Kawar et al. 2022, Eqs. 7 and 8], in A's singular vectors.
-///
-/// For the coordinates x̂ of D(x, σ), those ȳ = Uᵀy/s of the measurement and noise n:
-///
-/// ```text
-/// s = 0         x′ = x̂ + √(1 − a²) σ′ ε + a σ′ n,       ε = (x − x̂)/σ
-/// σ′ < η/s      x′ = x̂ + √(1 − a²) σ′ (ȳ − x̂)/(η/s) + a σ′ n
-/// σ′ ≥ η/s      x′ = (1 − b) x̂ + b ȳ + √(σ′² − b² η²/s²) n
-/// ```
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ddrm {
-    /// a, the share of fresh noise; the paper's η.
-    #[serde(default = "most")]
-    pub fresh: f64,
-    /// b, the weight of the measurement where it is better than x; the paper's η_b.
-    #[serde(default = "one")]
-    pub trust: f64,
-}
-
-fn most() -> f64 {
-    0.85
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-impl Default for Ddrm {
-    fn default() -> Self {
-        Self { fresh: most(), trust: one() }
+entry! {
+    name: "ddrm",
+    what: "steps in A’s singular vectors",
+    source: "Kawar et al. 2022",
+    facts: { cost: "1", tasks: "svd", spread: "narrower" },
+    /// Denoising diffusion restoration models [Kawar et al. 2022, Eqs. 7 and 8], in A's singular vectors.
+    ///
+    /// For the coordinates x̂ of D(x, σ), those ȳ = Uᵀy/s of the measurement and noise n:
+    ///
+    /// ```text
+    /// s = 0         x′ = x̂ + √(1 − a²) σ′ ε + a σ′ n,       ε = (x − x̂)/σ
+    /// σ′ < η/s      x′ = x̂ + √(1 − a²) σ′ (ȳ − x̂)/(η/s) + a σ′ n
+    /// σ′ ≥ η/s      x′ = (1 − b) x̂ + b ȳ + √(σ′² − b² η²/s²) n
+    /// ```
+    pub struct Ddrm {
+        /// a, the share of fresh noise; the paper's η.
+        pub fresh: f64 = 0.85 => "0 … 1",
+        /// b, the weight of the measurement where it is better than x; the paper's η_b.
+        pub trust: f64 = 1.0 => "0 … 1",
     }
 }
 

@@ -1,6 +1,5 @@
 //! DiffPIR.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, levels, proximal};
@@ -9,38 +8,27 @@ use crate::{
     inverse::likelihood::GaussianLikelihood,
     numbers::{
         plan::{Plan, ResolvedPlan},
+        registry::entry,
         sigma::positive,
     },
 };
 
-/// Denoising diffusion models for plug-and-play restoration [Zhu et al. 2023, Algorithm 1].
-///
-/// ```text
-/// x̂  = argmin ‖y − A z‖² + w ‖z − D(x, σ)‖²,   w = λ η²/σ²
-/// x′ = x̂ + σ′ (√(1 − ζ) (x − x̂)/σ + √ζ n)
-/// ```
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Diffpir {
-    /// λ, the weight of the prior.
-    #[serde(default = "one")]
-    pub lambda: f64,
-    /// ζ, the share of fresh noise: 0.1 for deblurring, 0.25 for super-resolution, 1 for inpainting in the paper's tables.
-    #[serde(default = "quarter")]
-    pub zeta: f64,
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn quarter() -> f64 {
-    0.25
-}
-
-impl Default for Diffpir {
-    fn default() -> Self {
-        Self { lambda: one(), zeta: quarter() }
+entry! {
+    name: "diffpir",
+    what: "D and y weighed, then noise again",
+    source: "Zhu et al. 2023",
+    facts: { cost: "1", tasks: "linear", spread: "narrower" },
+    /// Denoising diffusion models for plug-and-play restoration [Zhu et al. 2023, Algorithm 1].
+    ///
+    /// ```text
+    /// x̂  = argmin ‖y − A z‖² + w ‖z − D(x, σ)‖²,   w = λ η²/σ²
+    /// x′ = x̂ + σ′ (√(1 − ζ) (x − x̂)/σ + √ζ n)
+    /// ```
+    pub struct Diffpir {
+        /// λ, the weight of the prior.
+        pub lambda: f64 = 1.0 => "> 0",
+        /// ζ, the share of fresh noise: 0.1 for deblurring, 0.25 for super-resolution, 1 for inpainting in the paper's tables.
+        pub zeta: f64 = 0.25 => "0 … 1",
     }
 }
 

@@ -1,6 +1,5 @@
 //! Half-quadratic splitting.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, levels, proximal};
@@ -9,30 +8,24 @@ use crate::{
     inverse::likelihood::GaussianLikelihood,
     numbers::{
         plan::{AnySampler, Plan, ResolvedPlan},
+        registry::entry,
         samplers::Ddim,
         schedule::{AnySchedule, Geometric},
         sigma::positive,
     },
 };
 
-/// Deep plug-and-play restoration, by half-quadratic splitting [Zhang et al. 2021, DPIR, Eq. 6].
-///
-/// x = argmin ‖y − A x‖² + w ‖x − z‖² with w = λ η²/σ², then z = D(x, σ), as σ falls. It seeks one image.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dpir {
-    /// λ, the weight of the prior.
-    #[serde(default = "published")]
-    pub lambda: f64,
-}
-
-fn published() -> f64 {
-    0.23
-}
-
-impl Default for Dpir {
-    fn default() -> Self {
-        Self { lambda: published() }
+entry! {
+    name: "dpir",
+    what: "half-quadratic splitting, σ falling",
+    source: "Zhang et al. 2021",
+    facts: { cost: "1", tasks: "linear", spread: "one image" },
+    /// Deep plug-and-play restoration, by half-quadratic splitting [Zhang et al. 2021, DPIR, Eq. 6].
+    ///
+    /// x = argmin ‖y − A x‖² + w ‖x − z‖² with w = λ η²/σ², then z = D(x, σ), as σ falls. It seeks one image.
+    pub struct Dpir {
+        /// λ, the weight of the prior.
+        pub lambda: f64 = 0.23 => "> 0",
     }
 }
 

@@ -1,6 +1,5 @@
 //! Diffusion posterior sampling.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, ancestral, chain, length, levels, value_and_grad};
@@ -9,38 +8,31 @@ use crate::{
     inverse::likelihood::GaussianLikelihood,
     numbers::{
         plan::{Plan, ResolvedPlan},
+        registry::entry,
         sigma::at_least_zero,
     },
 };
 
-/// Diffusion posterior sampling [DPS, Algorithm 1]: an ancestral step, then a step of length ζ against ∇‖y − A D(x, σ)‖.
-///
-/// In the papers' frame z = x/√(1 + σ²) the second step is z′ ← z′ − ζ ∇_z ‖y − A D‖; in ours
-///
-/// ```text
-/// x′ ← ancestral(x, D) − ζ √((1 + σ²)(1 + σ′²)) ∇ₓ ‖y − A D(x, σ)‖
-/// ```
-///
-/// The norm is each image's own; in the released code it is that of the batch, so that there results change with its size.
-/// η does not enter, and the spread of the samples means little: ζ decides it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dps {
-    /// ζ; 0.3 for deblurring and super-resolution, 0.5 for inpainting in the released code.
-    #[serde(default = "third")]
-    pub scale: f64,
-    /// Whether D is clipped to −1 … 1, as in the released code.
-    #[serde(default)]
-    pub clip: bool,
-}
-
-fn third() -> f64 {
-    0.3
-}
-
-impl Default for Dps {
-    fn default() -> Self {
-        Self { scale: third(), clip: false }
+entry! {
+    name: "dps",
+    what: "ancestral step, then against ∇‖y − A D‖",
+    source: "Chung et al. 2023",
+    facts: { cost: "1 + 1", tasks: "any", spread: "of scale" },
+    /// Diffusion posterior sampling [DPS, Algorithm 1]: an ancestral step, then a step of length ζ against ∇‖y − A D(x, σ)‖.
+    ///
+    /// In the papers' frame z = x/√(1 + σ²) the second step is z′ ← z′ − ζ ∇_z ‖y − A D‖; in ours
+    ///
+    /// ```text
+    /// x′ ← ancestral(x, D) − ζ √((1 + σ²)(1 + σ′²)) ∇ₓ ‖y − A D(x, σ)‖
+    /// ```
+    ///
+    /// The norm is each image's own; in the released code it is that of the batch, so that there results change with its size.
+    /// η does not enter, and the spread of the samples means little: ζ decides it.
+    pub struct Dps {
+        /// ζ; 0.3 for deblurring and super-resolution, 0.5 for inpainting in the released code.
+        pub scale: f64 = 0.3 => "≥ 0",
+        /// Whether D is clipped to −1 … 1, as in the released code.
+        pub clip: bool = false => "true, false",
     }
 }
 

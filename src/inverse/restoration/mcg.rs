@@ -1,22 +1,27 @@
 //! Manifold-constrained gradients.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Dps, Effort, InverseProblem, Method, Seen, chain, levels, projection::projected};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
-    numbers::plan::{Plan, ResolvedPlan},
+    numbers::{
+        plan::{Plan, ResolvedPlan},
+        registry::entry,
+    },
 };
 
-/// Manifold-constrained gradients [Chung et al. 2022]: a step of [`Dps`], then a [`Projection`](super::Projection).
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Mcg {
-    /// The first of the two.
-    #[serde(default)]
-    pub gradient: Dps,
+entry! {
+    name: "mcg",
+    what: "dps, then projection",
+    source: "Chung et al. 2022",
+    facts: { cost: "1 + 1", tasks: "linear", spread: "of scale" },
+    /// Manifold-constrained gradients [Chung et al. 2022]: a step of [`Dps`], then a [`Projection`](super::Projection).
+    pub struct Mcg {
+        /// The first of the two.
+        pub gradient: Dps = Dps::default() => "the parameters of dps",
+    }
 }
 
 impl Method for Mcg {

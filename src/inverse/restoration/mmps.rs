@@ -1,32 +1,24 @@
 //! Moment matching.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, asked, to_the_end};
 use crate::{
     Error,
     inverse::{likelihood::GaussianLikelihood, moment_matching::MomentMatching},
-    numbers::plan::ResolvedPlan,
+    numbers::{plan::ResolvedPlan, registry::entry},
 };
 
-/// A denoiser that knows the measurement, by matched moments through the network's Jacobian [Rozet et al. 2024]: see
-/// [`MomentMatching`]. With enough iterations it is TMPD [Boys et al. 2023] without its diagonal approximation.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Mmps {
-    /// Of the linear solver; 2 unless said otherwise.
-    #[serde(default = "two")]
-    pub iterations: usize,
-}
-
-fn two() -> usize {
-    2
-}
-
-impl Default for Mmps {
-    fn default() -> Self {
-        Self { iterations: two() }
+entry! {
+    name: "mmps",
+    what: "E[X | x, y] by moments through the Jacobian; default",
+    source: "Rozet et al. 2024",
+    facts: { cost: "1 + 3", tasks: "linear", spread: "posterior" },
+    /// A denoiser that knows the measurement, by matched moments through the network's Jacobian [Rozet et al. 2024]: see
+    /// [`MomentMatching`]. With enough iterations it is TMPD [Boys et al. 2023] without its diagonal approximation.
+    pub struct Mmps {
+        /// Of the linear solver.
+        pub iterations: usize = 2 => "≥ 1",
     }
 }
 

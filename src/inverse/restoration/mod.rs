@@ -3,44 +3,9 @@
 //! All of them work on x = clean + σ n; what their papers write in other frames is translated, and the translation is told.
 //! Each image of a batch is treated alone: norms, step lengths and random numbers are its own.
 
-mod annealed;
-mod daps;
-mod ddnm;
-mod ddrm;
-mod diffpir;
-mod dpir;
-mod dps;
-mod mcg;
-mod mmps;
-mod pigdm;
-mod pnp_admm;
-mod projection;
-mod red_diff;
-mod repaint;
-mod smc;
-mod split_gibbs;
-mod walk;
-
 use std::fmt;
 
-pub use annealed::Annealed;
-pub use daps::Daps;
-pub use ddnm::Ddnm;
-pub use ddrm::Ddrm;
-pub use diffpir::Diffpir;
-pub use dpir::Dpir;
-pub use dps::Dps;
-pub use mcg::Mcg;
-pub use mmps::Mmps;
-pub use pigdm::{Pigdm, PseudoInverseGuided};
-pub use pnp_admm::PnpAdmm;
-pub use projection::Projection;
-pub use red_diff::RedDiff;
-pub use repaint::Repaint;
-pub use smc::Smc;
-pub use split_gibbs::SplitGibbs;
 use tch::{Kind, Tensor};
-pub use walk::Walk;
 
 use crate::{
     Error,
@@ -50,7 +15,7 @@ use crate::{
     },
     numbers::{
         plan::{Plan, ResolvedPlan},
-        registry::one_of,
+        registry::{modules, one_of},
         samplers::Ddpm,
     },
     scores::{
@@ -59,6 +24,33 @@ use crate::{
         sample::sample_to_end,
     },
 };
+
+/// The table of methods: each file, and the struct in it.
+macro_rules! method_rows {
+    ($then:ident $(, $($rest:tt)+)?) => {
+        $then! { $($($rest)+,)? {
+            annealed: Annealed,
+            daps: Daps,
+            ddnm: Ddnm,
+            ddrm: Ddrm,
+            diffpir: Diffpir,
+            dpir: Dpir,
+            dps: Dps,
+            mcg: Mcg,
+            mmps: Mmps,
+            pigdm: Pigdm,
+            pnp_admm: PnpAdmm,
+            projection: Projection,
+            red_diff: RedDiff,
+            repaint: Repaint,
+            smc: Smc,
+            split_gibbs: SplitGibbs,
+            walk: Walk,
+        } }
+    };
+}
+
+method_rows!(modules);
 
 /// A problem as a method finds it.
 pub struct InverseProblem<'a> {
@@ -119,13 +111,18 @@ pub trait Method: fmt::Debug + Send + Sync {
     fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error>;
 }
 
-one_of! {
+method_rows!(one_of, {
     /// What `method:` may name.
-    pub enum AnyMethod: Method {
-        Annealed, Daps, Ddnm, Ddrm, Diffpir, Dpir, Dps, Mcg, Mmps, Pigdm, PnpAdmm, Projection, RedDiff, Repaint, Smc,
-        SplitGibbs, Walk
-    }
-}
+    pub enum AnyMethod: Method = "method", others: OTHERS
+});
+
+/// Methods of other packages that are not quite any of ours.
+const OTHERS: &[(&str, &str)] = &[
+    ("tmpd", "`mmps` with many iterations is TMPD without its diagonal approximation"),
+    ("langevin", "`annealed` goes down the levels; `walk` takes Langevin steps with the exact likelihood"),
+    ("hqs", "`dpir` is half-quadratic splitting"),
+    ("admm", "`pnp-admm` is ADMM with a denoiser"),
+];
 
 /// Restores from x = E\[X\] + σ n of the first level; gradients are taken where the method needs them, and only there.
 pub fn restore(method: &dyn Method, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, asked, to_the_end, value_and_grad};
@@ -11,28 +10,22 @@ use crate::{
     inverse::likelihood::{GaussianLikelihood, LinearGaussian},
     numbers::{
         plan::{AnySampler, Plan, ResolvedPlan},
+        registry::entry,
         samplers::Ddim,
         sigma::positive,
     },
     scores::denoiser::Denoiser,
 };
 
-/// Pseudo-inverse guidance, ΠGDM [Song et al. 2023]: see [`PseudoInverseGuided`].
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pigdm {
-    /// v, a variance that all pixels are taken to have; the paper's r² = σ²/(1 + σ²) is that of v = 1.
-    #[serde(default = "one")]
-    pub variance: f64,
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-impl Default for Pigdm {
-    fn default() -> Self {
-        Self { variance: one() }
+entry! {
+    name: "pigdm",
+    what: "E[X | x, y] with independent pixels, ΠGDM",
+    source: "Song et al. 2023",
+    facts: { cost: "1 + 1", tasks: "linear", spread: "near it" },
+    /// Pseudo-inverse guidance, ΠGDM [Song et al. 2023]: see [`PseudoInverseGuided`].
+    pub struct Pigdm {
+        /// v, a variance that all pixels are taken to have; the paper's r² = σ²/(1 + σ²) is that of v = 1.
+        pub variance: f64 = 1.0 => "> 0" in "squared data units",
     }
 }
 

@@ -1,6 +1,5 @@
 //! Plug-and-play ADMM.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, levels, proximal};
@@ -9,29 +8,28 @@ use crate::{
     inverse::likelihood::GaussianLikelihood,
     numbers::{
         plan::{Plan, ResolvedPlan},
+        registry::entry,
         sigma::positive,
     },
 };
 
-/// Plug-and-play ADMM [Venkatakrishnan et al. 2013]: a denoiser in place of the prior's proximal map.
-///
-/// ```text
-/// x = argmin ‖y − A x‖² + w ‖x − (v − u)‖²,   v = D(x + u, s),   u ← u + x − v,   w = λ η²/s²
-/// ```
-///
-/// for as many rounds as the plan has levels. It seeks one image, and spreads no further than where it begins.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PnpAdmm {
-    /// s, the level at which the denoiser works, in data units.
-    pub sigma: f64,
-    /// λ, the weight of the prior.
-    pub lambda: f64,
-}
-
-impl Default for PnpAdmm {
-    fn default() -> Self {
-        Self { sigma: 0.1, lambda: 1.0 }
+entry! {
+    name: "pnp-admm",
+    what: "ADMM with D for the prior, σ fixed",
+    source: "Venkatakrishnan et al. 2013",
+    facts: { cost: "1", tasks: "linear", spread: "one image" },
+    /// Plug-and-play ADMM [Venkatakrishnan et al. 2013]: a denoiser in place of the prior's proximal map.
+    ///
+    /// ```text
+    /// x = argmin ‖y − A x‖² + w ‖x − (v − u)‖²,   v = D(x + u, s),   u ← u + x − v,   w = λ η²/s²
+    /// ```
+    ///
+    /// for as many rounds as the plan has levels. It seeks one image, and spreads no further than where it begins.
+    pub struct PnpAdmm {
+        /// s, the level at which the denoiser works, in data units.
+        pub sigma: f64 = 0.1 => "> 0" in "data units",
+        /// λ, the weight of the prior.
+        pub lambda: f64 = 1.0 => "> 0",
     }
 }
 

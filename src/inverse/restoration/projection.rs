@@ -1,23 +1,29 @@
 //! Projection onto the measurement.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, ancestral, fitted, levels};
 use crate::{
     Error,
     inverse::likelihood::{GaussianLikelihood, LinearGaussian},
-    numbers::plan::{Plan, ResolvedPlan},
+    numbers::{
+        plan::{Plan, ResolvedPlan},
+        registry::entry,
+    },
 };
 
-/// Ancestral steps, after each of which x is made to fit the measurement with noise of its level [Score SDE, §5].
-///
-/// After a step from σ to σ′, x ← x + A⁺ (y + σ′ A n − A x), as published for measurements without noise. With η > 0, A⁺ is
-/// Aᵀ(AAᵀ + (η/σ)² I)⁻¹, which tends to it as η falls: y moves x as far as it is better than x. What is hidden is drawn
-/// without knowing what is seen but through the network.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Projection {}
+entry! {
+    name: "projection",
+    what: "ancestral step, then made to fit y",
+    source: "Score SDE, §5",
+    facts: { cost: "1", tasks: "linear", spread: "narrower" },
+    /// Ancestral steps, after each of which x is made to fit the measurement with noise of its level [Score SDE, §5].
+    ///
+    /// After a step from σ to σ′, x ← x + A⁺ (y + σ′ A n − A x), as published for measurements without noise. With η > 0, A⁺ is
+    /// Aᵀ(AAᵀ + (η/σ)² I)⁻¹, which tends to it as η falls: y moves x as far as it is better than x. What is hidden is drawn
+    /// without knowing what is seen but through the network.
+    pub struct Projection {}
+}
 
 /// x + A⁺ (y + σ′ A n − A x) after a step from σ to σ′.
 pub(super) fn projected(of: &LinearGaussian, x: &Tensor, (sigma, next): (f64, f64), noise: &Tensor) -> Tensor {

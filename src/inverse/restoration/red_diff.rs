@@ -1,6 +1,5 @@
 //! Regularisation by denoising diffusion.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, chain, fitted, levels};
@@ -9,26 +8,25 @@ use crate::{
     inverse::likelihood::GaussianLikelihood,
     numbers::{
         plan::{Plan, ResolvedPlan},
+        registry::entry,
         sigma::positive,
     },
 };
 
-/// RED-diff [Mardani et al. 2023, Algorithm 1]: one image μ that fits y and that the prior would hardly change.
-///
-/// Adam's steps along ∇ ½‖y − A μ‖² + λ σ (ε̂ − ε), where x = μ + σ ε and ε̂ = (x − D(x, σ))/σ, as σ falls. It seeks a peak:
-/// its samples do not spread as the posterior does.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RedDiff {
-    /// λ.
-    pub lambda: f64,
-    /// Of Adam's steps, in data units.
-    pub rate: f64,
-}
-
-impl Default for RedDiff {
-    fn default() -> Self {
-        Self { lambda: 0.25, rate: 0.1 }
+entry! {
+    name: "red-diff",
+    what: "Adam’s steps to one image",
+    source: "Mardani et al. 2023",
+    facts: { cost: "1", tasks: "any", spread: "one image" },
+    /// RED-diff [Mardani et al. 2023, Algorithm 1]: one image μ that fits y and that the prior would hardly change.
+    ///
+    /// Adam's steps along ∇ ½‖y − A μ‖² + λ σ (ε̂ − ε), where x = μ + σ ε and ε̂ = (x − D(x, σ))/σ, as σ falls. It seeks a peak:
+    /// its samples do not spread as the posterior does.
+    pub struct RedDiff {
+        /// λ.
+        pub lambda: f64 = 0.25 => "> 0",
+        /// Of Adam's steps, in data units.
+        pub rate: f64 = 0.1 => "> 0" in "data units",
     }
 }
 

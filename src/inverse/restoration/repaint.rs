@@ -1,39 +1,33 @@
 //! RePaint.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, Spectral, ancestral, decomposed, levels};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
-    numbers::plan::{Plan, ResolvedPlan},
+    numbers::{
+        plan::{Plan, ResolvedPlan},
+        registry::entry,
+    },
 };
 
-/// RePaint [Lugmayr et al. 2022, Algorithm 1]: what is seen is put in place at every level, and steps are taken again.
-///
-/// After an ancestral step to σ′ the coordinates that y tells are replaced by ȳ with noise up to σ′. So that the rest
-/// comes to fit them, `jump` levels at a time are gone down, then up again by adding noise, `repeats` times. Made for
-/// inpainting without noise; here the coordinates are A's singular vectors, whatever A, and those of y are taken as long as
-/// they are better than x itself, η/s ≤ σ: below that the network removes what noise they brought.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Repaint {
-    /// How many levels are taken again together; the paper's j.
-    #[serde(default = "ten")]
-    pub jump: usize,
-    /// How often they are gone down; the paper's r.
-    #[serde(default = "ten")]
-    pub repeats: usize,
-}
-
-fn ten() -> usize {
-    10
-}
-
-impl Default for Repaint {
-    fn default() -> Self {
-        Self { jump: ten(), repeats: ten() }
+entry! {
+    name: "repaint",
+    what: "what is seen put in place, steps taken again",
+    source: "Lugmayr et al. 2022",
+    facts: { cost: "10", tasks: "svd", spread: "near it" },
+    /// RePaint [Lugmayr et al. 2022, Algorithm 1]: what is seen is put in place at every level, and steps are taken again.
+    ///
+    /// After an ancestral step to σ′ the coordinates that y tells are replaced by ȳ with noise up to σ′. So that the rest
+    /// comes to fit them, `jump` levels at a time are gone down, then up again by adding noise, `repeats` times. Made for
+    /// inpainting without noise; here the coordinates are A's singular vectors, whatever A, and those of y are taken as long as
+    /// they are better than x itself, η/s ≤ σ: below that the network removes what noise they brought.
+    pub struct Repaint {
+        /// How many levels are taken again together; the paper's j.
+        pub jump: usize = 10 => "≥ 1" in "levels",
+        /// How often they are gone down; the paper's r.
+        pub repeats: usize = 10 => "≥ 1",
     }
 }
 

@@ -1,6 +1,5 @@
 //! Twisted sequential Monte Carlo.
 
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{Effort, InverseProblem, Method, Seen, levels, squares, value_and_grad};
@@ -9,34 +8,34 @@ use crate::{
     inverse::likelihood::GaussianLikelihood,
     numbers::{
         plan::{AnySampler, Plan, ResolvedPlan},
+        registry::entry,
         samplers::VeAncestral,
         schedule::{AnySchedule, Geometric},
         sigma::positive,
     },
 };
 
-/// Twisted sequential Monte Carlo [Wu et al. 2023, TDS, Algorithm 1]: particles that are weighed and drawn again.
-///
-/// Particles follow the ancestral chain of the prior, pushed by the gradient of a guess of the likelihood,
-///
-/// ```text
-/// p̃(y | x, σ) = N(y; A D(x, σ), (η² + ‖A‖² σ² v/(v + σ²)) I)
-/// ```
-///
-/// and weights make up for the guess. With many particles and levels this is exact, whatever the prior and the guess; it
-/// needs more of them the more a measurement tells. One particle of the last, drawn by its weight, is the sample.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Smc {
-    /// How many, for each sample.
-    pub particles: usize,
-    /// v, a variance that all pixels are taken to have.
-    pub variance: f64,
-}
-
-impl Default for Smc {
-    fn default() -> Self {
-        Self { particles: 16, variance: 0.25 }
+entry! {
+    name: "smc",
+    what: "weighed particles; exact with many",
+    source: "Wu et al. 2023",
+    facts: { cost: "16 + 16", tasks: "any", spread: "posterior" },
+    aliases: ["tds"],
+    /// Twisted sequential Monte Carlo [Wu et al. 2023, TDS, Algorithm 1]: particles that are weighed and drawn again.
+    ///
+    /// Particles follow the ancestral chain of the prior, pushed by the gradient of a guess of the likelihood,
+    ///
+    /// ```text
+    /// p̃(y | x, σ) = N(y; A D(x, σ), (η² + ‖A‖² σ² v/(v + σ²)) I)
+    /// ```
+    ///
+    /// and weights make up for the guess. With many particles and levels this is exact, whatever the prior and the guess; it
+    /// needs more of them the more a measurement tells. One particle of the last, drawn by its weight, is the sample.
+    pub struct Smc {
+        /// How many, for each sample.
+        pub particles: usize = 16 => "≥ 1",
+        /// v, a variance that all pixels are taken to have.
+        pub variance: f64 = 0.25 => "> 0" in "squared data units",
     }
 }
 

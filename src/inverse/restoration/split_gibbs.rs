@@ -1,6 +1,5 @@
 //! Split Gibbs sampling.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, ancestral, between, levels};
@@ -9,33 +8,33 @@ use crate::{
     inverse::likelihood::GaussianLikelihood,
     numbers::{
         plan::{AnySampler, Plan, ResolvedPlan},
+        registry::entry,
         samplers::Ddim,
         schedule::{AnySchedule, Geometric, Karras, Schedule},
         sigma::Sigmas,
     },
 };
 
-/// Split Gibbs sampling with a diffusion prior, PnP-DM [Wu et al. 2024; Xu & Chi 2024].
-///
-/// Two variables that differ by N(0, ρ² I) are drawn in turn,
-///
-/// ```text
-/// z ~ N(z; x, ρ² I) · N(y; A z, η² I)   exactly,      x ~ p(x) N(z; x, ρ² I)   by the reverse process from σ = ρ
-/// ```
-///
-/// while ρ falls along the levels, each `repeats` times. As ρ → 0 and with many rounds this is exact, whatever the prior.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SplitGibbs {
-    /// Levels of the reverse process from ρ.
-    pub steps: usize,
-    /// Rounds at each ρ.
-    pub repeats: usize,
-}
-
-impl Default for SplitGibbs {
-    fn default() -> Self {
-        Self { steps: 10, repeats: 1 }
+entry! {
+    name: "split-gibbs",
+    what: "image and copy drawn in turn, PnP-DM",
+    source: "Wu et al. 2024",
+    facts: { cost: "10", tasks: "linear", spread: "posterior" },
+    aliases: ["pnp-dm"],
+    /// Split Gibbs sampling with a diffusion prior, PnP-DM [Wu et al. 2024; Xu & Chi 2024].
+    ///
+    /// Two variables that differ by N(0, ρ² I) are drawn in turn,
+    ///
+    /// ```text
+    /// z ~ N(z; x, ρ² I) · N(y; A z, η² I)   exactly,      x ~ p(x) N(z; x, ρ² I)   by the reverse process from σ = ρ
+    /// ```
+    ///
+    /// while ρ falls along the levels, each `repeats` times. As ρ → 0 and with many rounds this is exact, whatever the prior.
+    pub struct SplitGibbs {
+        /// Levels of the reverse process from ρ.
+        pub steps: usize = 10 => "≥ 2" in "levels",
+        /// Rounds at each ρ.
+        pub repeats: usize = 1 => "≥ 1",
     }
 }
 

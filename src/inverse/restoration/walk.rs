@@ -1,24 +1,29 @@
 //! The paper's own posterior walk.
 
-use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Effort, InverseProblem, Method, Seen, asked, to_the_end};
 use crate::{
     Error,
     inverse::likelihood::{GaussianLikelihood, Likelihood, Posterior, StepLimit},
-    numbers::plan::{Plan, ResolvedPlan},
+    numbers::{
+        plan::{Plan, ResolvedPlan},
+        registry::entry,
+    },
 };
 
-/// The exact likelihood at every level, and steps short enough for it [Random Walks]: see [`Posterior`].
-///
-/// x ← x + τ (s(x, σ) + Aᵀ(y − A x)/η²) + √(2τT) n with τ = min(c σ², limit), both scores at the old x.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Walk {
-    /// Of τ.
-    #[serde(default)]
-    pub limit: StepLimit,
+entry! {
+    name: "walk",
+    what: "exact likelihood at every level, short steps",
+    source: "Random Walks",
+    facts: { cost: "1", tasks: "any", spread: "posterior" },
+    /// The exact likelihood at every level, and steps short enough for it [Random Walks]: see [`Posterior`].
+    ///
+    /// x ← x + τ (s(x, σ) + Aᵀ(y − A x)/η²) + √(2τT) n with τ = min(c σ², limit), both scores at the old x.
+    pub struct Walk {
+        /// Of τ.
+        pub limit: StepLimit = StepLimit::Norm => "norm, paper",
+    }
 }
 
 impl Method for Walk {

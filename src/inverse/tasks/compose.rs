@@ -1,22 +1,27 @@
 //! One task after another.
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::AnyTask;
 use crate::{
     Error,
     inverse::operators::{Chain, LinearOperator, NonlinearChain, Operator, Task},
+    numbers::registry::entry,
 };
 
-/// A(x) = Aₙ(… A₂(A₁(x))): what the first makes of the image is given to the second, and so on; linear if all are.
-///
-/// The i-th of them, counted from 0, has the seed of the whole and i, so that two random masks differ.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Compose {
-    /// In the order in which they happen.
-    pub tasks: Vec<AnyTask>,
+entry! {
+    name: "compose",
+    what: "one task after another",
+    source: "",
+    facts: { map: "that of its tasks", random: "that of its tasks" },
+    example: "{kind: compose, tasks: [deblur-gaussian, inpaint-random]}",
+    /// A(x) = Aₙ(… A₂(A₁(x))): what the first makes of the image is given to the second, and so on; linear if all are.
+    ///
+    /// The i-th of them, counted from 0, has the seed of the whole and i, so that two random masks differ.
+    pub struct Compose {
+        /// In the order in which they happen.
+        pub tasks: Vec<AnyTask> => "a list of tasks, at least one",
+    }
 }
 
 impl Compose {

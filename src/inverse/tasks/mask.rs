@@ -2,21 +2,26 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use crate::{
     Error,
     files::images,
     inverse::operators::{Inpaint, Operator, Task},
+    numbers::registry::entry,
 };
 
-/// Hides the pixels that are black in a picture.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct InpaintMask {
-    /// A picture of the images' size; what is darker than 128 of 255 is hidden.
-    pub file: PathBuf,
+entry! {
+    name: "inpaint-mask",
+    what: "pixels are hidden where a picture is black",
+    source: "",
+    facts: { map: "linear, svd", random: "no" },
+    example: "{kind: inpaint-mask, file: mask.png}",
+    /// Hides the pixels that are black in a picture.
+    pub struct InpaintMask {
+        /// A picture of the images' size; what is darker than 128 of 255 is hidden.
+        pub file: PathBuf => "a picture of the images’ size",
+    }
 }
 
 impl Task for InpaintMask {

@@ -1,27 +1,35 @@
 //! What `task:` may name: the operators, those that a file defines, and one after another.
 
-mod compose;
-mod mask;
-mod torchscript;
-
-pub use compose::Compose;
-pub use mask::InpaintMask;
-pub use torchscript::Torchscript;
-
+#[expect(clippy::wildcard_imports, reason = "the table names what is in it")]
+use crate::inverse::operators::*;
 use crate::{
-    inverse::operators::{
-        Colorization, CompressedSensing, DeblurAnisotropic, DeblurGaussian, DeblurMotion, DeblurUniform,
-        HighDynamicRange, Identity, InpaintBox, InpaintExtreme, InpaintHalf, InpaintRandom, MriCartesian, MriRadial,
-        PhaseRetrieval, SuperResolution, Task, Tomography,
-    },
-    numbers::registry::one_of,
+    inverse::operators::operator_rows,
+    numbers::registry::{modules, one_of},
 };
 
-one_of! {
-    /// What `task:` may name.
-    pub enum AnyTask: Task {
-        Colorization, Compose, CompressedSensing, DeblurAnisotropic, DeblurGaussian, DeblurMotion, DeblurUniform,
-        HighDynamicRange, Identity, InpaintBox, InpaintExtreme, InpaintHalf, InpaintMask, InpaintRandom, MriCartesian,
-        MriRadial, PhaseRetrieval, SuperResolution, Tomography, Torchscript
-    }
+/// The table of tasks that are made from files or from other tasks: each file, and the struct in it.
+macro_rules! task_rows {
+    ($then:ident $(, $($rest:tt)+)?) => {
+        $then! { $($($rest)+,)? {
+            mask: InpaintMask,
+            torchscript: Torchscript,
+            compose: Compose,
+        } }
+    };
 }
+
+task_rows!(modules);
+
+operator_rows!(task_rows, one_of, {
+    /// What `task:` may name.
+    pub enum AnyTask: Task = "task", others: OTHERS
+});
+
+/// Tasks of other packages whose names say less than is needed.
+const OTHERS: &[(&str, &str)] = &[
+    ("inpainting", "there are inpaint-random, inpaint-box, inpaint-extreme, inpaint-half and inpaint-mask"),
+    ("deblur", "there are deblur-gaussian, deblur-motion, deblur-uniform and deblur-anisotropic"),
+    ("deblurring", "there are deblur-gaussian, deblur-motion, deblur-uniform and deblur-anisotropic"),
+    ("sr", "it is `super-resolution`"),
+    ("ct", "it is `tomography`"),
+];

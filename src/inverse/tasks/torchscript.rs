@@ -2,26 +2,31 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use crate::{
     Error,
     inverse::operators::{Operator, Program, Task},
     models::card,
+    numbers::registry::entry,
 };
 
-/// A(x) = `forward(x)` of a TorchScript program: a nonlinear blur, a renderer, a network.
-///
-/// x is `[batch, channels, height, width]`, pixels in −1 … 1; the answer is a tensor `[batch, …]`, or a tuple that begins with
-/// one. The program is run: it must be one that the user trusts.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Torchscript {
-    /// What torch.jit.save wrote.
-    pub file: PathBuf,
-    /// A bound of ‖∂A/∂x‖, by which steps are kept short.
-    pub norm: f64,
+entry! {
+    name: "torchscript",
+    what: "a program computes A(x)",
+    source: "",
+    facts: { map: "nonlinear", random: "no" },
+    example: "{kind: torchscript, file: blur.pt, norm: 1}",
+    /// A(x) = `forward(x)` of a TorchScript program: a nonlinear blur, a renderer, a network.
+    ///
+    /// x is `[batch, channels, height, width]`, pixels in −1 … 1; the answer is a tensor `[batch, …]`, or a tuple that begins with
+    /// one. The program is run: it must be one that the user trusts.
+    pub struct Torchscript {
+        /// What torch.jit.save wrote.
+        pub file: PathBuf => "a TorchScript program",
+        /// A bound of ‖∂A/∂x‖, by which steps are kept short.
+        pub norm: f64 => "> 0",
+    }
 }
 
 impl Task for Torchscript {

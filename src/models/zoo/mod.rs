@@ -4,13 +4,6 @@
 //! says of itself to a card, and to what our network calls the same tensors. Loading is total: what the card's network
 //! lacks, or what is left over, is an error that lists it all.
 
-mod adm;
-mod ddpm;
-mod diffusers;
-mod edm;
-mod ffdnet;
-mod ncsn;
-mod score_sde;
 mod unpack;
 
 use std::{collections::BTreeMap, path::Path};
@@ -29,6 +22,7 @@ use crate::{
     numbers::{
         plan::Plan,
         precondition::{AnyPrecondition, DdpmConfig, Prediction},
+        registry::{Info, List},
         schedule::AnyChain,
     },
 };
@@ -98,16 +92,33 @@ impl Change {
 /// A family's reading of a file, if it is one of its own.
 type Family = fn(file: &Contents) -> Option<Result<Recognised, String>>;
 
-/// All families, in the order in which they are asked.
-const FAMILIES: [Family; 7] = [
-    adm::recognise,
-    ddpm::recognise,
-    diffusers::recognise,
-    edm::recognise,
-    ffdnet::recognise,
-    ncsn::recognise,
-    score_sde::recognise,
-];
+/// Declares the families: a row has the file, the checkpoints in a line, the names by which they are known, the source.
+macro_rules! families {
+    ($($file:ident: $what:literal, $tensors:literal, $source:literal;)+) => {
+        $(mod $file;)+
+
+        /// All families, in the order in which they are asked.
+        const FAMILIES: &[Family] = &[$($file::recognise),+];
+
+        /// The families of checkpoints that are recognised.
+        pub const LIST: List = List {
+            noun: "family",
+            entries: &[$(&Info { facts: &[("tensors", $tensors)], ..Info::new(stringify!($file), $what, $source) }),+],
+            others: &[],
+            sequence: None,
+        };
+    };
+}
+
+families! {
+    adm: "guided-diffusion, improved-diffusion, DPS, ILVR", "input_blocks.i.j, output_blocks.i.j", "Dhariwal & Nichol 2021";
+    ddpm: "pytorch_diffusion, ddim", "down.i.block.j, up.i.attn.j", "DDPM";
+    diffusers: "folders of diffusers: DDPM’s U-Net, NCSN++", "down_blocks.i.resnets.j", "diffusers";
+    edm: "EDM’s pickles: SongUNet, DhariwalUNet", "model.enc.*, model.dec.*", "EDM";
+    ffdnet: "FFDNet of KAIR and IPOL: denoisers", "model.0, model.2, …", "Zhang et al. 2018";
+    ncsn: "NCSN, NCSNv2", "begin_conv, refineN, end_conv", "NCSN";
+    score_sde: "score_sde_pytorch: NCSN++, DDPM++, DDPM", "all_modules.N", "Score SDE";
+}
 
 /// Endings of the files that may hold a family's checkpoint.
 pub const EXTENSIONS: [&str; 7] = ["ckpt", "pth", "pt", "bin", "pkl", "safetensors", "ts"];

@@ -1,25 +1,29 @@
 //! Denoising diffusion implicit models [DDIM, Eq. 12], seen from the variance-exploding frame.
 
-use serde::{Deserialize, Serialize};
-
 use super::{Sampler, rows};
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         sigma::{Sigmas, at_least_zero},
         walk::{Step, Walk},
     },
 };
 
-/// Fresh noise v = η² σ′² (σ² − σ′²) / σ², then τ = σ (σ − √(σ′² − v)) and T = v / (2τ).
-///
-/// η = 0 is also EDM's Euler step in σ, η = 1 ancestral sampling.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ddim {
-    /// η: 0 walks without noise, 1 is ancestral sampling.
-    #[serde(default)]
-    pub eta: f64,
+entry! {
+    name: "ddim",
+    what: "η = 0 deterministic … 1 ancestral",
+    source: "DDIM, Eq. 12",
+    facts: { scores: "1", order: "1", random: "if η > 0" },
+    aliases: ["DDIMScheduler", "euler", "sample_euler", "EulerDiscreteScheduler", "EDMEulerScheduler"],
+    example: "{kind: ddim, eta: 0.5}",
+    /// Fresh noise v = η² σ′² (σ² − σ′²) / σ², then τ = σ (σ − √(σ′² − v)) and T = v / (2τ).
+    ///
+    /// η = 0 is also EDM's Euler step in σ, η = 1 ancestral sampling.
+    pub struct Ddim {
+        /// η: 0 walks without noise, 1 is ancestral sampling.
+        pub eta: f64 = 0.0 => "0 … 1",
+    }
 }
 
 impl Sampler for Ddim {

@@ -6,18 +6,27 @@ use super::{Sampler, rows};
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         sigma::Sigmas,
         walk::{Step, Walk},
     },
 };
 
-/// τ = (1 − α)/ᾱ = σ² − σ′²,  T = v α / (2 (1 − α)), where α = (1 + σ′²)/(1 + σ²).
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ddpm {
-    /// Which v.
-    #[serde(default)]
-    pub variance: Variance,
+entry! {
+    name: "ddpm",
+    what: "τ = σ²−σ′², variance beta or posterior",
+    source: "DDPM, Algorithm 2",
+    facts: { scores: "1", order: "1", random: "yes" },
+    aliases: [
+        "DDPMScheduler" { "variance": "posterior" },
+        "ddpm_fixed_small" { "variance": "posterior" },
+        "ddpm_fixed_large" { "variance": "beta" },
+    ],
+    /// τ = (1 − α)/ᾱ = σ² − σ′²,  T = v α / (2 (1 − α)), where α = (1 + σ′²)/(1 + σ²).
+    pub struct Ddpm {
+        /// Which v.
+        pub variance: Variance = Variance::Beta => "beta, posterior",
+    }
 }
 
 /// The two variances v of the reverse chain [DDPM, §3.2].
@@ -45,10 +54,14 @@ impl Sampler for Ddpm {
     }
 }
 
-/// Ancestral sampling of the variance-preserving SDE [Score SDE, Eq. 4]: DDPM with v = β.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct VpAncestral {}
+entry! {
+    name: "vp-ancestral",
+    what: "DDPM with variance beta",
+    source: "Score SDE, Eq. 4",
+    facts: { scores: "1", order: "1", random: "yes" },
+    /// Ancestral sampling of the variance-preserving SDE [Score SDE, Eq. 4]: DDPM with v = β.
+    pub struct VpAncestral {}
+}
 
 impl Sampler for VpAncestral {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {

@@ -7,35 +7,34 @@ use crate::{
     Error,
     numbers::{
         quadrature::integral,
+        registry::entry,
         sde::{AnySde, Vp, reaches},
         sigma::{Sigmas, at_least_zero},
         walk::{Step, Walk},
     },
 };
 
-/// The reversal with noise ρ g dw, integrated exactly with ε, the score of z, or D frozen [SDE tutorial, §4; S2N, §3].
-///
-/// ```text
-/// epsilon    τ = (1 + ρ²) σ (σ − σ′)                        2 τ T = ρ² (σ² − σ′²)
-/// score      τ = ½ (1 + ρ²) ∫ α d(σ²)/α over σ′ … σ         2 τ T = ρ² (σ² − σ′²)
-/// denoised   τ = σ (σ − σ′ (σ′/σ)^(ρ²))                     2 τ T = σ′² (1 − (σ′/σ)^(2ρ²))
-/// ```
-///
-/// Only the second depends on the process, through α; the noise of the third is that of the linear part, which shrinks x.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ExponentialIntegrator {
-    /// What is held constant.
-    pub frozen: Frozen,
-    /// ρ: 0 follows the probability flow, 1 the reverse-time SDE.
-    pub rho: f64,
-    /// The process whose score that is.
-    pub sde: AnySde,
-}
-
-impl Default for ExponentialIntegrator {
-    fn default() -> Self {
-        Self { frozen: Frozen::Epsilon, rho: 1.0, sde: AnySde::Vp(Vp::default()) }
+entry! {
+    name: "exponential-integrator",
+    what: "epsilon, score or denoised frozen; ρ",
+    source: "SDE tutorial, §4",
+    facts: { scores: "1", order: "1", random: "if ρ > 0" },
+    /// The reversal with noise ρ g dw, integrated exactly with ε, the score of z, or D frozen [SDE tutorial, §4; S2N, §3].
+    ///
+    /// ```text
+    /// epsilon    τ = (1 + ρ²) σ (σ − σ′)                        2 τ T = ρ² (σ² − σ′²)
+    /// score      τ = ½ (1 + ρ²) ∫ α d(σ²)/α over σ′ … σ         2 τ T = ρ² (σ² − σ′²)
+    /// denoised   τ = σ (σ − σ′ (σ′/σ)^(ρ²))                     2 τ T = σ′² (1 − (σ′/σ)^(2ρ²))
+    /// ```
+    ///
+    /// Only the second depends on the process, through α; the noise of the third is that of the linear part, which shrinks x.
+    pub struct ExponentialIntegrator {
+        /// What is held constant.
+        pub frozen: Frozen = Frozen::Epsilon => "epsilon, score, denoised",
+        /// ρ: 0 follows the probability flow, 1 the reverse-time SDE.
+        pub rho: f64 = 1.0 => "≥ 0",
+        /// The process whose score that is.
+        pub sde: AnySde = AnySde::Vp(Vp::default()) => "any process",
     }
 }
 

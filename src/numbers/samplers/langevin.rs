@@ -8,36 +8,29 @@ use super::{Sampler, checked};
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         schedule::count,
         sigma::{Sigmas, positive},
         walk::{Step, Walk},
     },
 };
 
-/// τ = ε σ² / (2 σ_ref²), T = 1, several steps at each level.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct AnnealedLangevin {
-    /// ε. The authors' released code leaves out the ½: its `step_lr` is ε/2.
-    #[serde(default = "two_in_100_000")]
-    pub epsilon: f64,
-    /// Steps at each level.
-    #[serde(default = "hundred")]
-    pub repeats: usize,
-    /// σ_ref.
-    #[serde(default)]
-    pub reference: Reference,
-    /// Ends with a denoising step, as the code released with NCSNv2 does.
-    #[serde(default)]
-    pub denoise: bool,
-}
-
-fn two_in_100_000() -> f64 {
-    2e-5
-}
-
-fn hundred() -> usize {
-    100
+entry! {
+    name: "annealed-langevin",
+    what: "τ = ε σ²/(2 σ_min²), T = 1, each level many times",
+    source: "NCSN, Algorithm 1",
+    facts: { scores: "1", order: "–", random: "yes" },
+    /// τ = ε σ² / (2 σ_ref²), T = 1, several steps at each level.
+    pub struct AnnealedLangevin {
+        /// ε. The authors' released code leaves out the ½: its `step_lr` is ε/2.
+        pub epsilon: f64 = 2e-5 => "> 0",
+        /// Steps at each level.
+        pub repeats: usize = 100 => "≥ 1" in "steps",
+        /// σ_ref.
+        pub reference: Reference = Reference::Min => "min, max",
+        /// Ends with a denoising step, as the code released with NCSNv2 does.
+        pub denoise: bool = false => "true, false",
+    }
 }
 
 /// The level to which ε refers.

@@ -7,33 +7,35 @@
 //! a row: brought to the σ frame, its coefficients of x and D sum to 1 − (1 − √(1 − β))², not to 1. Each step differs
 //! from [`VpAncestral`] at order β²; carried along DDPM's own chain this comes to about one per cent of x.
 
-mod ddim;
-mod ddpm;
-mod exponential;
-mod flow;
-mod langevin;
-mod non_markovian;
-mod simplified;
-mod snr;
-mod ve;
-
-pub use ddim::Ddim;
-pub use ddpm::{Ddpm, Variance, VpAncestral};
-pub use exponential::{ExponentialIntegrator, Frozen};
-pub use flow::{Churn, ProbabilityFlow};
-pub use langevin::{AnnealedLangevin, Reference};
-pub use non_markovian::{Beta, NonMarkovian};
-pub use simplified::{Consistent, Ramp, Simplified};
-pub use snr::{Convention, Fresh, Snr};
-pub use ve::{VeAncestral, VeEulerMaruyama, VeReverseDiffusion};
-
 use crate::{
     Error,
     numbers::{
+        registry::{entries, modules},
         sigma::Sigmas,
         walk::{Step, Walk},
     },
 };
+
+/// The table of samplers that are rows: each file, and the structs in it that are samplers.
+macro_rules! sampler_rows {
+    ($then:ident $(, $($rest:tt)+)?) => {
+        $then! { $($($rest)+,)? {
+            langevin: AnnealedLangevin,
+            flow: Churn ProbabilityFlow,
+            ddim: Ddim,
+            ddpm: Ddpm VpAncestral,
+            exponential: ExponentialIntegrator,
+            non_markovian: NonMarkovian,
+            simplified: Simplified Consistent,
+            snr: Snr,
+            ve: VeAncestral VeEulerMaruyama VeReverseDiffusion,
+        } }
+    };
+}
+pub(crate) use sampler_rows;
+
+sampler_rows!(modules);
+sampler_rows!(entries);
 
 /// A rule that turns noise levels into a walk.
 pub trait Sampler {

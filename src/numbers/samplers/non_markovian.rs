@@ -6,26 +6,31 @@ use super::{Sampler, checked};
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         sigma::{Sigmas, at_least_zero},
         walk::{Step, Walk},
     },
 };
 
-/// q(z_s | z_t, x) = N(α_s x + √(s_s² − β²) (z_t − α_t x)/s_t, β²) with x guessed as D [S2N, Theorem 4].
-///
-/// In the σ frame, with b = β/α_s the standard deviation of the fresh noise, 0 ≤ b ≤ σ′:
-///
-/// ```text
-/// x ← D + √(σ′² − b²) ε + b n      τ = σ (σ − √(σ′² − b²))      2 τ T = b²
-/// ```
-///
-/// Each β keeps the marginals N(α_s x, s_s²) of a known image exactly.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct NonMarkovian {
-    /// Which β.
-    #[serde(default)]
-    pub beta: Beta,
+entry! {
+    name: "non-markovian",
+    what: "D + √(σ′²−b²) ε + b n, any b ≤ σ′",
+    source: "S2N, Theorem 4",
+    facts: { scores: "1", order: "1", random: "if b > 0" },
+    example: "{kind: non-markovian, beta: {kind: frozen, rho: 1}}",
+    /// q(z_s | z_t, x) = N(α_s x + √(s_s² − β²) (z_t − α_t x)/s_t, β²) with x guessed as D [S2N, Theorem 4].
+    ///
+    /// In the σ frame, with b = β/α_s the standard deviation of the fresh noise, 0 ≤ b ≤ σ′:
+    ///
+    /// ```text
+    /// x ← D + √(σ′² − b²) ε + b n      τ = σ (σ − √(σ′² − b²))      2 τ T = b²
+    /// ```
+    ///
+    /// Each β keeps the marginals N(α_s x, s_s²) of a known image exactly.
+    pub struct NonMarkovian {
+        /// Which β.
+        pub beta: Beta = Beta::default() => "{kind: ddim, eta}, {kind: frozen, rho}, {kind: shares, shares}",
+    }
 }
 
 /// b as a share of σ′, with r = (σ′/σ)².

@@ -6,25 +6,29 @@ use super::{Sampler, checked};
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         sigma::{Sigmas, at_least_zero, positive},
         walk::{Step, Walk},
     },
 };
 
-/// τ = c σ², T from T₀ to 1, no noise on the last step.
-///
-/// With a likelihood τ = min(c σ², limit): the cap comes from the posterior, not from here.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Simplified {
-    /// c.
-    pub c: f64,
-    /// T₀, the temperature of the first step.
-    #[serde(default)]
-    pub t0: f64,
-    /// How T goes on from there.
-    #[serde(default)]
-    pub ramp: Ramp,
+entry! {
+    name: "simplified",
+    what: "τ = c σ², T from t0 to 1; the paper’s own walk",
+    source: "Random Walks",
+    facts: { scores: "1", order: "–", random: "yes" },
+    /// τ = c σ², T from T₀ to 1, no noise on the last step.
+    ///
+    /// The defaults are those of the paper's hundred levels of the schedule `sigmoid`; its posteriors begin with T₀ = 0. With
+    /// a likelihood τ = min(c σ², limit): the cap comes from the posterior, not from here.
+    pub struct Simplified {
+        /// c.
+        pub c: f64 = 0.7 => "> 0",
+        /// T₀, the temperature of the first step.
+        pub t0: f64 = 0.1 => "≥ 0",
+        /// How T goes on from there.
+        pub ramp: Ramp = Ramp::Linear => "linear, constant",
+    }
 }
 
 /// The course of the temperature.
@@ -55,20 +59,25 @@ impl Sampler for Simplified {
     }
 }
 
-/// τ = c σ² at the temperature that keeps Var x = v + σ² exactly, for images of variance v:
-///
-/// ```text
-/// T*(v) = 1 − (σ² − σ′²)/(2τ) − τ/(2(v + σ²))
-/// ```
-///
-/// With τ = σ² − σ′² this is DDPM with v = β for unit variance, and with β̃ for none.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Consistent {
-    /// c; the walk needs σ² − σ′² to be well below 2 c σ², that is levels that lie close together.
-    pub c: f64,
-    /// v, the variance of the images.
-    pub v: f64,
+entry! {
+    name: "consistent",
+    what: "τ = c σ², T*(v) keeps the variance exactly",
+    source: "Random Walks",
+    facts: { scores: "1", order: "–", random: "yes" },
+    /// τ = c σ² at the temperature that keeps Var x = v + σ² exactly, for images of variance v:
+    ///
+    /// ```text
+    /// T*(v) = 1 − (σ² − σ′²)/(2τ) − τ/(2(v + σ²))
+    /// ```
+    ///
+    /// With τ = σ² − σ′² this is DDPM with v = β for unit variance, and with β̃ for none. The paper fixes neither c nor v; c = 1
+    /// keeps T* ≥ σ′²/(2σ²) on any levels.
+    pub struct Consistent {
+        /// c. Other values than 1 need σ² − σ′² well below 2 c σ², which means levels that lie close together.
+        pub c: f64 = 1.0 => "> 0, below 2",
+        /// v, the variance of the images.
+        pub v: f64 = 0.25 => "≥ 0" in "squared data units",
+    }
 }
 
 impl Consistent {

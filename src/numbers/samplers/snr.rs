@@ -6,40 +6,47 @@ use super::{Sampler, rows};
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         sigma::{Sigmas, at_least_zero},
         walk::{Gaussian, Moments, Step, Walk},
     },
 };
 
-/// The generalised backward SDE, with SNR^γ ε held constant during a step, and SNR^δ in the noise.
-///
-/// With r = SNR/SNR′ = (σ′/σ)²:
-///
-/// ```text
-/// x ← x − (1 + ρ²) σ φ ε + ρ σ √ψ n      φ = (1 − r^(½+γ))/(1 + 2γ)      ψ = (1 − r^(1+δ))/(1 + δ)  or  r^δ (1 − r)
-/// τ = σ² (1 + ρ²) φ                      2 τ T = ρ² σ² ψ
-/// ```
-///
-/// ρ = 0 follows the probability flow and ρ = 1 the reverse-time SDE. γ = δ = 0 integrates both exactly with ε frozen: with
-/// ρ = 0 that is DDIM. ρ = 1, γ = ½ and the scaled δ = 1 is DDPM's ancestral step.
-///
-/// This is a reconstruction: the paper's own text was not at hand, only what its reviews and summaries say of γ and δ.
-/// Where they leave a reading open there is a choice: of ψ by `fresh`, of γ by `convention`. What is proven is that the
-/// family contains the steps that the paper says it contains, that the marginals are kept to first order for all γ and δ,
-/// and to second order, at every data variance, on the ridge δ = (1 + ρ²) γ/ρ².
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Snr {
-    /// ρ.
-    pub rho: f64,
-    /// γ; about 0.03 to 0.05 suits images at ρ = 0, see [`Snr::gamma_for`].
-    pub gamma: f64,
-    /// δ.
-    pub delta: f64,
-    /// ψ.
-    pub fresh: Fresh,
-    /// What γ means.
-    pub convention: Convention,
+entry! {
+    name: "snr",
+    what: "powers γ, δ of the SNR frozen; ρ",
+    source: "S2N, Eq. 7",
+    facts: { scores: "1", order: "1", random: "if ρ > 0" },
+    example: "{kind: snr, gamma: 0.03}",
+    /// The generalised backward SDE, with SNR^γ ε held constant during a step, and SNR^δ in the noise.
+    ///
+    /// With r = SNR/SNR′ = (σ′/σ)²:
+    ///
+    /// ```text
+    /// x ← x − (1 + ρ²) σ φ ε + ρ σ √ψ n      φ = (1 − r^(½+γ))/(1 + 2γ)      ψ = (1 − r^(1+δ))/(1 + δ)  or  r^δ (1 − r)
+    /// τ = σ² (1 + ρ²) φ                      2 τ T = ρ² σ² ψ
+    /// ```
+    ///
+    /// ρ = 0 follows the probability flow and ρ = 1 the reverse-time SDE. γ = δ = 0 integrates both exactly with ε frozen: with
+    /// ρ = 0 that is DDIM. ρ = 1, γ = ½ and the scaled δ = 1 is DDPM's ancestral step.
+    ///
+    /// This is a reconstruction: the paper's own text was not at hand, only what its reviews and summaries say of γ and δ.
+    /// Where they leave a reading open there is a choice: of ψ by `fresh`, of γ by `convention`. What is proven is that the
+    /// family contains the steps that the paper says it contains, that the marginals are kept to first order for all γ and δ,
+    /// and to second order, at every data variance, on the ridge δ = (1 + ρ²) γ/ρ².
+    #[derive(Copy)]
+    pub struct Snr {
+        /// ρ.
+        pub rho: f64 = 0.0 => "≥ 0",
+        /// γ; about 0.03 to 0.05 suits images at ρ = 0, see [`Snr::gamma_for`].
+        pub gamma: f64 = 0.0 => "any number",
+        /// δ.
+        pub delta: f64 = 0.0 => "any number",
+        /// ψ.
+        pub fresh: Fresh = Fresh::Power => "power, scaled",
+        /// What γ means.
+        pub convention: Convention = Convention::Snr => "snr, noise, opposite, multiplier",
+    }
 }
 
 /// Two readings of ψ, which agree to first order where the power's δ is twice the other's.

@@ -1,20 +1,23 @@
 //! The variance-exploding SDE, discretised three ways [Score SDE].
 
-use serde::{Deserialize, Serialize};
-
 use super::{Sampler, rows};
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         sigma::Sigmas,
         walk::{Step, Walk},
     },
 };
 
-/// τ = σ² − σ′², T = ½ [Score SDE, Appendix E].
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct VeReverseDiffusion {}
+entry! {
+    name: "ve-reverse-diffusion",
+    what: "τ = σ²−σ′², T = ½",
+    source: "Score SDE, Appendix E",
+    facts: { scores: "1", order: "1", random: "yes" },
+    /// τ = σ² − σ′², T = ½ [Score SDE, Appendix E].
+    pub struct VeReverseDiffusion {}
+}
 
 impl Sampler for VeReverseDiffusion {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
@@ -26,10 +29,15 @@ impl Sampler for VeReverseDiffusion {
     }
 }
 
-/// τ = σ² − σ′², T = σ′²/(2σ²) [Score SDE, Appendix F].
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct VeAncestral {}
+entry! {
+    name: "ve-ancestral",
+    what: "τ = σ²−σ′², T = σ′²/(2σ²)",
+    source: "Score SDE, Appendix F",
+    facts: { scores: "1", order: "1", random: "yes" },
+    aliases: ["euler_a", "euler_ancestral", "sample_euler_ancestral", "EulerAncestralDiscreteScheduler"],
+    /// τ = σ² − σ′², T = σ′²/(2σ²) [Score SDE, Appendix F].
+    pub struct VeAncestral {}
+}
 
 impl Sampler for VeAncestral {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
@@ -41,10 +49,14 @@ impl Sampler for VeAncestral {
     }
 }
 
-/// τ = g² Δt = 2 ln(σ₀/σ_{K−1}) σ² / K, T = ½: Euler and Maruyama on dx = g dw with σ(t) geometric, Δt = 1/K.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct VeEulerMaruyama {}
+entry! {
+    name: "ve-euler-maruyama",
+    what: "τ = 2 ln(σ_max/σ_min) σ²/K, T = ½",
+    source: "Score SDE, §2.4",
+    facts: { scores: "1", order: "1", random: "yes" },
+    /// τ = g² Δt = 2 ln(σ₀/σ_{K−1}) σ² / K, T = ½: Euler and Maruyama on dx = g dw with σ(t) geometric, Δt = 1/K.
+    pub struct VeEulerMaruyama {}
+}
 
 impl Sampler for VeEulerMaruyama {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {

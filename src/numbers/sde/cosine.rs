@@ -2,23 +2,18 @@
 
 use std::f64::consts::FRAC_PI_2;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Sde, before_one};
-use crate::Error;
+use crate::{Error, numbers::registry::entry};
 
-/// α = cos(π t/2), s = sin(π t/2), σ = tan(π t/2), until T < 1 [VDM; Nichol & Dhariwal 2021, without the offset].
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Cosine {
-    /// T.
-    pub end: f64,
-}
-
-impl Default for Cosine {
-    /// Until T = 0.999, where σ = 637.
-    fn default() -> Self {
-        Self { end: 0.999 }
+entry! {
+    name: "cosine",
+    what: "α = cos(πt/2), s = sin(πt/2)",
+    source: "VDM",
+    /// α = cos(π t/2), s = sin(π t/2), σ = tan(π t/2), until T < 1 [VDM; Nichol & Dhariwal 2021, without the offset]; σ = 637 at 0.999.
+    #[derive(Copy)]
+    pub struct Cosine {
+        /// T.
+        pub end: f64 = 0.999 => "0 … 1, open" in "time",
     }
 }
 

@@ -7,24 +7,30 @@
 //! [S2N, Theorem 1; SDE tutorial, §2]. In x + σ n every one of them is the same process run at another pace, with
 //! σ = s/α = SNR^(−½): a network that was trained along one of them is sampled along any other.
 
-mod cosine;
-mod ou;
-mod table;
-mod ve;
-mod vp;
-
 use std::fmt;
-
-pub use cosine::Cosine;
-pub use ou::{Cou, Ou};
-pub use table::Table;
-pub use ve::{Edm, FlowMatching, Ve};
-pub use vp::{CsubVp, Cvp, SubVp, Vp};
 
 use crate::{
     Error,
-    numbers::{registry::one_of, sigma::Sigmas},
+    numbers::{
+        registry::{modules, one_of},
+        sigma::Sigmas,
+    },
 };
+
+/// The table of processes: each file, and the structs in it that are processes.
+macro_rules! sde_rows {
+    ($then:ident $(, $($rest:tt)+)?) => {
+        $then! { $($($rest)+,)? {
+            cosine: Cosine,
+            ou: Ou Cou,
+            table: Table,
+            ve: Ve Edm FlowMatching,
+            vp: Vp SubVp Cvp CsubVp,
+        } }
+    };
+}
+
+sde_rows!(modules);
 
 /// A linear forward process on 0 ≤ t ≤ T.
 pub trait Sde: fmt::Debug {
@@ -70,10 +76,17 @@ pub trait Sde: fmt::Debug {
     }
 }
 
-one_of! {
+sde_rows!(one_of, {
     /// What `sde:` may name.
-    pub enum AnySde: Sde { Cosine, Cou, CsubVp, Cvp, Edm, FlowMatching, Ou, SubVp, Table, Ve, Vp }
-}
+    pub enum AnySde: Sde = "process", others: OTHERS
+});
+
+/// The configurations of score_sde.
+const OTHERS: &[(&str, &str)] = &[
+    ("vesde", "`ve` is that process with its levels σ² lowered by min²; the schedule `geometric` has them unlowered"),
+    ("vpsde", "it is `vp`"),
+    ("subvpsde", "it is `sub-vp`"),
+];
 
 /// An error unless the process is sound and comes by all of these levels, if need be after T: its formulas hold there as
 /// well, and the chain of DDPM ends a little beyond the process that is its limit.

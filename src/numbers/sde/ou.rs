@@ -1,30 +1,28 @@
 //! Processes with constant coefficients [SDE tutorial, §2].
 
-use serde::{Deserialize, Serialize};
-
 use super::{Sde, floor, positive_end};
-use crate::{Error, numbers::sigma::positive};
+use crate::{
+    Error,
+    numbers::{registry::entry, sigma::positive},
+};
 
-/// Ornstein and Uhlenbeck's: dz = −θ z dt + g dw, which tends to N(0, g²/(2θ)).
-///
-/// ```text
-/// α = exp(−θ t)   s² = g² (1 − exp(−2θ t))/(2θ)   σ² = g² (exp(2θ t) − 1)/(2θ)
-/// ```
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Ou {
-    /// θ.
-    pub theta: f64,
-    /// g.
-    pub g: f64,
-    /// T.
-    pub end: f64,
-}
-
-impl Default for Ou {
-    /// θ = 1 and g = √2, which tend to N(0, I), until T = 5.
-    fn default() -> Self {
-        Self { theta: 1.0, g: std::f64::consts::SQRT_2, end: 5.0 }
+entry! {
+    name: "ou",
+    what: "dz = −θ z dt + g dw",
+    source: "SDE tutorial, §2",
+    /// Ornstein and Uhlenbeck's: dz = −θ z dt + g dw, which tends to N(0, g²/(2θ)): by default to N(0, I).
+    ///
+    /// ```text
+    /// α = exp(−θ t)   s² = g² (1 − exp(−2θ t))/(2θ)   σ² = g² (exp(2θ t) − 1)/(2θ)
+    /// ```
+    #[derive(Copy)]
+    pub struct Ou {
+        /// θ.
+        pub theta: f64 = 1.0 => "> 0" in "1/time",
+        /// g.
+        pub g: f64 = std::f64::consts::SQRT_2 => "> 0" in "data units/√time",
+        /// T.
+        pub end: f64 = 5.0 => "> 0" in "time",
     }
 }
 
@@ -62,26 +60,23 @@ impl Sde for Ou {
     }
 }
 
-/// The contractive one: dz = θ z dt + g dw, whose reversal draws together [Contractive DPMs].
-///
-/// ```text
-/// α = exp(θ t)   s² = g² (exp(2θ t) − 1)/(2θ)   σ² = g² (1 − exp(−2θ t))/(2θ), never above g²/(2θ)
-/// ```
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Cou {
-    /// θ.
-    pub theta: f64,
-    /// g.
-    pub g: f64,
-    /// T.
-    pub end: f64,
-}
-
-impl Default for Cou {
-    /// θ = ½ and g = 1, until T = 3.
-    fn default() -> Self {
-        Self { theta: 0.5, g: 1.0, end: 3.0 }
+entry! {
+    name: "cou",
+    what: "dz = θ z dt + g dw: contractive; its SNR has a floor",
+    source: "SDE tutorial, §2",
+    /// The contractive one: dz = θ z dt + g dw, whose reversal draws together [Contractive DPMs].
+    ///
+    /// ```text
+    /// α = exp(θ t)   s² = g² (exp(2θ t) − 1)/(2θ)   σ² = g² (1 − exp(−2θ t))/(2θ), never above g²/(2θ)
+    /// ```
+    #[derive(Copy)]
+    pub struct Cou {
+        /// θ.
+        pub theta: f64 = 0.5 => "> 0" in "1/time",
+        /// g.
+        pub g: f64 = 1.0 => "> 0" in "data units/√time",
+        /// T.
+        pub end: f64 = 3.0 => "> 0" in "time",
     }
 }
 

@@ -1,18 +1,20 @@
 //! A process that somebody wrote down.
 
-use serde::{Deserialize, Serialize};
-
 use super::Sde;
-use crate::Error;
+use crate::{Error, numbers::registry::entry};
 
-/// Rows (t, α, s) of any process, in the order of time; between them ln α and ln σ are linear in t.
-///
-/// f and g² are then the slopes of the row's interval: f = d ln α/dt, g² = 2 s² d ln σ/dt.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Table {
-    /// \[t, α(t), s(t)\], at least two, with t and s/α growing and all α and s positive.
-    pub rows: Vec<[f64; 3]>,
+entry! {
+    name: "table",
+    what: "rows [t, α, s] of any other",
+    source: "",
+    example: "{kind: table, rows: [[0, 1, 0.01], [1, 0.5, 0.9]]}",
+    /// Rows (t, α, s) of any process, in the order of time; between them ln α and ln σ are linear in t.
+    ///
+    /// f and g² are then the slopes of the row's interval: f = d ln α/dt, g² = 2 s² d ln σ/dt.
+    pub struct Table {
+        /// \[t, α(t), s(t)\], at least two, with t and s/α growing and all α and s positive.
+        pub rows: Vec<[f64; 3]> => "t ≥ 0 and s/α growing, α and s > 0",
+    }
 }
 
 impl Table {

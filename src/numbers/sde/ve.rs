@@ -1,28 +1,26 @@
 //! Processes that leave the image as it is, and the straight line to noise.
 
-use serde::{Deserialize, Serialize};
-
 use super::{Sde, before_one, positive_end};
-use crate::{Error, numbers::sigma::positive};
+use crate::{
+    Error,
+    numbers::{registry::entry, sigma::positive},
+};
 
-/// The variance-exploding process: α = 1, σ² = min² ((max/min)^(2t/T) − 1) [SDE tutorial, §2].
-///
-/// Score SDE's code leaves out the −1 and calls max the standard deviation at T; the levels are the same otherwise.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Ve {
-    /// The standard deviation with which the geometric growth begins.
-    pub min: f64,
-    /// And with which it ends.
-    pub max: f64,
-    /// T.
-    pub end: f64,
-}
-
-impl Default for Ve {
-    /// From 0.01 to 50, until T = 1 [Score SDE, Appendix C].
-    fn default() -> Self {
-        Self { min: 0.01, max: 50.0, end: 1.0 }
+entry! {
+    name: "ve",
+    what: "α = 1, σ geometric in t",
+    source: "SDE tutorial, §2",
+    /// The variance-exploding process: α = 1, σ² = min² ((max/min)^(2t/T) − 1) [SDE tutorial, §2].
+    ///
+    /// The defaults are those of [Score SDE, Appendix C], whose code leaves out the −1 and calls max the standard deviation at T; the levels are the same otherwise.
+    #[derive(Copy)]
+    pub struct Ve {
+        /// The standard deviation with which the geometric growth begins.
+        pub min: f64 = 0.01 => "> 0" in "data units",
+        /// And with which it ends.
+        pub max: f64 = 50.0 => "> min" in "data units",
+        /// T.
+        pub end: f64 = 1.0 => "> 0" in "time",
     }
 }
 
@@ -68,18 +66,15 @@ impl Sde for Ve {
     }
 }
 
-/// Time is the level itself: α = 1, σ = t, until T [EDM, §3].
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Edm {
-    /// T.
-    pub end: f64,
-}
-
-impl Default for Edm {
-    /// Until σ = 80.
-    fn default() -> Self {
-        Self { end: 80.0 }
+entry! {
+    name: "edm",
+    what: "α = 1, σ = t",
+    source: "EDM, §3",
+    /// Time is the level itself: α = 1, σ = t, until T [EDM, §3].
+    #[derive(Copy)]
+    pub struct Edm {
+        /// T.
+        pub end: f64 = 80.0 => "> 0" in "data units",
     }
 }
 
@@ -113,18 +108,16 @@ impl Sde for Edm {
     }
 }
 
-/// The straight line z = (1 − t) x + t n, until T < 1 [Lipman et al. 2023].
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FlowMatching {
-    /// T.
-    pub end: f64,
-}
-
-impl Default for FlowMatching {
-    /// Until T = 0.999, where σ = 999.
-    fn default() -> Self {
-        Self { end: 0.999 }
+entry! {
+    name: "flow-matching",
+    what: "α = 1 − t, s = t",
+    source: "Lipman et al. 2023",
+    aliases: ["rectified-flow"],
+    /// The straight line z = (1 − t) x + t n, until T < 1 [Lipman et al. 2023]; σ = 999 at 0.999.
+    #[derive(Copy)]
+    pub struct FlowMatching {
+        /// T.
+        pub end: f64 = 0.999 => "0 … 1, open" in "time",
     }
 }
 

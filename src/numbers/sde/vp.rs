@@ -4,10 +4,11 @@
 //! β(t) = β_min + (β_max − β_min) t/T      B(t) = ∫₀ᵗ β = β_min t + (β_max − β_min) t²/(2T)
 //! ```
 
-use serde::{Deserialize, Serialize};
-
 use super::{Sde, floor, positive_end};
-use crate::{Error, numbers::sigma::at_least_zero};
+use crate::{
+    Error,
+    numbers::{registry::entry, sigma::at_least_zero},
+};
 
 struct Rate {
     min: f64,
@@ -43,27 +44,24 @@ impl Rate {
 
 /// Declares a process with such a rate: its parameters and their defaults.
 macro_rules! rated {
-    ($(#[$doc:meta])+ $name:ident, $beta_min:literal, $beta_max:literal) => {
-        $(#[$doc])+
-        #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-        #[serde(deny_unknown_fields, default)]
-        pub struct $name {
-            /// β(0).
-            pub beta_min: f64,
-            /// β(T).
-            pub beta_max: f64,
-            /// T.
-            pub end: f64,
-        }
-
-        impl Default for $name {
-            #[doc = concat!("β from ", $beta_min, " to ", $beta_max, ", until T = 1.")]
-            fn default() -> Self {
-                Self { beta_min: $beta_min, beta_max: $beta_max, end: 1.0 }
+    ($name:literal, $what:literal, $source:literal, $(#[doc = $doc:literal])+ $struct:ident, $beta_min:literal, $beta_max:literal) => {
+        entry! {
+            name: $name,
+            what: $what,
+            source: $source,
+            $(#[doc = $doc])+
+            #[derive(Copy)]
+            pub struct $struct {
+                /// β(0).
+                pub beta_min: f64 = $beta_min => "≥ 0" in "1/time",
+                /// β(T).
+                pub beta_max: f64 = $beta_max => "≥ beta_min, > 0" in "1/time",
+                /// T.
+                pub end: f64 = 1.0 => "> 0" in "time",
             }
         }
 
-        impl $name {
+        impl $struct {
             fn rate(&self) -> Rate {
                 Rate { min: self.beta_min, max: self.beta_max, end: self.end }
             }
@@ -72,6 +70,7 @@ macro_rules! rated {
 }
 
 rated! {
+    "vp", "β linear in t, s² = 1 − exp(−B)", "Score SDE, Eq. 11",
     /// The variance-preserving process, dz = −½ β z dt + √β dw [Score SDE, Eq. 11].
     ///
     /// ```text
@@ -115,6 +114,7 @@ impl Sde for Vp {
 }
 
 rated! {
+    "sub-vp", "β linear in t, s = 1 − exp(−B)", "Score SDE, Eq. 29",
     /// The sub-variance-preserving process, dz = −½ β z dt + √(β (1 − exp(−2B))) dw [Score SDE, Eq. 29].
     ///
     /// ```text
@@ -159,6 +159,7 @@ impl Sde for SubVp {
 }
 
 rated! {
+    "cvp", "contractive; its SNR has a floor", "SDE tutorial, §2",
     /// The contractive variance-preserving process, dz = +½ β z dt + √β dw [Contractive DPMs].
     ///
     /// ```text
@@ -202,6 +203,7 @@ impl Sde for Cvp {
 }
 
 rated! {
+    "csub-vp", "contractive, with the levels of sub-vp", "SDE tutorial, §2",
     /// The contractive sub-variance-preserving process, dz = +½ β z dt + √(β (exp(2B) − 1)) dw [Contractive DPMs].
     ///
     /// ```text

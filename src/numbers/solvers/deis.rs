@@ -7,25 +7,30 @@ use crate::{
     Error,
     numbers::{
         quadrature::integral,
+        registry::entry,
         scheme::Scheme,
         sde::{AnySde, Vp, reaches},
         sigma::Sigmas,
     },
 };
 
-/// x ← x + Σⱼ εⱼ ∫ Lⱼ dσ over σ … σ′, with Lⱼ the Lagrange polynomials through the last levels [Zhang & Chen 2023, DEIS].
-///
-/// One evaluation a step; the first steps take the lower orders. Order 2 in σ is Adams and Bashforth's method for unequal
-/// steps of σ.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Deis {
-    /// 1 to 4; 1 is DDIM.
-    pub order: usize,
-    /// In what ε is a polynomial.
-    pub variable: Variable,
-    /// The process whose time that is, if it is time.
-    pub sde: AnySde,
+entry! {
+    name: "deis",
+    what: "ε a polynomial of t or σ; order 1 … 4",
+    source: "Zhang & Chen 2023",
+    facts: { scores: "1", order: "= order", random: "no" },
+    /// x ← x + Σⱼ εⱼ ∫ Lⱼ dσ over σ … σ′, with Lⱼ the Lagrange polynomials through the last levels [Zhang & Chen 2023, DEIS].
+    ///
+    /// One evaluation a step; the first steps take the lower orders. Order 2 in σ is Adams and Bashforth's method for unequal
+    /// steps of σ.
+    pub struct Deis {
+        /// 1 to 4; 1 is DDIM.
+        pub order: usize = 3 => "1, 2, 3, 4",
+        /// In what ε is a polynomial.
+        pub variable: Variable = Variable::Time => "time, sigma",
+        /// The process whose time that is, if it is time.
+        pub sde: AnySde = AnySde::Vp(Vp::default()) => "any process",
+    }
 }
 
 /// See [`Deis`].
@@ -37,12 +42,6 @@ pub enum Variable {
     Time,
     /// In σ: ρAB of the paper.
     Sigma,
-}
-
-impl Default for Deis {
-    fn default() -> Self {
-        Self { order: 3, variable: Variable::Time, sde: AnySde::Vp(Vp::default()) }
-    }
 }
 
 impl Solver for Deis {

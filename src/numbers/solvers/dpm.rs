@@ -1,37 +1,36 @@
 //! DPM-Solver: the probability flow in ln σ, with ε expanded around the beginning of a step.
 
-use serde::{Deserialize, Serialize};
-
 use super::{Solver, hops, multistep, order};
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         scheme::{LinearCombination, Scheme, SolverStep, Stage},
         sigma::Sigmas,
     },
 };
 
-/// Single steps of order 1, 2 or 3, with as many evaluations each [Lu et al. 2022a, Algorithms 1 and 2].
-///
-/// With h = ln(σ/σ′) and σ_r = σ exp(−r h):
-///
-/// ```text
-/// 1   x ← x − (σ − σ′) ε₀
-/// 2   u = x − (σ − σ_½) ε₀                                              x ← x − (σ − σ′) ε(u, σ_½)
-/// 3   u = x − (σ − σ_⅓) ε₀                                              d₁ = ε(u, σ_⅓) − ε₀
-///     w = x − (σ − σ_⅔) ε₀ − 2 σ_⅔ (expm1(⅔h)/(⅔h) − 1) d₁              d₂ = ε(w, σ_⅔) − ε₀
-///     x ← x − (σ − σ′) ε₀ − (3/2) σ′ (expm1(h)/h − 1) d₂
-/// ```
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Dpm {
-    /// 1, 2 or 3; 1 is DDIM.
-    pub order: usize,
-}
-
-impl Default for Dpm {
-    fn default() -> Self {
-        Self { order: 2 }
+entry! {
+    name: "dpm",
+    what: "ε expanded in ln σ; order 1 … 3",
+    source: "Lu et al. 2022a",
+    facts: { scores: "= order", order: "= order", random: "no" },
+    aliases: ["dpm_2" { "order": "2" }, "sample_dpm_2" { "order": "2" }, "KDPM2DiscreteScheduler" { "order": "2" }],
+    /// Single steps of order 1, 2 or 3, with as many evaluations each [Lu et al. 2022a, Algorithms 1 and 2].
+    ///
+    /// With h = ln(σ/σ′) and σ_r = σ exp(−r h):
+    ///
+    /// ```text
+    /// 1   x ← x − (σ − σ′) ε₀
+    /// 2   u = x − (σ − σ_½) ε₀                                              x ← x − (σ − σ′) ε(u, σ_½)
+    /// 3   u = x − (σ − σ_⅓) ε₀                                              d₁ = ε(u, σ_⅓) − ε₀
+    ///     w = x − (σ − σ_⅔) ε₀ − 2 σ_⅔ (expm1(⅔h)/(⅔h) − 1) d₁              d₂ = ε(w, σ_⅔) − ε₀
+    ///     x ← x − (σ − σ′) ε₀ − (3/2) σ′ (expm1(h)/h − 1) d₂
+    /// ```
+    #[derive(Copy)]
+    pub struct Dpm {
+        /// 1, 2 or 3; 1 is DDIM.
+        pub order: usize = 2 => "1, 2, 3",
     }
 }
 

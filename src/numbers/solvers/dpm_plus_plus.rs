@@ -6,27 +6,43 @@ use super::{Solver, hops};
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         scheme::{LinearCombination, Scheme, SolverStep, Stage},
         sigma::Sigmas,
     },
 };
 
-/// Second-order steps [Lu et al. 2022b, Algorithms 1 and 2; §5 for the SDE].
-///
-/// With h = ln(σ/σ′), h₋ the same for the step before, and D̄ = D + h/(2h₋) (D − D₋):
-///
-/// ```text
-/// 2m       x ← (σ′/σ) x + (1 − σ′/σ) D̄
-/// 2s       u = (σ_½/σ) x + (1 − σ_½/σ) D,  x ← (σ′/σ) x + (1 − σ′/σ) D(u, σ_½)     σ_½ = √(σ σ′)
-/// sde-2m   x ← (σ′/σ)² x + (1 − (σ′/σ)²) D̄ + σ′ √(1 − (σ′/σ)²) n
-/// ```
-///
-/// The first step of the multistep forms takes D̄ = D.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DpmPlusPlus {
-    /// Which of the three.
-    pub variant: Variant,
+entry! {
+    name: "dpm-plus-plus",
+    what: "D expanded in ln σ; variant 2m, 2s, sde-2m",
+    source: "Lu et al. 2022b",
+    facts: { scores: "1 (2s: 2)", order: "2", random: "if sde-2m" },
+    aliases: [
+        "DPMSolverMultistepScheduler",
+        "EDMDPMSolverMultistepScheduler",
+        "dpmpp_2m" { "variant": "2m" },
+        "sample_dpmpp_2m" { "variant": "2m" },
+        "dpmpp_2s" { "variant": "2s" },
+        "DPMSolverSinglestepScheduler" { "variant": "2s" },
+        "dpmpp_2m_sde" { "variant": "sde-2m" },
+        "sample_dpmpp_2m_sde" { "variant": "sde-2m" },
+    ],
+    /// Second-order steps [Lu et al. 2022b, Algorithms 1 and 2; §5 for the SDE].
+    ///
+    /// With h = ln(σ/σ′), h₋ the same for the step before, and D̄ = D + h/(2h₋) (D − D₋):
+    ///
+    /// ```text
+    /// 2m       x ← (σ′/σ) x + (1 − σ′/σ) D̄
+    /// 2s       u = (σ_½/σ) x + (1 − σ_½/σ) D,  x ← (σ′/σ) x + (1 − σ′/σ) D(u, σ_½)     σ_½ = √(σ σ′)
+    /// sde-2m   x ← (σ′/σ)² x + (1 − (σ′/σ)²) D̄ + σ′ √(1 − (σ′/σ)²) n
+    /// ```
+    ///
+    /// The first step of the multistep forms takes D̄ = D.
+    #[derive(Copy)]
+    pub struct DpmPlusPlus {
+        /// Which of the three.
+        pub variant: Variant = Variant::Multistep => "2m, 2s, sde-2m",
+    }
 }
 
 /// See [`DpmPlusPlus`].

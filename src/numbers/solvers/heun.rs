@@ -1,38 +1,38 @@
 //! EDM's own sampler.
 
-use serde::{Deserialize, Serialize};
-
 use super::Solver;
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         scheme::{LinearCombination, Scheme, SolverStep, Stage},
         sigma::{Sigmas, at_least_zero, positive},
     },
 };
 
-/// Heun's method on dx/dσ = ε, after noise that lifts σ to σ̂ = (1 + γ) σ [EDM, Algorithm 2]; order 2, 2K − 1 evaluations.
-///
-/// ```text
-/// x̂ = x + √(σ̂² − σ²) S_noise n      u = x̂ + (σ′ − σ̂) ε(x̂, σ̂)      x ← x̂ + (σ′ − σ̂)/2 (ε(x̂, σ̂) + ε(u, σ′))
-/// γ = min(churn/K, √2 − 1) where churn_min ≤ σ ≤ churn_max, else 0
-/// ```
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Heun {
-    /// S_churn; 0 is deterministic.
-    pub churn: f64,
-    /// The smallest σ that is lifted.
-    pub churn_min: f64,
-    /// The largest.
-    pub churn_max: f64,
-    /// S_noise.
-    pub churn_noise: f64,
-}
-
-impl Default for Heun {
-    fn default() -> Self {
-        Self { churn: 0.0, churn_min: 0.0, churn_max: f64::MAX, churn_noise: 1.0 }
+entry! {
+    name: "heun",
+    what: "dx/dσ = ε, with churn",
+    source: "EDM, Algorithm 2",
+    facts: { scores: "2", order: "2", random: "if churn > 0" },
+    aliases: ["sample_heun", "HeunDiscreteScheduler"],
+    example: "{kind: heun, churn: 40, churn_min: 0.05, churn_max: 50, churn_noise: 1.003}",
+    /// Heun's method on dx/dσ = ε, after noise that lifts σ to σ̂ = (1 + γ) σ [EDM, Algorithm 2]; order 2, 2K − 1 evaluations.
+    ///
+    /// ```text
+    /// x̂ = x + √(σ̂² − σ²) S_noise n      u = x̂ + (σ′ − σ̂) ε(x̂, σ̂)      x ← x̂ + (σ′ − σ̂)/2 (ε(x̂, σ̂) + ε(u, σ′))
+    /// γ = min(churn/K, √2 − 1) where churn_min ≤ σ ≤ churn_max, else 0
+    /// ```
+    #[derive(Copy)]
+    pub struct Heun {
+        /// S_churn; 0 is deterministic.
+        pub churn: f64 = 0.0 => "≥ 0",
+        /// The smallest σ that is lifted.
+        pub churn_min: f64 = 0.0 => "≥ 0" in "data units",
+        /// The largest.
+        pub churn_max: f64 = f64::MAX => "≥ churn_min" in "data units",
+        /// S_noise.
+        pub churn_noise: f64 = 1.0 => "> 0",
     }
 }
 

@@ -1,26 +1,23 @@
 //! Adams and Bashforth's classical weights.
 
-use serde::{Deserialize, Serialize};
-
 use super::{Solver, hops, multistep, order};
 use crate::{
     Error,
-    numbers::{scheme::Scheme, sigma::Sigmas},
+    numbers::{registry::entry, scheme::Scheme, sigma::Sigmas},
 };
 
-/// x ← x + (σ′ − σ) Σⱼ wⱼ εⱼ with the weights for equal steps, whatever the steps are [Zhang & Chen 2023, iPNDM].
-///
-/// One evaluation a step; the first steps take the lower orders. Of full order only on levels in equal steps of σ.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Ipndm {
-    /// 1 to 4.
-    pub order: usize,
-}
-
-impl Default for Ipndm {
-    fn default() -> Self {
-        Self { order: 4 }
+entry! {
+    name: "ipndm",
+    what: "Adams–Bashforth’s weights; order 1 … 4",
+    source: "Zhang & Chen 2023",
+    facts: { scores: "1", order: "= order", random: "no" },
+    /// x ← x + (σ′ − σ) Σⱼ wⱼ εⱼ with the weights for equal steps, whatever the steps are [Zhang & Chen 2023, iPNDM].
+    ///
+    /// One evaluation a step; the first steps take the lower orders. Of full order only on levels in equal steps of σ.
+    #[derive(Copy)]
+    pub struct Ipndm {
+        /// 1 to 4.
+        pub order: usize = 4 => "1, 2, 3, 4",
     }
 }
 

@@ -4,38 +4,40 @@
 //! with h = ln(σ/σ′), half the growth of the log signal-to-noise ratio, α and s of the papers drop out of every formula.
 //! The last step, to σ′ = 0, is x ← D(x, σ) in all of them: there is no slope to be had at 0.
 
-mod deis;
-mod dpm;
-mod dpm_plus_plus;
-mod heun;
-mod ipndm;
-mod predictor_corrector;
-mod rk45;
-mod runge_kutta;
-mod stochastic;
 mod time;
-mod unipc;
-
-pub use deis::{Deis, Variable};
-pub use dpm::Dpm;
-pub use dpm_plus_plus::{DpmPlusPlus, Variant};
-pub use heun::Heun;
-pub use ipndm::Ipndm;
-pub use predictor_corrector::{Frame, PredictorCorrector};
-pub use rk45::{DORMAND_PRINCE, Rk45};
-pub use runge_kutta::RungeKutta;
-pub use stochastic::{EulerMaruyama, ReverseDiffusion, Sra1, StochasticHeun};
-pub use unipc::{Unipc, Width};
 
 use crate::{
     Error,
     numbers::{
+        registry::{entries, modules},
         samplers::Sampler,
         scheme::{LinearCombination, Scheme, SolverStep, Stage},
         sigma::Sigmas,
         walk::Walk,
     },
 };
+
+/// The table of samplers that are no rows: each file, and the structs in it that are samplers.
+macro_rules! solver_rows {
+    ($then:ident $(, $($rest:tt)+)?) => {
+        $then! { $($($rest)+,)? {
+            deis: Deis,
+            dpm: Dpm,
+            dpm_plus_plus: DpmPlusPlus,
+            heun: Heun,
+            ipndm: Ipndm,
+            predictor_corrector: PredictorCorrector,
+            rk45: Rk45,
+            runge_kutta: RungeKutta,
+            stochastic: EulerMaruyama ReverseDiffusion Sra1 StochasticHeun,
+            unipc: Unipc,
+        } }
+    };
+}
+pub(crate) use solver_rows;
+
+solver_rows!(modules);
+solver_rows!(entries);
 
 /// A rule that turns noise levels into a scheme.
 pub trait Solver {

@@ -7,6 +7,7 @@ use crate::{
     Error,
     numbers::{
         plan::AnySampler,
+        registry::entry,
         samplers::VeReverseDiffusion,
         schedule::count,
         scheme::{Langevin, Norms, Scheme, Update},
@@ -14,27 +15,32 @@ use crate::{
     },
 };
 
-/// At each level `corrections` Langevin steps, then a step of the predictor [Score SDE, Algorithms 4 and 5].
-///
-/// ```text
-/// x ← x + τ s(x, σ) + √(2τ) n      τ = 2 a (snr ‖n‖/‖s‖)²      a = 1 (ve)  or  (1 + σ′²)/(1 + σ²) (vp)
-/// ```
-///
-/// The published settings are snr 0.16 for VE and 0.01 to 0.05 for VP. As in the published code a level is corrected before
-/// it is left, and the last one before the image is denoised. The predictor may be any sampler of one step a level.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PredictorCorrector {
-    /// What goes from level to level.
-    pub predictor: Box<AnySampler>,
-    /// Langevin steps at each level.
-    pub corrections: usize,
-    /// Their signal-to-noise ratio r.
-    pub snr: f64,
-    /// Whose a.
-    pub frame: Frame,
-    /// Over what lengths are taken.
-    pub norms: Norms,
+entry! {
+    name: "predictor-corrector",
+    what: "any sampler, and Langevin steps of given snr",
+    source: "Score SDE, Algorithm 4",
+    facts: { scores: "1 + 1", order: "–", random: "yes" },
+    example: "{kind: predictor-corrector, predictor: vp-ancestral, snr: 0.01, frame: vp}",
+    /// At each level `corrections` Langevin steps, then a step of the predictor [Score SDE, Algorithms 4 and 5].
+    ///
+    /// ```text
+    /// x ← x + τ s(x, σ) + √(2τ) n      τ = 2 a (snr ‖n‖/‖s‖)²      a = 1 (ve)  or  (1 + σ′²)/(1 + σ²) (vp)
+    /// ```
+    ///
+    /// The published settings are snr 0.16 for VE and 0.01 to 0.05 for VP. As in the published code a level is corrected before
+    /// it is left, and the last one before the image is denoised. The predictor may be any sampler of one step a level.
+    pub struct PredictorCorrector {
+        /// What goes from level to level.
+        pub predictor: Box<AnySampler> = Box::new(AnySampler::VeReverseDiffusion(VeReverseDiffusion::default())) => "a sampler of one step a level",
+        /// Langevin steps at each level.
+        pub corrections: usize = 1 => "≥ 1" in "steps",
+        /// Their signal-to-noise ratio r.
+        pub snr: f64 = 0.16 => "> 0",
+        /// Whose a.
+        pub frame: Frame = Frame::Ve => "ve, vp",
+        /// Over what lengths are taken.
+        pub norms: Norms = Norms::Image => "image, batch",
+    }
 }
 
 /// See [`PredictorCorrector`].
@@ -46,13 +52,6 @@ pub enum Frame {
     Ve,
     /// a = 1 − β of the chain with these levels.
     Vp,
-}
-
-impl Default for PredictorCorrector {
-    fn default() -> Self {
-        let predictor = Box::new(AnySampler::VeReverseDiffusion(VeReverseDiffusion::default()));
-        Self { predictor, corrections: 1, snr: 0.16, frame: Frame::Ve, norms: Norms::Image }
-    }
 }
 
 impl Solver for PredictorCorrector {

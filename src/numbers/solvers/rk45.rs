@@ -1,34 +1,32 @@
 //! The flow in steps of its own choice.
 
-use serde::{Deserialize, Serialize};
-
 use super::Solver;
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         scheme::{Adaptive, Scheme, SolverStep, Update},
         sigma::{Sigmas, at_least_zero, positive},
     },
 };
 
-/// dx/d ln σ = x − D by an embedded pair of orders 5 and 4, each step as long as the tolerance allows [Dormand & Prince
-/// 1980; Score SDE, §4.3].
-///
-/// In ln σ paths bend about as much at every level: the same tolerance costs about half the evaluations that it does in σ.
-/// The levels are where it must land; how many steps lie between two of them, each image decides for itself. So the network
-/// sees one image at a time, and how many evaluations an image costs is told after it is made.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Rk45 {
-    /// The error allowed in a step, in data units.
-    pub absolute: f64,
-    /// The same as a share of |x|.
-    pub relative: f64,
-}
-
-impl Default for Rk45 {
-    fn default() -> Self {
-        Self { absolute: 1e-5, relative: 1e-5 }
+entry! {
+    name: "rk45",
+    what: "the flow in steps that an error estimate chooses",
+    source: "Score SDE, §4.3",
+    facts: { scores: "own choice", order: "5", random: "no" },
+    /// dx/d ln σ = x − D by an embedded pair of orders 5 and 4, each step as long as the tolerance allows [Dormand & Prince
+    /// 1980; Score SDE, §4.3].
+    ///
+    /// In ln σ paths bend about as much at every level: the same tolerance costs about half the evaluations that it does in σ.
+    /// The levels are where it must land; how many steps lie between two of them, each image decides for itself. So the network
+    /// sees one image at a time, and how many evaluations an image costs is told after it is made.
+    #[derive(Copy)]
+    pub struct Rk45 {
+        /// The error allowed in a step, in data units.
+        pub absolute: f64 = 1e-5 => "> 0" in "data units",
+        /// The same as a share of |x|.
+        pub relative: f64 = 1e-5 => "≥ 0",
     }
 }
 

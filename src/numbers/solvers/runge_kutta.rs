@@ -1,33 +1,34 @@
 //! Classical one-step methods on the probability flow, in the time of any process.
 
-use serde::{Deserialize, Serialize};
-
 use super::{Solver, order, time::in_time};
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         scheme::{Scheme, SolverStep},
         sde::{AnySde, Edm},
         sigma::Sigmas,
     },
 };
 
-/// Runge and Kutta's methods on dz/dt = f z − ½ g² ∇ log p_t(z) [Score SDE, Eq. 13; SDE tutorial, §4].
-///
-/// Order 1 is Euler's method, 2 Heun's, 4 the classical one, with as many evaluations a step. Where α = 1 and t = σ, the
-/// default, order 1 is DDIM.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RungeKutta {
-    /// 1, 2 or 4.
-    pub order: usize,
-    /// The process whose z and t are meant.
-    pub sde: AnySde,
-}
-
-impl Default for RungeKutta {
-    fn default() -> Self {
-        Self { order: 4, sde: AnySde::Edm(Edm::default()) }
+entry! {
+    name: "runge-kutta",
+    what: "the flow in the time of any sde; order 1, 2, 4",
+    source: "Score SDE, §4.3",
+    facts: { scores: "= order", order: "= order", random: "no" },
+    aliases: [
+        "FlowMatchEulerDiscreteScheduler" { "order": "1", "sde": "flow-matching" },
+        "FlowMatchHeunDiscreteScheduler" { "order": "2", "sde": "flow-matching" },
+    ],
+    /// Runge and Kutta's methods on dz/dt = f z − ½ g² ∇ log p_t(z) [Score SDE, Eq. 13; SDE tutorial, §4].
+    ///
+    /// Order 1 is Euler's method, 2 Heun's, 4 the classical one, with as many evaluations a step. Where α = 1 and t = σ, the
+    /// default, order 1 is DDIM.
+    pub struct RungeKutta {
+        /// 1, 2 or 4.
+        pub order: usize = 4 => "1, 2, 4",
+        /// The process whose z and t are meant.
+        pub sde: AnySde = AnySde::Edm(Edm::default()) => "any process",
     }
 }
 

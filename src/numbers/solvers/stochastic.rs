@@ -1,11 +1,10 @@
 //! Methods for the reverse-time SDE, in the time of any process.
 
-use serde::{Deserialize, Serialize};
-
 use super::{Solver, hops, time::in_time};
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         scheme::{LinearCombination, Scheme, SolverStep, Stage},
         sde::{AnySde, Vp, reaches},
         sigma::Sigmas,
@@ -16,27 +15,19 @@ fn vp() -> AnySde {
     AnySde::Vp(Vp::default())
 }
 
-fn one() -> f64 {
-    1.0
-}
-
-/// Euler and Maruyama's method [SDE tutorial, §4]: z ← z − h (f z − ½ (1 + ρ²) g² s) + ρ g √h n.
-///
-/// Strong order 1 (the noise is additive), weak order 1.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct EulerMaruyama {
-    /// ρ: 0 follows the probability flow, 1 the reverse-time SDE.
-    #[serde(default = "one")]
-    pub rho: f64,
-    /// The process whose z and t are meant.
-    #[serde(default = "vp")]
-    pub sde: AnySde,
-}
-
-impl Default for EulerMaruyama {
-    fn default() -> Self {
-        Self { rho: one(), sde: vp() }
+entry! {
+    name: "euler-maruyama",
+    what: "in the time of any sde; ρ",
+    source: "SDE tutorial, §4",
+    facts: { scores: "1", order: "1", random: "if ρ > 0" },
+    /// Euler and Maruyama's method [SDE tutorial, §4]: z ← z − h (f z − ½ (1 + ρ²) g² s) + ρ g √h n.
+    ///
+    /// Strong order 1 (the noise is additive), weak order 1.
+    pub struct EulerMaruyama {
+        /// ρ: 0 follows the probability flow, 1 the reverse-time SDE.
+        pub rho: f64 = 1.0 => "≥ 0",
+        /// The process whose z and t are meant.
+        pub sde: AnySde = vp() => "any process",
     }
 }
 
@@ -49,25 +40,21 @@ impl Solver for EulerMaruyama {
     }
 }
 
-/// Heun's method with the same noise in both halves [SDE tutorial, §4]; weak order 2, two evaluations a step.
-///
-/// ```text
-/// ḡ = ½ (g(t) + g(t′))     u = z + h k + ḡ √h n     z ← z + ½ h (k + k(u, t′)) + ḡ √h n
-/// ```
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct StochasticHeun {
-    /// ρ: 0 follows the probability flow, 1 the reverse-time SDE.
-    #[serde(default = "one")]
-    pub rho: f64,
-    /// The process whose z and t are meant.
-    #[serde(default = "vp")]
-    pub sde: AnySde,
-}
-
-impl Default for StochasticHeun {
-    fn default() -> Self {
-        Self { rho: one(), sde: vp() }
+entry! {
+    name: "stochastic-heun",
+    what: "in the time of any sde",
+    source: "SDE tutorial, §4",
+    facts: { scores: "2", order: "2", random: "if ρ > 0" },
+    /// Heun's method with the same noise in both halves [SDE tutorial, §4]; weak order 2, two evaluations a step.
+    ///
+    /// ```text
+    /// ḡ = ½ (g(t) + g(t′))     u = z + h k + ḡ √h n     z ← z + ½ h (k + k(u, t′)) + ḡ √h n
+    /// ```
+    pub struct StochasticHeun {
+        /// ρ: 0 follows the probability flow, 1 the reverse-time SDE.
+        pub rho: f64 = 1.0 => "≥ 0",
+        /// The process whose z and t are meant.
+        pub sde: AnySde = vp() => "any process",
     }
 }
 
@@ -84,27 +71,23 @@ impl Solver for StochasticHeun {
     }
 }
 
-/// Rößler's SRA1 [Rößler 2010]; strong order 1.5, weak order 2, two evaluations and two draws a step.
-///
-/// ```text
-/// I₁ = √h n₀     I₁₀ = ½ h (I₁ + √h n₁/√3)
-/// u = z + ¾ h k + (3/2) g(t′) I₁₀/h, at t − ¾ h
-/// z ← z + h (⅓ k + ⅔ k(u)) + g(t′) I₁ + (g(t) − g(t′)) I₁₀/h
-/// ```
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sra1 {
-    /// ρ: 0 follows the probability flow, 1 the reverse-time SDE.
-    #[serde(default = "one")]
-    pub rho: f64,
-    /// The process whose z and t are meant.
-    #[serde(default = "vp")]
-    pub sde: AnySde,
-}
-
-impl Default for Sra1 {
-    fn default() -> Self {
-        Self { rho: one(), sde: vp() }
+entry! {
+    name: "sra1",
+    what: "in the time of any sde; strong order 1.5",
+    source: "Rößler 2010",
+    facts: { scores: "2", order: "2", random: "if ρ > 0" },
+    /// Rößler's SRA1 [Rößler 2010]; strong order 1.5, weak order 2, two evaluations and two draws a step.
+    ///
+    /// ```text
+    /// I₁ = √h n₀     I₁₀ = ½ h (I₁ + √h n₁/√3)
+    /// u = z + ¾ h k + (3/2) g(t′) I₁₀/h, at t − ¾ h
+    /// z ← z + h (⅓ k + ⅔ k(u)) + g(t′) I₁ + (g(t) − g(t′)) I₁₀/h
+    /// ```
+    pub struct Sra1 {
+        /// ρ: 0 follows the probability flow, 1 the reverse-time SDE.
+        pub rho: f64 = 1.0 => "≥ 0",
+        /// The process whose z and t are meant.
+        pub sde: AnySde = vp() => "any process",
     }
 }
 
@@ -126,21 +109,18 @@ impl Solver for Sra1 {
     }
 }
 
-/// Score SDE's reverse-diffusion predictor [Score SDE, Eq. 46]: z ← z − (a − 1) z + G² s + G n.
-///
-/// a = α_t/α_t′ and G² = s_t² − a² s_t′² belong to the forward chain z = a z′ + G n. For the variance-preserving one this
-/// is x ← (2 − √(1 − β)) x + β s + √β n, for the variance-exploding one the row of the same name.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReverseDiffusion {
-    /// The process whose z is meant.
-    #[serde(default = "vp")]
-    pub sde: AnySde,
-}
-
-impl Default for ReverseDiffusion {
-    fn default() -> Self {
-        Self { sde: vp() }
+entry! {
+    name: "reverse-diffusion",
+    what: "Score SDE’s predictor, of any sde",
+    source: "Score SDE, Eq. 46",
+    facts: { scores: "1", order: "1", random: "yes" },
+    /// Score SDE's reverse-diffusion predictor [Score SDE, Eq. 46]: z ← z − (a − 1) z + G² s + G n.
+    ///
+    /// a = α_t/α_t′ and G² = s_t² − a² s_t′² belong to the forward chain z = a z′ + G n. For the variance-preserving one this
+    /// is x ← (2 − √(1 − β)) x + β s + √β n, for the variance-exploding one the row of the same name.
+    pub struct ReverseDiffusion {
+        /// The process whose z is meant.
+        pub sde: AnySde = vp() => "any process",
     }
 }
 

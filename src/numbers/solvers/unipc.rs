@@ -6,35 +6,36 @@ use super::{Solver, order};
 use crate::{
     Error,
     numbers::{
+        registry::entry,
         scheme::{LinearCombination, Scheme, SolverStep, Stage},
         sigma::Sigmas,
     },
 };
 
-/// Unified predictor and corrector on D [Zhao et al. 2023, Algorithms 5 and 6 (data prediction)].
-///
-/// With h = ln(σ/σ′), D₀ at σ, D₁, … at the levels before (in ln σ at distance rₘ h from σ, r < 0) and D′ at the predicted x:
-///
-/// ```text
-/// x̄ = (σ′/σ) x + (1 − σ′/σ) D₀
-/// predict   x′ = x̄ − B Σₘ aₘ (Dₘ − D₀)/rₘ
-/// correct   x′ = x̄ − B (Σₘ cₘ (Dₘ − D₀)/rₘ + c′ (D′ − D₀))
-/// ```
-///
-/// where a and c make the expansion right to the order wanted: Σₘ rₘᵏ⁻¹ aₘ = bₖ with bₖ = k! φₖ₊₁(−h)(−h)ᵏ⁻¹ … over B. The
-/// first steps and the last take the lower orders.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Unipc {
-    /// 1 to 3, of the predictor; the corrector has one more.
-    pub order: usize,
-    /// B.
-    pub width: Width,
-}
-
-impl Default for Unipc {
-    fn default() -> Self {
-        Self { order: 2, width: Width::Bh2 }
+entry! {
+    name: "unipc",
+    what: "predicts and corrects; order 1 … 3, width bh1, bh2",
+    source: "Zhao et al. 2023",
+    facts: { scores: "1", order: "= order + 1", random: "no" },
+    aliases: ["UniPCMultistepScheduler" { "order": "2", "width": "bh2" }],
+    /// Unified predictor and corrector on D [Zhao et al. 2023, Algorithms 5 and 6 (data prediction)].
+    ///
+    /// With h = ln(σ/σ′), D₀ at σ, D₁, … at the levels before (in ln σ at distance rₘ h from σ, r < 0) and D′ at the predicted x:
+    ///
+    /// ```text
+    /// x̄ = (σ′/σ) x + (1 − σ′/σ) D₀
+    /// predict   x′ = x̄ − B Σₘ aₘ (Dₘ − D₀)/rₘ
+    /// correct   x′ = x̄ − B (Σₘ cₘ (Dₘ − D₀)/rₘ + c′ (D′ − D₀))
+    /// ```
+    ///
+    /// where a and c make the expansion right to the order wanted: Σₘ rₘᵏ⁻¹ aₘ = bₖ with bₖ = k! φₖ₊₁(−h)(−h)ᵏ⁻¹ … over B. The
+    /// first steps and the last take the lower orders.
+    #[derive(Copy)]
+    pub struct Unipc {
+        /// 1 to 3, of the predictor; the corrector has one more.
+        pub order: usize = 2 => "1, 2, 3",
+        /// B.
+        pub width: Width = Width::Bh2 => "bh1, bh2",
     }
 }
 

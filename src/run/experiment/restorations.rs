@@ -125,10 +125,7 @@ pub struct RestorationMethod {
 impl RestorationMethod {
     /// The plan: the method's own, or the default, with what the file says.
     pub fn plan(&self, default: &Plan, steps: Option<usize>) -> Plan {
-        let mut plan = self.method.get().plan().unwrap_or_else(|| default.clone());
-        plan.steps = steps.or(self.steps).unwrap_or(plan.steps);
-        plan.schedule = self.schedule.clone().unwrap_or(plan.schedule);
-        plan.sampler = self.sampler.clone().unwrap_or(plan.sampler);
-        plan
+        let plan = self.method.get().plan().unwrap_or_else(|| default.clone());
+        plan.with(self.schedule.clone(), steps.or(self.steps), self.sampler.clone())
     }
 }
