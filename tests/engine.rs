@@ -83,9 +83,10 @@ fn a_state_that_a_callback_replaces_is_where_the_next_step_begins() {
     let place = Place::new();
     let model = tiny(&place);
     let other = Tensor::arange(256, (Kind::Float, Device::Cpu)).view([4, 1, 8, 8]) / 100.0;
+    let shared = Mutex::new(other.copy());
     let replace = |step: &mut Step| {
         if step.index == 1 {
-            *step.x = other.copy();
+            *step.x = shared.lock().unwrap().copy();
         }
         Ok(ControlFlow::Continue(()))
     };

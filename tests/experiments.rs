@@ -113,7 +113,7 @@ fn figures_on_points_are_what_they_are_called() {
             method("Heun", AnySampler::Heun(Heun::default())),
         ],
     };
-    let figures = experiment.run(|_| ()).unwrap();
+    let figures = experiment.run(&()).unwrap();
     let slope = |name: &str| {
         let row: Vec<f64> = figures.iter().filter(|f| f.method == name).map(|f| f.value).collect();
         (row[0] / row[2]).ln() / 4f64.ln()
@@ -123,7 +123,7 @@ fn figures_on_points_are_what_they_are_called() {
     assert_eq!(experiment.floor().unwrap(), None);
     (experiment.measure, experiment.start, experiment.count) = (PointMeasure::Distance, PointStart::Prior, 4000);
     (experiment.levels, experiment.errors) = (vec![60], vec![0.0, 1.0]);
-    let figures = experiment.run(|_| ()).unwrap();
+    let figures = experiment.run(&()).unwrap();
     let floor = experiment.floor().unwrap().unwrap();
     // Two draws of 4,000 lie about as far from each other as good samples do from one; with the score off, they do not.
     let heun = |name: &str| figures.iter().find(|f| f.method == name).unwrap().value;

@@ -42,6 +42,7 @@ mod preconditions;
 mod pretrained;
 mod published;
 mod restoration;
+mod sample_seeds;
 mod schedules;
 mod sdes;
 mod shipped;

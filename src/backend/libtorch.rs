@@ -82,6 +82,12 @@ pub fn kind(device: Device) -> &'static str {
     if device.is_cuda() { "cuda" } else { "cpu" }
 }
 
+/// The device of a process that shares a machine with others: each has its own GPU, where any will do.
+pub fn device_of_rank(name: &str, local: usize) -> String {
+    let gpus = cuda().unwrap_or(0) as usize;
+    if matches!(name, "auto" | "cuda") && gpus > 0 { format!("cuda:{}", local % gpus) } else { name.to_owned() }
+}
+
 /// The device that `name` stands for: auto, cpu, cuda or cuda:N.
 pub fn device(name: &str) -> Result<Device, Error> {
     let number = match name {

@@ -2,15 +2,15 @@
 
 use std::{fmt, path::PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use tweedie::run::{
-    experiment::{AnyExperiment, DistanceExperiment, RestorationExperiment, SamplingMethod},
-    table::{TableExperiment, TableRow},
+    check::{self, CheckedRow, RowCost},
+    report::experiments,
 };
 
-use super::{flags::OutputFlags, table::experiments, thousands};
+use super::{flags::OutputFlags, thousands};
 
 /// Prove that experiments parse and that their walks are the papers', and tell what they will cost
 ///
@@ -42,9 +42,6 @@ impl fmt::Display for Missed {
 
 impl std::error::Error for Missed {}
 
-/// A row of an experiment: its name, and what an image costs and how many there are, or what is wrong with it.
-type Line = (String, Result<(usize, u64)>);
-
 impl Check {
     pub fn run(&self) -> Result<()> {
         if self.rate.is_some_and(|rate| rate.is_nan() || rate <= 0.0) {
@@ -54,9 +51,9 @@ impl Check {
         for folder in &self.experiments {
             for path in experiments(folder)? {
                 self.output.say(format_args!("\n{}", path.display()));
-                for (name, outcome) in lines(&path) {
-                    missed += usize::from(outcome.is_err());
-                    told.push(self.tell(&path.display().to_string(), &name, outcome));
+                for row in check::rows(&path) {
+                    missed += usize::from(row.cost.is_err());
+                    told.push(self.tell(&path.display().to_string(), row));
                 }
             }
         }
@@ -64,12 +61,12 @@ impl Check {
         if missed > 0 { Err(Missed(missed).into()) } else { Ok(()) }
     }
 
-    fn tell(&self, file: &str, name: &str, outcome: Result<(usize, u64)>) -> Value {
-        let (evaluations, images) = match outcome {
+    fn tell(&self, file: &str, CheckedRow { name, cost }: CheckedRow) -> Value {
+        let RowCost { evaluations, images } = match cost {
             Ok(cost) => cost,
             Err(e) => {
-                self.output.say(format_args!("  wrong: {name}: {e:#}"));
-                return json!({"file": file, "row": name, "wrong": format!("{e:#}")});
+                self.output.say(format_args!("  wrong: {name}: {e}"));
+                return json!({"file": file, "row": name, "wrong": e.to_string()});
             }
         };
         if images == 0 {
@@ -83,52 +80,4 @@ impl Check {
         self.output.say(format_args!("  {name}: {known} evaluations × {} images{time}", thousands(images as usize)));
         json!({"file": file, "row": name, "evaluations": evaluations, "images": images, "hours": hours})
     }
-}
-
-/// The rows of an experiment.
-fn lines(path: &std::path::Path) -> Vec<Line> {
-    match AnyExperiment::read(path) {
-        Err(e) => vec![(String::new(), Err(e.into()))],
-        Ok(AnyExperiment::Generation(of)) => generated(&of),
-        Ok(AnyExperiment::Distance(of)) => distances(&of),
-        Ok(AnyExperiment::Restorations(of)) => restored(&of),
-        Ok(AnyExperiment::Points(of)) => {
-            let count = of.methods.len() * of.levels.len() * of.errors.len();
-            vec![(format!("{count} figures on {} points with exact scores", of.count), Ok((0, 0)))]
-        }
-        Ok(AnyExperiment::Posteriors(of)) => {
-            let count = of.methods.len() * of.levels.len();
-            vec![(format!("{count} figures on {} points with exact scores", of.count), Ok((0, 0)))]
-        }
-    }
-}
-
-fn generated(of: &TableExperiment) -> Vec<Line> {
-    let whole = of.check().map_err(anyhow::Error::from).err().map(|e| (String::new(), Err(e)));
-    let row = |row: &TableRow| {
-        let cost = of.evaluations(row).map(|evaluations| (evaluations, of.images * of.repeats));
-        (row.name.clone(), cost.map_err(anyhow::Error::from))
-    };
-    whole.into_iter().chain(of.rows.iter().map(row)).collect()
-}
-
-fn distances(of: &DistanceExperiment) -> Vec<Line> {
-    let line = |method: &SamplingMethod| {
-        let budgets = method.evaluations.as_ref().unwrap_or(&of.evaluations);
-        (method.name.clone(), Ok((budgets.iter().sum(), of.images * of.blocks)))
-    };
-    of.methods.iter().map(line).collect()
-}
-
-fn restored(of: &RestorationExperiment) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for posed in &of.tasks {
-        for way in &of.methods {
-            let name = format!("{}, {}", posed.name, way.name);
-            let estimate = of.estimate(posed, way).context("cannot be laid out");
-            let images = (of.limit.unwrap_or(1) * of.samples) as u64;
-            lines.push((name, estimate.map(|e| (e.effort.evaluations + e.effort.gradients, images))));
-        }
-    }
-    lines
 }

@@ -173,7 +173,13 @@ impl Families {
 }
 
 /// The first of the lists, or an entry of any of them.
-fn list(output: &OutputFlags, name: Option<&str>, title: &str, lists: &[Asked], json: fn(&[&Info]) -> Value) -> Result<()> {
+fn list(
+    output: &OutputFlags,
+    name: Option<&str>,
+    title: &str,
+    lists: &[Asked],
+    json: fn(&[&Info]) -> Value,
+) -> Result<()> {
     match name {
         Some(name) => print(output, name, lists),
         None if output.json => output.record(&json(lists[0].0.entries)),

@@ -15,6 +15,7 @@ mod lists;
 mod plan;
 mod progress;
 mod restore;
+mod run;
 mod sample;
 mod table;
 mod train;
@@ -29,7 +30,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::de::DeserializeOwned;
 use tweedie::{
@@ -62,6 +63,7 @@ enum Command {
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
     Information(information::Information),
+    Run(Box<run::Run>),
     Table(table::Table),
     Check(check::Check),
     Inspect(inspect::Inspect),
@@ -165,6 +167,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Train(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Information(command) => command.run(),
+        Command::Run(command) => command.run(),
         Command::Table(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Inspect(command) => command.run(),

@@ -8,7 +8,10 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use tweedie::run::observer::Observer;
+use tweedie::{
+    models::card::Model,
+    run::{observer::Observer, session::Session},
+};
 
 use super::{INTERRUPTED, flags::OutputFlags};
 
@@ -49,6 +52,14 @@ impl Terminal {
 }
 
 impl Observer for Terminal {
+    fn opened(&self, model: &Model) {
+        self.bar.suspend(|| self.output.introduce(model, &Session::of(model)));
+    }
+
+    fn measured(&self, line: &str) {
+        self.bar.suspend(|| self.output.say(line));
+    }
+
     fn begun(&self, stage: &str, steps: u64) {
         self.bar.reset();
         self.bar.set_length(steps);

@@ -31,7 +31,7 @@ use super::{
     classes::{ClassFlags, GuidanceFlags},
     command, data,
     flags::{BatchFlags, DeviceFlags, ModelFlags, OutputFlags, SeedFlag},
-    sample::PlanFlags,
+    plan::PlanFlags,
 };
 
 /// Restore damaged images: samples of the posterior, their mean and their standard deviation

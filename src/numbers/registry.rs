@@ -451,11 +451,11 @@ macro_rules! one_of {
             }
         }
 
-        $(impl From<$variant> for $name {
+        $($($(impl From<$variant> for $name {
             fn from(chosen: $variant) -> Self {
                 Self::$variant(chosen)
             }
-        })+
+        })+)+)+
     };
     (@or $default:expr) => { $default };
     (@or $default:expr, $given:expr) => { $given };

@@ -1,21 +1,16 @@
 //! Methods that restore the same measurements of the same images: tables of figures, NAME.md and NAME.json.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     experiment::{NamedProblem, RestorationEstimate, RestorationExperiment, RestorationMethod, mean_and_spread},
     figures::{FigureRequest, ImageFigures, RestoredRow},
-    fingerprint::Origin,
     image_set::ImageSet,
     observer::{Observer, go_on},
     problem::{OperatorSource, Problem},
+    request::{ExperimentRequest, path_word},
     restore::Restoration,
     restored::{RestorationFolder, RestoredFolder},
     session::Session,
@@ -59,21 +54,6 @@ pub struct MethodLine {
 /// By problem, then by method.
 pub type MethodLines = BTreeMap<String, BTreeMap<String, MethodLine>>;
 
-/// Where the results of an experiment go.
-#[derive(Clone, Debug, Default)]
-pub struct ComparisonFolder {
-    /// NAME of the files NAME.md and NAME.json.
-    pub name: String,
-    /// Their folder.
-    pub results: PathBuf,
-    /// The folder of the images: OUT/NAME/PROBLEM/METHOD.
-    pub out: PathBuf,
-    /// How a person has the run again.
-    pub command: String,
-    /// The card and the settings that replaced the model's own.
-    pub origin: Origin,
-}
-
 /// A finished comparison.
 #[derive(Clone, Debug)]
 pub struct Compared {
@@ -87,35 +67,35 @@ pub struct Compared {
 type Pick = fn(&RestoredRow) -> Option<&ImageFigures>;
 
 impl RestorationExperiment {
-    /// Restores all by all methods, and writes NAME.md and NAME.json after every method; `done` hears of each line.
+    /// Restores all by all methods, and writes NAME.md and NAME.json after every method.
     pub fn run(
         &self,
         model: &Model,
-        folder: &ComparisonFolder,
+        request: &ExperimentRequest,
         session: &Session,
         observer: &dyn Observer,
-        done: &mut dyn FnMut(&NamedProblem, &RestorationMethod, &MethodLine),
     ) -> Result<Compared, Error> {
         let set = ImageSet::from_source(&self.images, self.limit, model)?;
         set.notes.iter().chain(&self.size_note(model)).for_each(|note| observer.said(note));
-        let file = folder.results.join(format!("{}.json", folder.name));
-        let known = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice::<MethodLines>(&text).ok());
+        let known = std::fs::read(request.result("json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice::<MethodLines>(&text).ok());
         let mut lines = MethodLines::new();
         for named in &self.tasks {
             let problem = problem(named, &set, session).within(|| named.name.clone())?;
             for way in &self.methods {
                 go_on(observer)?;
                 let before = known.as_ref().and_then(|known| known.get(&named.name)?.get(&way.name));
-                let out = folder.out.join(&folder.name).join(path_word(&named.name)).join(path_word(&way.name));
+                let out = request.folder(&named.name).join(path_word(&way.name));
                 let restoration = self.restoration(model, &problem, way, session);
                 let line =
-                    restored(&restoration, folder, &out, before, observer).within(|| out.display().to_string())?;
-                done(named, way, &line);
+                    restored(&restoration, request, &out, before, observer).within(|| out.display().to_string())?;
+                observer.measured(&format!("{}, {}: {:.2} dB", named.name, way.name, line.psnr_mean));
                 lines.entry(named.name.clone()).or_default().insert(way.name.clone(), line);
-                self.save(&lines, folder, session)?;
+                self.save(&lines, request, session)?;
             }
         }
-        Ok(Compared { text: self.text(&lines, folder, session), lines })
+        Ok(Compared { text: self.text(&lines, request, session), lines })
     }
 
     fn restoration<'a>(
@@ -144,19 +124,18 @@ impl RestorationExperiment {
         Some(format!("the file says image: {other:?}, but {name} makes images of {theirs:?}: its dry run is of others"))
     }
 
-    fn save(&self, lines: &MethodLines, folder: &ComparisonFolder, session: &Session) -> Result<(), Error> {
-        let file = |ending: &str| folder.results.join(format!("{}.{ending}", folder.name));
-        let json = serde_json::to_vec_pretty(lines).map_err(|e| Error::file(file("json"), e))?;
-        images::write_whole(&file("json"), &json)?;
-        images::write_whole(&file("md"), self.text(lines, folder, session).as_bytes())
+    fn save(&self, lines: &MethodLines, request: &ExperimentRequest, session: &Session) -> Result<(), Error> {
+        let json = serde_json::to_vec_pretty(lines).map_err(|e| Error::file(request.result("json"), e))?;
+        images::write_whole(&request.result("json"), &json)?;
+        images::write_whole(&request.result("md"), self.text(lines, request, session).as_bytes())
     }
 
-    fn text(&self, lines: &MethodLines, folder: &ComparisonFolder, session: &Session) -> String {
+    fn text(&self, lines: &MethodLines, request: &ExperimentRequest, session: &Session) -> String {
         let count = self.limit.map_or_else(|| "all".to_owned(), |limit| limit.to_string());
         let samples = if self.samples == 1 { "one sample".to_owned() } else { format!("{} samples", self.samples) };
         let mut text = format!(
             "# {}\n\n`{}`; {}, {count} images, {samples} of each posterior, in {:?}.\n",
-            self.about, folder.command, self.model, session.precision
+            self.about, request.command, self.model, session.precision
         );
         for named in &self.tasks {
             if let Some(lines) = lines.get(&named.name) {
@@ -226,11 +205,6 @@ impl RestorationExperiment {
     }
 }
 
-/// A name that may stand in a path.
-fn path_word(name: &str) -> String {
-    name.chars().map(|c| if c.is_alphanumeric() || "-+.=".contains(c) { c } else { '-' }).collect()
-}
-
 fn problem<'a>(named: &NamedProblem, set: &ImageSet, session: &Session) -> Result<Problem<'a>, Error> {
     let size = set.images.size();
     let source = OperatorSource::task(&named.task, [size[1], size[2], size[3]], session)?;
@@ -239,13 +213,13 @@ fn problem<'a>(named: &NamedProblem, set: &ImageSet, session: &Session) -> Resul
 
 fn restored(
     restoration: &Restoration,
-    folder: &ComparisonFolder,
+    request: &ExperimentRequest,
     out: &Path,
     before: Option<&MethodLine>,
     observer: &dyn Observer,
 ) -> Result<MethodLine, Error> {
     let start = Instant::now();
-    let (out, command, origin) = (out.to_owned(), folder.command.clone(), folder.origin.clone());
+    let (out, command, origin) = (out.to_owned(), request.command.clone(), request.origin(&[])?);
     let folder = RestorationFolder { out, command, origin, ..RestorationFolder::default() };
     let restored = restoration.write(&folder, observer)?;
     let seconds = match before {

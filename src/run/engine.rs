@@ -39,7 +39,7 @@ pub struct Step<'a> {
     pub denoised: &'a Tensor,
 }
 
-/// Called after every step, from the threads that compute: `Break` ends the walk of these images where they are, an error
+/// Called after every step, from the threads that compute (which share a tensor through a `Mutex`): `Break` ends the walk of these images where they are, an error
 /// ends the run.
 pub type OnStep<'a> = dyn Fn(&mut Step) -> Result<ControlFlow<()>, Error> + Sync + 'a;
 

@@ -155,6 +155,7 @@ fn differences(ours: &Value, theirs: &Value, given: &str) -> Vec<String> {
         match key.as_str() {
             _ if now == then => {}
             "given" => found.push(format!("{given} are others")),
+            "of" => found.extend(differences(now, then, given)),
             "sha256" => found.push("the weights are others".to_owned()),
             "card" => found.push("the card is another".to_owned()),
             key => compare(key, then, now, &mut found),

@@ -55,6 +55,11 @@ impl Rank {
         })
     }
 
+    /// This process, as its launcher says; the only one where there is no launcher.
+    pub fn here() -> Self {
+        Self::of(|name| std::env::var(name).ok()).unwrap_or_else(Self::alone)
+    }
+
     /// The only one.
     pub fn alone() -> Self {
         Self { rank: 0, size: 1, local: 0 }

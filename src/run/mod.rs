@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod blocks;
+pub mod check;
 pub mod classes;
 pub mod comparison;
 pub mod denoise;
@@ -19,10 +20,12 @@ pub mod prior;
 pub mod problem;
 pub mod records;
 pub mod released;
+pub mod report;
+pub mod request;
 pub mod restore;
 pub mod restored;
 pub mod sample;
-mod sample_seeds;
+pub mod sample_seeds;
 pub mod session;
 pub mod table;
 pub mod train;

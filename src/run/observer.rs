@@ -1,11 +1,14 @@
 //! What hears of a run as it goes.
 
-use crate::Error;
+use crate::{Error, models::card::Model};
 
 /// Hears of a run as it goes, and may ask it to stop; `&()` hears nothing.
 ///
 /// Progress bars, Ctrl-C and notes on a terminal are observers. Threads that compute call it at the same time.
 pub trait Observer: Sync {
+    /// A model was opened for the run.
+    fn opened(&self, _model: &Model) {}
+
     /// A stage of the run begins, in which so many steps are expected: evaluations of single images, chunks of a table, images
     /// measured. 0 where nobody knows yet.
     fn begun(&self, _stage: &str, _steps: u64) {}
@@ -24,6 +27,9 @@ pub trait Observer: Sync {
 
     /// What a reader of the results has to know: one sentence, without a full stop.
     fn said(&self, _note: &str) {}
+
+    /// A figure of many is there: `DDIM, 20 evaluations: 3.1`.
+    fn measured(&self, _line: &str) {}
 
     /// So many images, rows or figures are finished, and kept whatever happens to the rest.
     fn finished(&self, _count: u64) {}

@@ -7,6 +7,7 @@ mod method;
 mod points;
 mod posteriors;
 mod restorations;
+mod running;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ pub use method::SamplingMethod;
 pub use points::{PointMeasure, PointStart, PointsExperiment};
 pub use posteriors::PosteriorExperiment;
 pub use restorations::{NamedProblem, RestorationEstimate, RestorationExperiment, RestorationMethod};
+pub use running::ExperimentResult;
 use serde::Deserialize;
 
 use super::table::TableExperiment;

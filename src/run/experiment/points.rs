@@ -16,6 +16,7 @@ use crate::{
         sigma::Sigmas,
         solvers::{Rk45, Solver},
     },
+    run::observer::{Observer, go_on},
     scores::{
         analytic::Mixture,
         denoiser::Score,
@@ -78,20 +79,22 @@ pub enum PointMeasure {
 }
 
 impl PointsExperiment {
-    /// All figures, row after row; `done` is told of each.
-    pub fn run(&self, mut done: impl FnMut(&MethodFigure)) -> Result<Vec<MethodFigure>, Error> {
+    /// All figures, row after row.
+    pub fn run(&self, observer: &dyn Observer) -> Result<Vec<MethodFigure>, Error> {
         let exact = toy::denoiser(self.data.get())?;
         let target = toy::draw(self.data.get(), self.count, TARGET)?;
+        observer.begun("walking", (self.errors.len() * self.methods.len() * self.levels.len()) as u64);
         let mut figures = Vec::new();
         for &error in &self.errors {
             for method in &self.methods {
                 for &levels in &self.levels {
-                    let figure = self.figure(method, levels, error, (&exact, &target))?;
-                    done(&figure);
-                    figures.push(figure);
+                    go_on(observer)?;
+                    figures.push(self.figure(method, levels, error, (&exact, &target))?);
+                    observer.advanced(1);
                 }
             }
         }
+        observer.ended();
         Ok(figures)
     }
 

@@ -12,10 +12,14 @@ use crate::{
     inverse::{
         likelihood::GaussianLikelihood,
         operators::AnyTask,
-        restoration::{self, Effort},
+        restoration::{self, Effort, InverseProblem},
     },
     numbers::plan::Plan,
-    scores::toy::{self, AnyToyData},
+    run::observer::{Observer, go_on},
+    scores::{
+        analytic::Mixture,
+        toy::{self, AnyToyData},
+    },
 };
 
 /// How far points that are restored with exact scores end from the exact posterior.
@@ -57,38 +61,40 @@ impl PosteriorExperiment {
         toy::denoiser(self.data.get())?.posterior(&self.likelihood()?.linear("posteriors")?, shape, self.count, seed)
     }
 
-    /// All figures, row after row; `done` is told of each.
-    pub fn run(&self, mut done: impl FnMut(&MethodFigure)) -> Result<Vec<MethodFigure>, Error> {
+    /// All figures, row after row.
+    pub fn run(&self, observer: &dyn Observer) -> Result<Vec<MethodFigure>, Error> {
         let (prior, target) = (toy::denoiser(self.data.get())?, self.exact(TARGET)?);
         let mean = toy::draw(self.data.get(), 10_000, FIRST)?.mean_dim([0i64].as_slice(), true, None);
+        observer.begun("walking", (self.methods.len() * self.levels.len()) as u64);
         let mut figures = Vec::new();
         for way in &self.methods {
             for &at in &self.levels {
-                let (likelihood, method) = (self.likelihood()?, way.method.get());
-                let plan = way.plan(&Plan::posterior(), Some(at));
-                let Ok(resolved) = plan.resolve(self.range, method.step_limit(&likelihood)) else { continue };
-                let (noise, x) = toy::start(self.count, self.point.len() as i64, resolved.sigmas.max());
-                let posed = restoration::InverseProblem {
-                    prior: &prior,
-                    likelihood: &likelihood,
-                    plan: &resolved,
-                    noise: &noise,
-                };
-                let ends = restoration::restore(method, &posed, x + &mean, &mut |_| Ok(()))?;
-                let Effort { evaluations, gradients } = method.effort(&resolved);
-                let value = toy::distance(&ends, &target);
-                let figure = MethodFigure {
-                    method: way.name.clone(),
-                    at,
-                    value,
-                    spread: None,
-                    evaluations: evaluations + gradients,
-                };
-                done(&figure);
-                figures.push(figure);
+                go_on(observer)?;
+                figures.extend(self.figure(way, at, (&prior, &mean, &target))?);
+                observer.advanced(1);
             }
         }
+        observer.ended();
         Ok(figures)
+    }
+
+    /// A figure; none where the method cannot be had with so many levels.
+    fn figure(
+        &self,
+        way: &RestorationMethod,
+        at: usize,
+        (prior, mean, target): (&Mixture, &Tensor, &Tensor),
+    ) -> Result<Option<MethodFigure>, Error> {
+        let (likelihood, method) = (self.likelihood()?, way.method.get());
+        let plan = way.plan(&Plan::posterior(), Some(at));
+        let Ok(resolved) = plan.resolve(self.range, method.step_limit(&likelihood)) else { return Ok(None) };
+        let (noise, x) = toy::start(self.count, self.point.len() as i64, resolved.sigmas.max());
+        let problem = InverseProblem { prior, likelihood: &likelihood, plan: &resolved, noise: &noise };
+        let ends = restoration::restore(method, &problem, x + mean, &mut |_| Ok(()))?;
+        let Effort { evaluations, gradients } = method.effort(&resolved);
+        let value = toy::distance(&ends, target);
+        let evaluations = evaluations + gradients;
+        Ok(Some(MethodFigure { method: way.name.clone(), at, value, spread: None, evaluations }))
     }
 
     /// The distance of as many other samples of the exact posterior.

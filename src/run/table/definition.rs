@@ -1,9 +1,12 @@
 //! What a file of `kind: generation` states.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
+    error::Within,
     evaluation::features::{Evaluation, Target},
     files::{archive::Layout, rounding::Rounding},
     numbers::{plan::Plan, scheme::Scheme},
@@ -206,6 +209,19 @@ impl TableExperiment {
             })
         };
         (0..self.repeats).flat_map(of).collect()
+    }
+
+    /// What all of it will cost, without the networks, as Markdown: that its walks are what the file says.
+    pub fn dry_table(&self) -> Result<String, Error> {
+        self.check()?;
+        let mut text = "| row | model | evaluations | images | published |\n| --- | --- | --- | --- | --- |".to_owned();
+        for row in &self.rows {
+            let evaluations = self.evaluations(row).within(|| row.name.clone())?;
+            let (images, published) =
+                (self.images * self.repeats, row.published.map_or("–".to_owned(), |p| p.to_string()));
+            let _ = write!(text, "\n| {} | {} | {evaluations} | {images} | {published} |", row.name, row.model);
+        }
+        Ok(text)
     }
 
     /// Refuses numbers that make no table.

@@ -1,0 +1,140 @@
+//! An experiment of any kind, run.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::{AnyExperiment, Caption, DistanceExperiment, MethodFigure, PointMeasure, PointsExperiment, figures};
+use crate::{
+    Error,
+    backend::libtorch,
+    run::{
+        comparison::Compared,
+        observer::Observer,
+        records::{self, Record},
+        request::ExperimentRequest,
+        session::Session,
+    },
+};
+
+/// A finished experiment.
+#[derive(Clone, Debug)]
+pub enum ExperimentResult {
+    /// Distances, points or posteriors: NAME.md, NAME.png, NAME.json, and a line in the records.
+    Figures {
+        /// Row after row.
+        figures: Vec<MethodFigure>,
+        /// The figure of as many of the set itself.
+        floor: Option<f64>,
+        /// The figures as Markdown.
+        table: String,
+    },
+    /// A table of images: a record for each row.
+    Records(Vec<Record>),
+    /// Restorations: NAME.md and NAME.json.
+    Compared(Compared),
+}
+
+/// Figures, and the floor.
+type Found = (Vec<MethodFigure>, Option<f64>);
+
+impl AnyExperiment {
+    /// Runs all of it; what an earlier run has finished is not done again.
+    pub fn run(
+        &self,
+        request: &ExperimentRequest,
+        session: &Session,
+        observer: &dyn Observer,
+    ) -> Result<ExperimentResult, Error> {
+        let begun = Instant::now();
+        let found: Found = match self {
+            Self::Generation(of) => return of.run(request, session, observer).map(ExperimentResult::Records),
+            Self::Restorations(of) => {
+                let model = request.open(&of.model, &[], session)?;
+                observer.opened(&model);
+                return of.run(&model, request, session, observer).map(ExperimentResult::Compared);
+            }
+            Self::Distance(of) => of.run(request, session, observer)?,
+            Self::Points(of) => (of.run(observer)?, of.floor()?),
+            Self::Posteriors(of) => (of.run(observer)?, Some(of.floor()?)),
+        };
+        self.conclude(found, begun, request, session)
+    }
+
+    /// What all of it will cost, without the network.
+    pub fn dry_table(&self) -> Result<String, Error> {
+        match self {
+            Self::Generation(of) => of.dry_table(),
+            Self::Restorations(of) => of.dry_table(),
+            _ => Err(Error::request("`dry_run`: is for experiments that restore or generate")),
+        }
+    }
+
+    /// Writes table, plot and figures, and a line into the records.
+    fn conclude(
+        &self,
+        (figures, floor): Found,
+        begun: Instant,
+        request: &ExperimentRequest,
+        session: &Session,
+    ) -> Result<ExperimentResult, Error> {
+        let caption = Caption { floor, ..self.caption() };
+        let record = record(request, session, &figures, begun.elapsed().as_secs_f64());
+        records::append(&request.results.join(records::FILE), &record)?;
+        let heading = format!("# {}\n\n`{}`{}", self.about(), request.command, self.settings(request, session));
+        figures::write(&request.results, &request.name, &heading, &figures, &caption)?;
+        let table = figures::table(&figures, &caption);
+        Ok(ExperimentResult::Figures { figures, floor, table })
+    }
+
+    fn caption(&self) -> Caption<'_> {
+        let levels = |value| Caption { title: self.about(), columns: "levels", value, floor: None, order: false };
+        match self {
+            Self::Points(PointsExperiment { measure: PointMeasure::Path, .. }) => {
+                Caption { order: true, ..levels("Distance from the exact path (root mean square)") }
+            }
+            Self::Points(_) => levels("W₂ from the set"),
+            Self::Posteriors(_) => levels("W₂ from the exact posterior"),
+            _ => {
+                Caption { columns: "evaluations", ..levels("Fréchet distance in the classifier's features (not FID)") }
+            }
+        }
+    }
+
+    /// On what the figures depend besides the file.
+    fn settings(&self, request: &ExperimentRequest, session: &Session) -> String {
+        let exact = |count: usize| format!("; {count} points, exact scores in f64.");
+        match self {
+            Self::Points(of) => exact(of.count),
+            Self::Posteriors(of) => exact(of.count),
+            Self::Distance(DistanceExperiment { model, blocks, images, .. }) => format!(
+                "{}; {model}, {blocks} blocks of {images} images, in {:?}; ± is the standard deviation over the blocks.",
+                if request.set.is_empty() { String::new() } else { format!(" with {:?}", request.set) },
+                session.precision
+            ),
+            Self::Generation(_) | Self::Restorations(_) => String::new(),
+        }
+    }
+}
+
+/// A line in the record of all runs, for experiments that write a table of their own.
+fn record(request: &ExperimentRequest, session: &Session, figures: &[MethodFigure], seconds: f64) -> Record {
+    let identity = json!({
+        "text": request.text, "version": env!("CARGO_PKG_VERSION"), "libtorch": libtorch::VERSION,
+        "set": request.set, "precision": session.precision.name(),
+    });
+    let figure = |of: &MethodFigure| (format!("{}, {}", of.method, of.at), (of.value, of.spread));
+    Record {
+        id: records::id(&identity),
+        experiment: request.name.clone(),
+        text: request.text.clone(),
+        command: request.typed.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        libtorch: libtorch::VERSION.to_owned(),
+        device: libtorch::kind(session.device).to_owned(),
+        identity,
+        seconds,
+        figures: figures.iter().map(figure).collect(),
+        ..Record::default()
+    }
+}

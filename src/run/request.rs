@@ -1,0 +1,100 @@
+//! What a person says of an experiment besides its file.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{fingerprint::Origin, leases::Rank, session::Session};
+use crate::{
+    Error,
+    files::data,
+    models::card::{Model, sha256_of},
+};
+
+/// How an experiment is run: where everything goes, and what replaces a part of its file.
+#[derive(Clone, Debug)]
+pub struct ExperimentRequest {
+    /// NAME of NAME.md, NAME.png and NAME.json.
+    pub name: String,
+    /// The experiment, word for word.
+    pub text: String,
+    /// How a person has the run again, for headings.
+    pub command: String,
+    /// The command line as it was typed, for records and pages.
+    pub typed: String,
+    /// Where tables, plots and records go.
+    pub results: PathBuf,
+    /// Where images go, in a folder for each method.
+    pub out: PathBuf,
+    /// The card in place of the model's own.
+    pub card: Option<PathBuf>,
+    /// The values of the card that are replaced, as `key=value`.
+    pub set: Vec<String>,
+    /// Where checkpoints and references are that are not where a table names them.
+    pub models: Option<PathBuf>,
+    /// Only rows of a table whose names contain this.
+    pub row: Option<String>,
+    /// So many images in place of a table's number.
+    pub images: Option<u64>,
+    /// Measures nothing of a table.
+    pub draw_only: bool,
+    /// After how long a silence another process takes over the work of one.
+    pub patience: Duration,
+    /// Which of the processes that make a table this one is.
+    pub rank: Rank,
+}
+
+impl ExperimentRequest {
+    /// The experiment at `path` as it stands: results into experiments/results, images into out/experiments.
+    pub fn new(path: &Path) -> Result<Self, Error> {
+        let command = format!("tweedie run {}", path.display());
+        Ok(Self {
+            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            text: fs::read_to_string(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?,
+            typed: command.clone(),
+            command,
+            results: "experiments/results".into(),
+            out: "out/experiments".into(),
+            card: None,
+            set: Vec::new(),
+            models: None,
+            row: None,
+            images: None,
+            draw_only: false,
+            patience: Duration::from_secs(60),
+            rank: Rank::here(),
+        })
+    }
+
+    /// The folder of a method's images.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.out.join(&self.name).join(path_word(name))
+    }
+
+    /// A file of results.
+    pub fn result(&self, ending: &str) -> PathBuf {
+        self.results.join(format!("{}.{ending}", self.name))
+    }
+
+    /// Opens a model that the experiment names, with `set` of the experiment before that of the request.
+    pub(super) fn open(&self, model: &str, set: &[String], session: &Session) -> Result<Model, Error> {
+        session.open_with(&self.located(model), self.card.as_deref(), &[set, &self.set].concat())
+    }
+
+    /// The file of a model: as it is named, or in the folder of models.
+    pub(super) fn located(&self, model: &str) -> String {
+        data::located(Path::new(model), self.models.as_deref()).to_string_lossy().into_owned()
+    }
+
+    /// What replaced values of a model's card.
+    pub(super) fn origin(&self, set: &[String]) -> Result<Origin, Error> {
+        Ok(Origin { card: self.card.as_deref().map(sha256_of).transpose()?, set: [set, &self.set].concat() })
+    }
+}
+
+/// A name that may stand in a path.
+pub(super) fn path_word(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() || "-+.=".contains(c) { c } else { '-' }).collect()
+}
