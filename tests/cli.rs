@@ -271,8 +271,10 @@ fn a_folder_belongs_to_one_run() {
     let place = Place::new();
     place.succeed(&["sample", "tiny.safetensors", "--seeds", "0", "--out", "out"]);
     let complaint = place.complaint(&["sample", "tiny.safetensors", "--seeds", "0", "--steps", "7", "--out", "out"]);
-    assert!(complaint.starts_with("out: holds the images of another run (plan was"), "{complaint}");
-    assert!(complaint.ends_with("choose another --out, or remove it"), "{complaint}");
+    let wanted = "out: holds the images of another run (steps was 6, is 7): choose another --out, or --overwrite to \
+                  replace that run";
+    assert_eq!(complaint, wanted);
+    place.succeed(&["sample", "tiny.safetensors", "--seeds", "0", "--steps", "7", "--out", "out", "--overwrite"]);
 }
 
 #[test]
@@ -327,6 +329,7 @@ fn impossible_walks_are_refused() {
     );
     assert_eq!(complaint(&["--seeds", "9-3"]), "seeds must be like 0-63 or 0-3,8, but is 9-3");
     assert_eq!(complaint(&["--batch", "0"]), "--batch must be at least 1, but is 0");
+    assert!(!place.path("out").exists(), "nothing half-written");
 }
 
 #[test]

@@ -291,7 +291,7 @@ fn a_row_is_drawn_measured_and_recorded() {
     let complaint = place.complaint(&[&RUN[..], &["--images", "5"]].concat());
     assert_eq!(complaint, "images: 5 are too few for the metrics of judge.safetensors: at least 6");
     let complaint = place.complaint(&[&RUN[..], &["--images", "8"]].concat());
-    let wanted = "Heun: out/tiny/Heun: holds the images of another run (images was 40, and is 8 now): choose another \
+    let wanted = "Heun: out/tiny/Heun: holds the images of another run (images was 40, is 8): choose another \
                   --out, or remove it";
     assert_eq!(complaint, wanted);
 }

@@ -143,7 +143,7 @@ impl Restore {
         let session = self.device.session_with(&self.batch, self.seed.seed)?;
         let model = self.source.open(&self.model, &session, &self.output)?;
         let guided = self.guidance.request()?.apply(model, &session)?;
-        let released = self.config.as_deref().map(released).transpose()?;
+        let released = self.config.as_deref().map(|path| released(path, &guided.model)).transpose()?;
         let problem = self.problem(released.as_ref(), &guided.model, &session)?;
         let noise = problem.noise();
         let restoration = self.restoration(&guided, problem, released.as_ref(), &session)?;
@@ -286,12 +286,13 @@ fn blur<'a>(path: &Path, shape: [i64; 3], session: &Session) -> Result<OperatorS
     Ok(OperatorSource::built(build)?)
 }
 
-/// A configuration that restores images.
-fn released(path: &Path) -> Result<Released> {
+/// A configuration that restores images by such a network.
+fn released(path: &Path, model: &Model) -> Result<Released> {
     let released = Released::read(path)?;
     if released.problem.is_none() {
         bail!("{}: draws images freely: it is for `tweedie sample`", path.display());
     }
+    released.network.check(&model.card)?;
     Ok(released)
 }
 

@@ -18,7 +18,7 @@ use tweedie::{
 
 use super::{
     command,
-    flags::{BatchFlags, DeviceFlags, ModelFlags, OutputFlags, SeedFlag},
+    flags::{BatchFlags, DeviceFlags, OutputFlags, SeedFlag},
 };
 
 /// Run an experiment: methods beside each other, as a table and a plot
@@ -58,8 +58,9 @@ pub struct Run {
     /// Tables of generated images: after how many seconds of silence another process takes over the work of one
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     patience: u64,
-    #[command(flatten)]
-    source: ModelFlags,
+    /// Replaces a value of the models' cards, which `tweedie inspect` shows; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Model")]
+    set: Vec<String>,
     #[command(flatten)]
     device: DeviceFlags,
     #[command(flatten)]
@@ -114,8 +115,7 @@ impl Run {
             typed: command(),
             results: self.results.clone(),
             out: self.out.clone(),
-            card: self.source.card.clone(),
-            set: self.source.set.clone(),
+            set: self.set.clone(),
             models: self.models.clone(),
             row: self.row.clone(),
             images: self.images,

@@ -219,7 +219,7 @@ fn restored(
     observer: &dyn Observer,
 ) -> Result<MethodLine, Error> {
     let start = Instant::now();
-    let (out, command, origin) = (out.to_owned(), request.command.clone(), request.origin(&[])?);
+    let (out, command, origin) = (out.to_owned(), request.command.clone(), request.origin(&[]));
     let folder = RestorationFolder { out, command, origin, ..RestorationFolder::default() };
     let restored = restoration.write(&folder, observer)?;
     let seconds = match before {

@@ -7,11 +7,7 @@ use std::{
 };
 
 use super::{fingerprint::Origin, leases::Rank, session::Session};
-use crate::{
-    Error,
-    files::data,
-    models::card::{Model, sha256_of},
-};
+use crate::{Error, files::data, models::card::Model};
 
 /// How an experiment is run: where everything goes, and what replaces a part of its file.
 #[derive(Clone, Debug)]
@@ -28,9 +24,7 @@ pub struct ExperimentRequest {
     pub results: PathBuf,
     /// Where images go, in a folder for each method.
     pub out: PathBuf,
-    /// The card in place of the model's own.
-    pub card: Option<PathBuf>,
-    /// The values of the card that are replaced, as `key=value`.
+    /// The values of models' cards that are replaced, as `key=value`.
     pub set: Vec<String>,
     /// Where checkpoints and references are that are not where a table names them.
     pub models: Option<PathBuf>,
@@ -57,7 +51,6 @@ impl ExperimentRequest {
             command,
             results: "experiments/results".into(),
             out: "out/experiments".into(),
-            card: None,
             set: Vec::new(),
             models: None,
             row: None,
@@ -80,7 +73,7 @@ impl ExperimentRequest {
 
     /// Opens a model that the experiment names, with `set` of the experiment before that of the request.
     pub(super) fn open(&self, model: &str, set: &[String], session: &Session) -> Result<Model, Error> {
-        session.open_with(&self.located(model), self.card.as_deref(), &[set, &self.set].concat())
+        session.open_with(&self.located(model), None, &[set, &self.set].concat())
     }
 
     /// The file of a model: as it is named, or in the folder of models.
@@ -89,8 +82,8 @@ impl ExperimentRequest {
     }
 
     /// What replaced values of a model's card.
-    pub(super) fn origin(&self, set: &[String]) -> Result<Origin, Error> {
-        Ok(Origin { card: self.card.as_deref().map(sha256_of).transpose()?, set: [set, &self.set].concat() })
+    pub(super) fn origin(&self, set: &[String]) -> Origin {
+        Origin { card: None, set: [set, &self.set].concat() }
     }
 }
 

@@ -295,6 +295,7 @@ impl<'a> Sampling<'a> {
             ));
         }
         self.check()?;
+        self.resolve()?;
         let start = Instant::now();
         let (batch, fingerprint) = self.claim(folder)?;
         let missing: BTreeSet<u64> = self.seeds.iter().copied().filter(|&seed| !folder.has(seed)).collect();

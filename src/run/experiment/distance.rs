@@ -96,7 +96,7 @@ impl DistanceExperiment {
         let folder = SampleFolder {
             out: out.clone(),
             command: request.typed.clone(),
-            origin: request.origin(&[])?,
+            origin: request.origin(&[]),
             ..SampleFolder::default()
         };
         let sampling = Sampling::new(model).session(session).plan(plan).seeds(0..self.images * self.blocks);

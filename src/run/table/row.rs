@@ -98,7 +98,7 @@ impl<'a> RowRun<'a> {
     /// All that images and figures depend on.
     fn identified(&self, work: &Work) -> Result<Value, Error> {
         let (of, row) = (self.of, self.row);
-        let (prior, origin) = (Prior::from(&self.model), work.request.origin(&row.set)?);
+        let (prior, origin) = (Prior::from(&self.model), work.request.origin(&row.set));
         let images = Fingerprint::new(work.session, &prior, &origin, (&self.classes, &row.plan, self.batch))?;
         let sha256 = &images.sha256;
         if let Some(known) = row.sha256.as_ref().filter(|known| !sha256.eq_ignore_ascii_case(known)) {
