@@ -182,7 +182,10 @@ impl OutputFlags {
         let place = if session.device.is_cuda() {
             format!("{:?}", session.device)
         } else {
-            format!("the CPU, {} threads", tch::get_num_threads())
+            match tch::get_num_threads() {
+                1 => "the CPU, one thread".to_owned(),
+                threads => format!("the CPU, {threads} threads"),
+            }
         };
         self.say(format_args!("{}: {} parameters on {place}", model.card.name, thousands(model.count())));
         if !model.assumed.is_empty() {

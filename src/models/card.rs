@@ -71,6 +71,11 @@ pub struct Card {
 }
 
 impl Card {
+    /// The smallest and the largest σ of the training, in data units.
+    pub fn range(&self) -> Result<(f64, f64), Error> {
+        Ok(self.precondition.build()?.range())
+    }
+
     /// The pixels of almost all programs.
     pub const PIXELS: [f64; 2] = [-1.0, 1.0];
 
@@ -210,6 +215,16 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// The shipped cards.
 pub fn cards() -> Result<Vec<Card>, Error> {
     models::SHIPPED.iter().map(|(name, card, _)| Card::parse(card, Path::new(name))).collect()
+}
+
+/// The card of a shipped model or of a card file, without the weights; none where only the weights' file has it.
+pub fn card(model: &str) -> Result<Option<Card>, Error> {
+    let path = Path::new(model);
+    let shipped = models::SHIPPED.iter().find(|(name, ..)| *name == model);
+    let is_card = path.extension().is_some_and(|ending| ending == "yaml") && path.exists();
+    let own = is_card.then(|| text(path)).transpose()?;
+    let found = shipped.map(|(_, card, _)| (*card).to_owned()).or(own);
+    found.map(|card| Card::parse(&card, path)).transpose()
 }
 
 /// What a name on the command line stands for.

@@ -14,6 +14,7 @@ use crate::{
         operators::AnyTask,
         restoration::{AnyMethod, Effort},
     },
+    models::card::{self, Card},
     numbers::{
         plan::{AnySampler, Plan},
         schedule::AnySchedule,
@@ -30,10 +31,10 @@ pub struct RestorationExperiment {
     pub about: String,
     /// MODEL.
     pub model: String,
-    /// `[channels, height, width]` of the network's images, for dry runs, which do not open the network.
+    /// `[channels, height, width]` of the network's images, for dry runs; the card has it, where there is one.
     #[serde(default)]
     pub image: Option<[i64; 3]>,
-    /// The smallest and the largest σ of the network's training, for dry runs.
+    /// The smallest and the largest σ of the network's training, for dry runs; the card has it as well.
     #[serde(default)]
     pub range: Option<(f64, f64)>,
     /// The images.
@@ -81,10 +82,13 @@ pub struct RestorationEstimate {
 impl RestorationExperiment {
     /// What a method costs for a problem, without the network; an error where it is not made for it.
     pub fn estimate(&self, posed: &NamedProblem, way: &RestorationMethod) -> Result<RestorationEstimate, Error> {
-        let image = self
-            .image
-            .ok_or_else(|| self.lacks("image: [channels, height, width], the size of the network's images"))?;
-        let range = self.range.ok_or_else(|| self.lacks("range: [smallest, largest] σ of the network's training"))?;
+        let card = card::card(&self.model)?;
+        let image = self.image.or(card.as_ref().map(|card| card.image));
+        let of_card = card.as_ref().map(Card::range).transpose()?;
+        let range = self.range.or(of_card);
+        let image =
+            image.ok_or_else(|| self.lacks("image: [channels, height, width], the size of the network's images"))?;
+        let range = range.ok_or_else(|| self.lacks("range: [smallest, largest] σ of the network's training"))?;
         let operator = posed.task.get().operator(image, 0, Device::Cpu, Precision::Float)?;
         let [channels, height, width] = image;
         let y = operator.apply(&Tensor::zeros([1, channels, height, width], (Precision::Float, Device::Cpu)));

@@ -9,6 +9,7 @@ use crate::{
     error::Within,
     evaluation::features::{Evaluation, Target},
     files::{archive::Layout, rounding::Rounding},
+    models::card,
     numbers::{plan::Plan, scheme::Scheme},
     run::experiment::{Kind, mean_and_spread},
 };
@@ -57,10 +58,13 @@ pub struct TableExperiment {
     /// Where the reference is published, or what its authors say of it.
     #[serde(default)]
     pub statistics: String,
-    /// `[channels, height, width]` of all rows that do not say otherwise.
-    pub image: [i64; 3],
-    /// The smallest and the largest σ of the training, of all rows that do not say otherwise.
-    pub range: (f64, f64),
+    /// `[channels, height, width]` of all rows that do not say otherwise, for the reader: runs take it from the network.
+    #[serde(default)]
+    pub image: Option<[i64; 3]>,
+    /// The smallest and the largest σ of the training, of all rows that do not say otherwise, for dry runs; the card has it,
+    /// where there is one.
+    #[serde(default)]
+    pub range: Option<(f64, f64)>,
     /// The rows of the table.
     pub rows: Vec<TableRow>,
 }
@@ -246,7 +250,14 @@ impl TableExperiment {
 
     /// What an image of a row costs, once its walk is seen to be the paper's.
     pub fn evaluations(&self, row: &TableRow) -> Result<usize, Error> {
-        self.proven(row, row.range.unwrap_or(self.range))
+        let of_card = || card::card(&row.model)?.map(|card| card.range()).transpose();
+        let range = row.range.or(self.range).map_or_else(of_card, |range| Ok::<_, Error>(Some(range)))?;
+        let lacking = || {
+            let cause =
+                format!("a dry run does not open {}: add range: [smallest, largest] σ of its training", row.model);
+            Error::request(cause)
+        };
+        self.proven(row, range.ok_or_else(lacking)?)
     }
 
     /// The same for a model that was trained from σ = `range.0` to `range.1`.
