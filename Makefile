@@ -4,6 +4,10 @@ MODEL   := fashion-mnist
 TWEEDIE := target/release/tweedie
 DEMO    := out/demo
 
+# Where `make install` puts the program; DESTDIR goes before it, for packages.
+PREFIX  := $(HOME)/.local
+SHARE    = $(DESTDIR)$(PREFIX)/share
+
 # A rustup that was installed in this very shell is not on the PATH yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -14,7 +18,7 @@ SET_UP := LIBTORCH='$(LIBTORCH)' LIBTORCH_SET='$(LIBTORCH_SET)' .make/set-up
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check tables quick-table soak bench bench-kernels train data photos efficientnet verify-pretrained build clean distclean
+.PHONY: help demo test check tables quick-table soak bench bench-kernels train data photos efficientnet verify-pretrained build install uninstall clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -78,6 +82,21 @@ verify-pretrained: ## DIR=folder of google/ddpm-* and google/ncsnpp-*: the publi
 build: ## the program alone: target/release/tweedie
 	@$(SET_UP)
 	cargo build --release
+
+install: build ## the program, its completions and its manual, into PREFIX (~/.local); this folder keeps libtorch and has to stay
+	install -D -m 755 $(TWEEDIE) '$(DESTDIR)$(PREFIX)/bin/tweedie'
+	install -D -m 755 $(TWEEDIE)-engine '$(DESTDIR)$(PREFIX)/libexec/tweedie/tweedie-engine'
+	mkdir -p '$(SHARE)/bash-completion/completions' '$(SHARE)/zsh/site-functions' '$(SHARE)/fish/vendor_completions.d'
+	$(TWEEDIE) completions bash > '$(SHARE)/bash-completion/completions/tweedie'
+	$(TWEEDIE) completions zsh > '$(SHARE)/zsh/site-functions/_tweedie'
+	$(TWEEDIE) completions fish > '$(SHARE)/fish/vendor_completions.d/tweedie.fish'
+	$(TWEEDIE) man '$(SHARE)/man/man1'
+
+uninstall: ## what `make install` has put into PREFIX
+	rm -f '$(DESTDIR)$(PREFIX)/bin/tweedie' '$(SHARE)/bash-completion/completions/tweedie'
+	rm -f '$(SHARE)/zsh/site-functions/_tweedie' '$(SHARE)/fish/vendor_completions.d/tweedie.fish'
+	rm -f '$(SHARE)'/man/man1/tweedie.1 '$(SHARE)'/man/man1/tweedie-*.1
+	rm -rf '$(DESTDIR)$(PREFIX)/libexec/tweedie'
 
 clean: ## remove what was built and drawn
 	rm -rf target out

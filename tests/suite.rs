@@ -16,6 +16,7 @@ mod exact;
 mod experiments;
 mod features;
 mod forward;
+mod front;
 mod gaussian_walks;
 mod generation;
 mod gradients;

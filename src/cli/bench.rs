@@ -1,9 +1,6 @@
 //! `tweedie bench`: the speed of a network here.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
-use clap::Args;
 use serde_json::json;
 use tweedie::{
     backend::kernels,
@@ -14,48 +11,7 @@ use tweedie::{
     },
 };
 
-use super::flags::{DeviceFlags, ModelFlags, OutputFlags};
-
-/// Measure a network's speed: images and evaluations per second, the loop's share, FLOP/s, memory
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  tweedie bench fashion-mnist
-  tweedie bench fashion-mnist --gradient --batches 4
-  tweedie bench google/ddpm-cifar10-32/ --batches 1,4,16 --compare --python .venv/bin/python")]
-pub struct Bench {
-    #[arg(help = super::MODEL)]
-    model: String,
-    /// Sizes of the batch, one after another
-    #[arg(long, value_delimiter = ',', default_value = "1,4,16,64", value_name = "N,…")]
-    batches: Vec<i64>,
-    /// Steps of the model's own walk for each of them; of these, the first is not counted
-    #[arg(long, default_value_t = 6, value_name = "K")]
-    steps: usize,
-    /// Of each evaluation also the gradient of a misfit through the network, as DPS asks for it
-    #[arg(long)]
-    gradient: bool,
-    /// Beside PyTorch's UNet2DModel of diffusers with the same weights: turn by turn, median of the ratios
-    #[arg(long)]
-    compare: bool,
-    /// Compare with its torch.compile, frozen; minutes for each size of batch
-    #[arg(long, requires = "compare")]
-    compiled: bool,
-    /// Compare with what this script serves in place of UNet2DModel, as tests/parity/forwards.py does for other classes
-    #[arg(long, requires = "compare", value_name = "FILE.py")]
-    peer: Option<PathBuf>,
-    /// Turns of the comparison
-    #[arg(long, default_value_t = 15, value_name = "N")]
-    rounds: usize,
-    /// A Python that has torch and diffusers
-    #[arg(long, default_value = "python3", value_name = "PATH")]
-    python: PathBuf,
-    #[command(flatten)]
-    source: ModelFlags,
-    #[command(flatten)]
-    device: DeviceFlags,
-    #[command(flatten)]
-    output: OutputFlags,
-}
+use super::args::bench::Bench;
 
 impl Bench {
     pub fn run(&self) -> Result<()> {

@@ -1,34 +1,15 @@
 //! `tweedie check`: what experiments are worth before anything is computed.
 
-use std::{fmt, path::PathBuf};
+use std::fmt;
 
 use anyhow::{Result, bail};
-use clap::Args;
 use serde_json::{Value, json};
 use tweedie::run::{
     check::{self, CheckedRow, RowCost},
     report::experiments,
 };
 
-use super::{flags::OutputFlags, thousands};
-
-/// Prove that experiments parse and that their walks are the papers', and tell what they will cost
-///
-/// Where a file states the noise levels with which a paper's walk begins and ends, the plan has to come to the same.
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  tweedie check
-  tweedie check experiments/published --rate 3000")]
-pub struct Check {
-    /// Folders of experiments, or files
-    #[arg(default_value = "experiments", value_name = "DIR|FILE.yaml")]
-    experiments: Vec<PathBuf>,
-    /// Evaluations of the network per second and image, as the device makes them: tells the hours
-    #[arg(long, value_name = "RATE")]
-    rate: Option<f64>,
-    #[command(flatten)]
-    output: OutputFlags,
-}
+use super::{args::check::Check, thousands};
 
 /// Expectations that were missed: told line by line before.
 #[derive(Debug)]

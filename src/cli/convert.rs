@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use clap::Args;
 use serde_json::json;
 use tch::Device;
 use tweedie::{
@@ -14,26 +13,7 @@ use tweedie::{
     run::session::Session,
 };
 
-use super::flags::{ModelFlags, OutputFlags, Precision};
-
-/// Write a model as one .safetensors file with its card inside
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  tweedie convert ffhq_10m.pt ffhq.safetensors
-  tweedie convert checkpoint.pth faces.safetensors --precision bf16     # half the size")]
-pub struct Convert {
-    #[arg(help = super::MODEL)]
-    model: String,
-    /// Where it goes, .safetensors
-    output: PathBuf,
-    /// Precision of the numbers in the file
-    #[arg(long, value_enum, default_value = "f32")]
-    precision: Precision,
-    #[command(flatten)]
-    source: ModelFlags,
-    #[command(flatten)]
-    terminal: OutputFlags,
-}
+use super::args::convert::Convert;
 
 impl Convert {
     pub fn run(&self) -> Result<()> {

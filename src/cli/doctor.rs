@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::Args;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     backend::{cuda::Graphs, kernels::device, libtorch},
@@ -14,14 +13,7 @@ use tweedie::{
     models::card,
 };
 
-use super::flags::OutputFlags;
-
-/// Say what libtorch, devices and models were found
-#[derive(Args, Debug)]
-pub struct Doctor {
-    #[command(flatten)]
-    output: OutputFlags,
-}
+use super::args::doctor::Doctor;
 
 /// What was found.
 struct Found {

@@ -1,12 +1,8 @@
 //! The flags that several commands share, in groups: a command takes the groups that it uses.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::io::{self, Write};
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tch::{Device, Kind};
 use tweedie::{
@@ -15,87 +11,11 @@ use tweedie::{
     run::{fingerprint::Origin, session},
 };
 
-use super::{progress::Terminal, thousands};
-
-/// Which model.
-#[derive(Args, Clone, Debug, Default, PartialEq)]
-pub struct ModelFlags {
-    /// Replaces a value of the model's card, which `tweedie inspect` shows; may be given several times
-    #[arg(long, value_name = "KEY=VALUE", help_heading = "Model")]
-    pub set: Vec<String>,
-    /// A card in place of the model's own: the network and its conventions
-    #[arg(long, value_name = "FILE.yaml", help_heading = "Model")]
-    pub card: Option<PathBuf>,
-}
-
-/// Where and how networks compute.
-#[derive(Args, Clone, Debug)]
-pub struct DeviceFlags {
-    /// auto (CUDA where it is), cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto", help_heading = "Compute")]
-    pub device: String,
-    /// Precision of the network; the state of a walk is f32 always
-    #[arg(long, value_enum, default_value = "f32", help_heading = "Compute")]
-    pub precision: Precision,
-    /// Computes by libtorch alone: on the CPU without Winograd convolutions, whose rounding is larger
-    #[arg(long, help_heading = "Compute")]
-    pub exact: bool,
-    /// CPU threads of libtorch [default: OMP_NUM_THREADS, or all physical cores]
-    #[arg(long, value_name = "N", help_heading = "Compute")]
-    pub threads: Option<usize>,
-}
-
-/// Where networks compute that have one precision.
-#[derive(Args, Clone, Debug)]
-pub struct PlaceFlags {
-    /// auto (CUDA where it is), cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto", help_heading = "Compute")]
-    pub device: String,
-    /// Computes by libtorch alone: on the CPU without Winograd convolutions, whose rounding is larger
-    #[arg(long, help_heading = "Compute")]
-    pub exact: bool,
-    /// CPU threads of libtorch [default: OMP_NUM_THREADS, or all physical cores]
-    #[arg(long, value_name = "N", help_heading = "Compute")]
-    pub threads: Option<usize>,
-}
-
-/// How many images are computed together.
-#[derive(Args, Clone, Debug, Default)]
-pub struct BatchFlags {
-    /// Images computed together [default: 16, on CUDA 64]
-    #[arg(long, value_name = "N", help_heading = "Compute")]
-    pub batch: Option<u64>,
-    /// The same bits at any batch size: the network sees one image at a time
-    #[arg(long, help_heading = "Compute")]
-    pub deterministic: bool,
-}
-
-/// Chance.
-#[derive(Args, Clone, Debug, Default)]
-pub struct SeedFlag {
-    /// Seed of all that is random besides the images' own seeds: masks, measurement noise, bootstraps
-    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Compute")]
-    pub seed: u64,
-}
-
-/// What the terminal shows.
-#[derive(Args, Clone, Debug, Default)]
-pub struct OutputFlags {
-    /// No progress, no prose
-    #[arg(long, short, help_heading = "Output")]
-    pub quiet: bool,
-    /// One JSON record on standard output instead of prose
-    #[arg(long, help_heading = "Output")]
-    pub json: bool,
-}
-
-/// How the network computes.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub enum Precision {
-    F32,
-    Tf32,
-    Bf16,
-}
+use super::{
+    args::flags::{BatchFlags, DeviceFlags, ModelFlags, OutputFlags, PlaceFlags, Precision},
+    progress::Terminal,
+    thousands,
+};
 
 impl From<Precision> for session::Precision {
     fn from(precision: Precision) -> Self {

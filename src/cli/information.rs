@@ -1,75 +1,14 @@
 //! `tweedie information`: how well a network denoises at every level, and how likely images are.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::fmt::Write as _;
 
 use anyhow::Result;
-use clap::Args;
 use tweedie::{
     numbers::schedule::AnySchedule,
     run::information::{BitsPerDimension, FlowRequest, Information as Figures, InformationFolder, InformationRequest},
 };
 
-use super::{
-    choice,
-    classes::ClassFlags,
-    data,
-    flags::{BatchFlags, DeviceFlags, ModelFlags, OutputFlags, SeedFlag},
-    thousands,
-};
-
-/// Measure how well a network denoises at every level, and with it how likely images are
-///
-/// MMSE(λ) = E‖x − D(x + σn, σ)‖² over λ = 1/σ², the information I(λ) = ½∫MMSE that the noisy image has of the clean one,
-/// and −log₂ p in bits per dimension: for bytes b as x = (b + u)/128 − 1 with u uniform on 0…1, so that it bounds the length
-/// to which they could be compressed.
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  tweedie information fashion-mnist --data '{kind: idx, images: t10k-images-idx3-ubyte.gz, pad: 2}' --limit 256
-  tweedie information fashion-mnist --data photos/ --levels 65 --draws 4 --flow --out out/information")]
-pub struct Information {
-    #[arg(help = super::MODEL)]
-    model: String,
-    /// The images: a folder, or '{kind: idx, images: FILE, pad: 2}'
-    #[arg(long, value_name = "DATA")]
-    data: String,
-    /// Only the first so many
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
-    /// How many noise levels: the integral over them is of fourth order
-    #[arg(long, value_name = "K", default_value_t = 33)]
-    levels: usize,
-    /// Noises for each image and level
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    draws: u64,
-    /// Where the levels lie, those of the flow too [default: geometric, over the network's own range]
-    #[arg(long, value_name = "NAME")]
-    schedule: Option<String>,
-    /// The density of the probability flow as well: some 20 times the work
-    #[arg(long)]
-    flow: bool,
-    /// Noise levels of the flow: four evaluations with their gradients between two of them
-    #[arg(long, value_name = "K", default_value_t = 25)]
-    steps: usize,
-    /// Signs that estimate the flow's divergence; 0 is exact, by one gradient for each number of an image
-    /// [default: 1, or 0 for images of up to 16 numbers]
-    #[arg(long, value_name = "N")]
-    probes: Option<u64>,
-    #[command(flatten)]
-    class: ClassFlags,
-    /// Where information.csv, information.png and information.json go
-    #[arg(long, default_value = "out/information", value_name = "DIR")]
-    out: PathBuf,
-    #[command(flatten)]
-    source: ModelFlags,
-    #[command(flatten)]
-    device: DeviceFlags,
-    #[command(flatten)]
-    batch: BatchFlags,
-    #[command(flatten)]
-    seed: SeedFlag,
-    #[command(flatten)]
-    output: OutputFlags,
-}
+use super::{args::information::Information, choice, data, thousands};
 
 impl Information {
     pub fn run(&self) -> Result<()> {

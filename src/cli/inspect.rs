@@ -6,26 +6,8 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::Args;
 
-use super::{
-    flags::{ModelFlags, OutputFlags},
-    thousands,
-};
-
-/// Show a model's architecture, conventions, parameters and hash
-#[derive(Args, Debug)]
-pub struct Inspect {
-    #[arg(help = super::MODEL)]
-    model: String,
-    /// List every tensor with its shape
-    #[arg(long)]
-    tensors: bool,
-    #[command(flatten)]
-    source: ModelFlags,
-    #[command(flatten)]
-    output: OutputFlags,
-}
+use super::{args::inspect::Inspect, thousands};
 
 impl Inspect {
     pub fn run(&self) -> Result<()> {

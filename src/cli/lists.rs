@@ -1,12 +1,8 @@
 //! The lists of the library, a line for each entry, and one entry with all that is known of it.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write},
-};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Result, anyhow};
-use clap::Args;
 use serde_json::{Value, json};
 use tweedie::{
     evaluation::features::Metric,
@@ -14,23 +10,19 @@ use tweedie::{
     models::{card, zoo},
     numbers::{
         plan::AnySampler,
-        registry::{Info, List, Parameter, plain},
+        registry::{Info, List},
         samplers,
         schedule::AnySchedule,
         sde::AnySde,
         solvers,
     },
-    report::page::flow,
+    report::{columns, listing},
 };
 
-use super::{columns, flags::OutputFlags};
-
-/// List the models that ship
-#[derive(Args, Debug)]
-pub struct Models {
-    #[command(flatten)]
-    output: OutputFlags,
-}
+use super::args::{
+    flags::OutputFlags,
+    lists::{Families, Methods, Metrics, Models, Samplers, Schedules, Tasks},
+};
 
 impl Models {
     pub fn run(&self) -> Result<()> {
@@ -42,52 +34,8 @@ impl Models {
             let [channels, height, width] = card.image;
             vec![card.name.clone(), card.about.clone(), format!("{channels}×{height}×{width}"), card.licence.clone()]
         };
-        write(&columns::grid(&cards.iter().map(row).collect::<Vec<_>>(), columns::room()))
+        write(&columns::grid(&cards.iter().map(row).collect::<Vec<_>>(), room()))
     }
-}
-
-/// Declares the command of a list, which takes the name of an entry.
-macro_rules! command {
-    ($(#[$doc:meta])+ $name:ident) => {
-        $(#[$doc])+
-        #[derive(Args, Debug)]
-        pub struct $name {
-            /// Print one entry with its parameters and an example
-            name: Option<String>,
-            #[command(flatten)]
-            output: OutputFlags,
-        }
-    };
-}
-
-command! {
-    /// List the samplers, schedules and processes, or print one
-    Samplers
-}
-
-command! {
-    /// List the schedules of noise levels, or print one
-    Schedules
-}
-
-command! {
-    /// List the tasks of `tweedie restore`, or print one
-    Tasks
-}
-
-command! {
-    /// List the methods of `tweedie restore`, or print one
-    Methods
-}
-
-command! {
-    /// List the figures of `tweedie evaluate`, or print one
-    Metrics
-}
-
-command! {
-    /// List the families of published checkpoints, or print one
-    Families
 }
 
 /// A list, and how a command line asks for an entry `{}` of it.
@@ -138,11 +86,7 @@ impl Tasks {
     }
 
     fn legend(&self, text: &str) -> Result<()> {
-        if self.name.is_some() || self.output.json {
-            Ok(())
-        } else {
-            write(&columns::paragraphs(text, columns::prose()))
-        }
+        if self.name.is_some() || self.output.json { Ok(()) } else { write(&columns::paragraphs(text, prose())) }
     }
 }
 
@@ -155,7 +99,7 @@ impl Methods {
         }
         let legend = "tasks: svd means linear with known singular vectors: all but tomography, and but blurs with other \
                       borders than circular that are not separable (`tweedie tasks`)";
-        write(&columns::paragraphs(legend, columns::prose()))
+        write(&columns::paragraphs(legend, prose()))
     }
 }
 
@@ -198,24 +142,7 @@ fn rows(entries: &[&Info]) -> Value {
 }
 
 fn table(title: &str, entries: &[&Info]) -> Result<()> {
-    let facts = || entries.first().into_iter().flat_map(|info| info.facts);
-    let head = [String::new(), String::new()].into_iter().chain(facts().map(|(name, _)| heading(name)));
-    let row = |info: &&Info| {
-        let facts = info.facts.iter().map(|(_, fact)| (*fact).to_owned());
-        [info.name, info.what].map(str::to_owned).into_iter().chain(facts).chain([info.source.to_owned()]).collect()
-    };
-    let head: Vec<String> = head.chain(["source".to_owned()]).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(head).chain(entries.iter().map(row)).collect();
-    write(&format!("{title}\n{}", columns::grid(&rows, columns::room().saturating_sub(2))))
-}
-
-/// A column's name as its heading.
-fn heading(name: &str) -> String {
-    match name {
-        "scores" => "scores/step".to_owned(),
-        "spread" => "spread as".to_owned(),
-        name => name.to_owned(),
-    }
+    write(&listing::table(title, entries, room()))
 }
 
 /// One entry, of the first list that has it.
@@ -227,73 +154,21 @@ fn print(output: &OutputFlags, name: &str, lists: &[Asked]) -> Result<()> {
     if output.json {
         return output.record(&info.json());
     }
-    write(&entry(info, form))
+    write(&listing::entry(info, form, prose()))
 }
 
-fn entry(info: &Info, form: &str) -> String {
-    let room = columns::prose();
-    let mut page = format!("{}: {}\n", info.name, info.what);
-    if !info.text.is_empty() {
-        let _ = write!(page, "\n{}", columns::paragraphs(&plain(info.text), room));
-    }
-    let _ = write!(page, "\n{}", columns::grid(&about(info), room - 2));
-    if !info.parameters.is_empty() {
-        let head = ["", "meaning", "range", "default"].map(str::to_owned).to_vec();
-        let rows = std::iter::once(head).chain(info.parameters.iter().map(|p| parameter(info, p)));
-        let _ = write!(page, "\nParameters:\n{}", columns::grid(&rows.collect::<Vec<_>>(), room - 2));
-    }
-    let _ = writeln!(page, "\nExample:\n  {}", form.replace("{}", &example(info, form)));
-    page
+/// The widest text that is read with ease.
+const WIDEST: usize = 100;
+
+/// How wide text may be: as the terminal is; without bound where a file or another program reads it.
+pub fn room() -> usize {
+    let terminal = || terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
+    if io::stdout().is_terminal() { terminal() } else { usize::MAX }
 }
 
-/// What is known besides: where it comes from, what the list has in columns, other names.
-fn about(info: &Info) -> Vec<Vec<String>> {
-    let aliases = info.aliases.iter().map(|alias| {
-        let sets: Vec<_> = alias.sets.iter().map(|(key, value)| format!("{key}: {value}")).collect();
-        if sets.is_empty() { alias.name.to_owned() } else { format!("{} ({})", alias.name, sets.join(", ")) }
-    });
-    let also = aliases.collect::<Vec<_>>().join(", ");
-    let source = ("source".to_owned(), info.source.to_owned());
-    let facts = info.facts.iter().map(|(name, fact)| (heading(name), (*fact).to_owned()));
-    let all = std::iter::once(source).chain(facts).chain([("also called".to_owned(), also)]);
-    all.filter(|(_, text)| !text.is_empty()).map(|(name, text)| vec![name, text]).collect()
-}
-
-/// Name, meaning, range with its unit, default.
-fn parameter(info: &Info, p: &Parameter) -> Vec<String> {
-    let meaning = plain(p.meaning).split('\n').collect::<Vec<_>>().join(" ");
-    let unit = if p.unit.is_empty() { String::new() } else { format!(", {}", p.unit) };
-    let default = match info.default(p) {
-        Some(value) if value == json!(f64::MAX) => "unbounded".to_owned(),
-        Some(value) => flow(&short(value)),
-        None if p.required => "must be given".to_owned(),
-        None => p.absent.to_owned(),
-    };
-    vec![p.name.to_owned(), meaning, format!("{}{unit}", p.range), default]
-}
-
-/// A choice with nothing but defaults by its name alone.
-fn short(value: Value) -> Value {
-    let known = [AnySampler::LIST, AnySchedule::LIST, AnySde::LIST];
-    let default = |list: &List| {
-        let info = list.find(value["kind"].as_str()?).ok()?.0;
-        let mut whole = (info.defaults)();
-        whole["kind"] = value["kind"].clone();
-        (whole == value).then(|| value["kind"].clone())
-    };
-    known.iter().find_map(default).unwrap_or(value)
-}
-
-/// How the example asks for the entry: with a parameter, where it has one.
-fn example(info: &Info, form: &str) -> String {
-    let first = info.parameters.iter().find_map(|p| Some((p.name, info.default(p)?))).filter(|(_, v)| !v.is_object());
-    let text = match (info.example, first) {
-        (Some(example), _) => example.to_owned(),
-        (None, Some((name, value))) => format!("{{kind: {}, {name}: {}}}", info.name, flow(&value)),
-        (None, None) => info.name.to_owned(),
-    };
-    // A quoted form has its quotes already.
-    if text.starts_with(['{', '[']) && !form.contains('\'') { format!("'{text}'") } else { text }
+/// The same for prose.
+pub fn prose() -> usize {
+    room().min(WIDEST)
 }
 
 fn write(text: &str) -> Result<()> {

@@ -1,9 +1,9 @@
 //! One file for each subcommand; here is what they share.
 
+pub mod args;
 mod bench;
 mod check;
 mod classes;
-mod columns;
 mod convert;
 mod denoise;
 mod doctor;
@@ -31,56 +31,14 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use args::{Cli, Command};
+use clap::{CommandFactory, FromArgMatches};
 use serde::de::DeserializeOwned;
 use tweedie::{
     evaluation::features::Target,
     files::{data::AnyData, yaml},
     report::text::thousands,
 };
-
-/// Sample from and restore images with any pretrained score network.
-///
-/// Every method is a walk x ← x + τ s(x, σ) + √(2τT) n, where s is the network's score.
-#[derive(Debug, Parser)]
-#[command(name = "tweedie", version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = "Examples:
-  tweedie sample fashion-mnist --seeds 0-63 --out out/samples
-  tweedie restore fashion-mnist --image photos/ --task inpaint-random --samples 8 --out out/restored
-  tweedie walk --sampler ddim --steps 10
-  tweedie doctor")]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Sample(sample::Sample),
-    Restore(Box<restore::Restore>),
-    Denoise(denoise::Denoise),
-    Walk(walk::Walk),
-    Train(train::Train),
-    Evaluate(evaluate::Evaluate),
-    Information(information::Information),
-    Run(Box<run::Run>),
-    Table(table::Table),
-    Check(check::Check),
-    Inspect(inspect::Inspect),
-    Bench(bench::Bench),
-    Convert(convert::Convert),
-    Models(lists::Models),
-    Samplers(lists::Samplers),
-    Schedules(lists::Schedules),
-    Tasks(lists::Tasks),
-    Methods(lists::Methods),
-    Metrics(lists::Metrics),
-    Families(lists::Families),
-    Doctor(doctor::Doctor),
-}
-
-/// What MODEL may be.
-const MODEL: &str = "A card's name, a card (.yaml), a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin, .pkl), or a folder of diffusers";
 
 /// Set by Ctrl-C; the observer of a run looks at it between two steps.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -159,6 +117,9 @@ fn ending(error: &anyhow::Error, command: &str) -> (String, u8) {
 }
 
 fn run(command: &Command) -> Result<()> {
+    if let Some(answered) = command.answer() {
+        return Ok(answered?);
+    }
     match command {
         Command::Sample(command) => command.run(),
         Command::Restore(command) => command.run(),
@@ -181,6 +142,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Metrics(command) => command.run(),
         Command::Families(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::Completions(_) | Command::Man(_) => Ok(()),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::Result;
-use clap::Args;
 use tweedie::{
     files::yaml,
     numbers::{
@@ -12,21 +11,7 @@ use tweedie::{
     },
 };
 
-use super::choice;
-
-/// How to walk; what is left out is the model's own choice.
-#[derive(Args, Debug, Default)]
-pub struct PlanFlags {
-    /// A name that `tweedie samplers` lists, '{kind: NAME, …}', or a .yaml file with a whole plan
-    #[arg(long, value_name = "NAME|FILE.yaml")]
-    sampler: Option<String>,
-    /// The noise levels: a name that `tweedie schedules` lists, '{kind: NAME, …}', or the levels, '[80, 10, 1, 0.1]'
-    #[arg(long, value_name = "NAME")]
-    schedule: Option<String>,
-    /// How many noise levels; levels that are written out count themselves
-    #[arg(long, value_name = "K")]
-    steps: Option<usize>,
-}
+use super::{args::plan::PlanFlags, choice};
 
 impl PlanFlags {
     /// The plan that the flags make of `default`.

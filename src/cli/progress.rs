@@ -13,7 +13,7 @@ use tweedie::{
     run::{observer::Observer, session::Session},
 };
 
-use super::{INTERRUPTED, flags::OutputFlags};
+use super::{INTERRUPTED, args::flags::OutputFlags};
 
 /// How long a reader of a log waits for the next line.
 const EVERY: Duration = Duration::from_secs(60);

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use clap::Args;
 use serde_json::json;
 use tch::{Kind, Tensor};
 use tweedie::{
@@ -27,116 +26,9 @@ use tweedie::{
 };
 
 use super::{
-    choice,
-    classes::{ClassFlags, GuidanceFlags},
-    command, data,
-    flags::{BatchFlags, DeviceFlags, ModelFlags, OutputFlags, SeedFlag},
-    plan::PlanFlags,
+    args::restore::{ProblemFlags, Restore, ResultFlags},
+    choice, command, data,
 };
-
-/// Restore damaged images: samples of the posterior, their mean and their standard deviation
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  tweedie restore fashion-mnist --image photo.png --task inpaint-random --samples 8
-  tweedie restore fashion-mnist --image photos/ --task '{kind: inpaint-random, hidden: 0.9}' --noise 0.1
-  tweedie restore fashion-mnist --image photos/ --task deblur-gaussian --noise 0.05
-  tweedie restore fashion-mnist --measurement y.npy --mask mask.png --noise 0.05
-Images are damaged first (y = A x + η n), so that PSNR can be measured; --measurement takes damaged images as they are.
-The same command with more --samples keeps the finished samples and adds to them.")]
-pub struct Restore {
-    #[arg(help = super::MODEL)]
-    model: String,
-    #[command(flatten)]
-    problem: ProblemFlags,
-    /// How to restore: a name that `tweedie methods` lists, or '{kind: NAME, …}'
-    /// [default: mmps]
-    #[arg(long, value_name = "NAME")]
-    method: Option<String>,
-    /// A configuration released with Random Walks with Tweedie: its task, η, walk and first state
-    #[arg(long, value_name = "FILE.yaml", conflicts_with_all = ["measurement", "task", "mask", "kernel", "noise", "method"])]
-    config: Option<PathBuf>,
-    /// How many samples of each image's posterior are drawn; their spread is the uncertainty that is shown
-    #[arg(long, default_value_t = 8, value_name = "S")]
-    samples: usize,
-    #[command(flatten)]
-    plan: PlanFlags,
-    #[command(flatten)]
-    class: ClassFlags,
-    #[command(flatten)]
-    guidance: GuidanceFlags,
-    /// Compare with the linear estimate of a Gaussian prior fitted to these images: DIR or '{kind: idx, …}'
-    #[arg(long, value_name = "DATA")]
-    baseline: Option<String>,
-    /// Where the results go
-    #[arg(long, default_value = "out/restored", value_name = "DIR")]
-    out: PathBuf,
-    #[command(flatten)]
-    results: ResultFlags,
-    #[command(flatten)]
-    source: ModelFlags,
-    #[command(flatten)]
-    device: DeviceFlags,
-    #[command(flatten)]
-    batch: BatchFlags,
-    #[command(flatten)]
-    seed: SeedFlag,
-    #[command(flatten)]
-    output: OutputFlags,
-}
-
-/// The images, and what was done to them.
-#[derive(Args, Debug)]
-struct ProblemFlags {
-    /// An image, a folder of images, or '{kind: idx, images: FILE, pad: 2}'
-    #[arg(long, value_name = "FILE|DIR", required_unless_present_any = ["measurement", "config"], conflicts_with = "measurement")]
-    image: Option<String>,
-    /// Only the first so many images of --image
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
-    /// A measurement, damaged already: .npy in data units (−1 … 1) or an image
-    #[arg(long, value_name = "FILE")]
-    measurement: Option<PathBuf>,
-    /// What was done to the images: a name that `tweedie tasks` lists, or '{kind: NAME, …}'
-    #[arg(long, value_name = "NAME", required_unless_present_any = ["mask", "kernel", "config"])]
-    task: Option<String>,
-    /// Inpainting with this mask: white (255) marks the pixels that are seen
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "kernel"])]
-    mask: Option<PathBuf>,
-    /// Deblurring with this kernel: a grey image, or .npy [height, width]; it is scaled to sum 1
-    #[arg(long, value_name = "FILE", conflicts_with = "task")]
-    kernel: Option<PathBuf>,
-    /// η: standard deviation of the measurement's noise, for pixels 0 … 1 (data units −1 … 1 see twice that)
-    /// [default: 0.05]
-    #[arg(long, value_name = "ETA")]
-    noise: Option<f64>,
-    /// Other noise: '{kind: poisson, rate: 1}' (photons) or '{kind: salt-and-pepper, share: 0.05}'; methods take it for
-    /// Gaussian noise of the same variance
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["noise", "measurement"])]
-    detector: Option<String>,
-}
-
-/// Figures beside PSNR and SSIM, and files beside pictures.
-#[derive(Args, Debug)]
-struct ResultFlags {
-    /// Measure the PSNR of images scaled to 0 … 1 by their smallest and largest values as well, as [Random Walks] does
-    #[arg(long)]
-    min_max: bool,
-    /// Measure LPIPS by these weights: torchvision's AlexNet or VGG16, and v0.1/alex.pth or v0.1/vgg.pth of the package lpips
-    #[arg(long, num_args = 2, value_names = ["BACKBONE.pth", "LINEAR.pth"])]
-    lpips: Option<Vec<PathBuf>>,
-    /// Measure the distance from the truth in the features of a classifier: a card's name, a card or a .safetensors file
-    #[arg(long, value_name = "NAME|FILE")]
-    features: Option<String>,
-    /// Draw the walk of each image's first sample as well: IMAGE-walk.png, an animated PNG
-    #[arg(long)]
-    animate: bool,
-    /// Write each sample as well, unclipped: IMAGE-sample-000.npy, [channels, height, width], f32
-    #[arg(long)]
-    states: bool,
-    /// Remove the results of another run in --out, and begin
-    #[arg(long)]
-    overwrite: bool,
-}
 
 impl Restore {
     pub fn run(&self) -> Result<()> {

@@ -1,9 +1,8 @@
 //! `tweedie run`: an experiment, as a table and a plot.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
-use clap::Args;
 use serde_json::json;
 use tweedie::{
     backend::libtorch,
@@ -17,59 +16,12 @@ use tweedie::{
 };
 
 use super::{
+    args::{
+        flags::{DeviceFlags, OutputFlags},
+        run::Run,
+    },
     command,
-    flags::{BatchFlags, DeviceFlags, OutputFlags, SeedFlag},
 };
-
-/// Run an experiment: methods beside each other, as a table and a plot
-///
-/// What is finished is kept: the same command goes on where it stopped.
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  tweedie run experiments/discretisation.yaml
-  tweedie run experiments/sampler-menu.yaml --precision bf16
-  tweedie run experiments/published/edm-cifar10.yaml --models DIR --row 'F, unconditional, VP'
-  srun --ntasks-per-node 8 tweedie run experiments/quick-table.yaml    # or torchrun --no-python, or mpirun")]
-pub struct Run {
-    /// The experiment
-    #[arg(value_name = "FILE.yaml")]
-    experiment: PathBuf,
-    /// Where table, plot and figures go: NAME.md, NAME.png, NAME.json
-    #[arg(long, default_value = "experiments/results", value_name = "DIR")]
-    results: PathBuf,
-    /// Where images go, in a folder for each method
-    #[arg(long, default_value = "out/experiments", value_name = "DIR")]
-    out: PathBuf,
-    /// Restorations and tables of generated images: what they cost, without the network
-    #[arg(long = "dry-run")]
-    dry: bool,
-    /// Tables of generated images: where checkpoints are that are not where the file names them
-    #[arg(long, value_name = "DIR")]
-    models: Option<PathBuf>,
-    /// Tables of generated images: only rows whose names contain this
-    #[arg(long, value_name = "NAME")]
-    row: Option<String>,
-    /// Tables of generated images: only so many in place of the file's number, for a first look
-    #[arg(long, value_name = "N")]
-    images: Option<u64>,
-    /// Tables of generated images: measure nothing; `tweedie evaluate` does it later of the stored images
-    #[arg(long)]
-    draw_only: bool,
-    /// Tables of generated images: after how many seconds of silence another process takes over the work of one
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
-    patience: u64,
-    /// Replaces a value of the models' cards, which `tweedie inspect` shows; may be given several times
-    #[arg(long, value_name = "KEY=VALUE", help_heading = "Model")]
-    set: Vec<String>,
-    #[command(flatten)]
-    device: DeviceFlags,
-    #[command(flatten)]
-    batch: BatchFlags,
-    #[command(flatten)]
-    seed: SeedFlag,
-    #[command(flatten)]
-    output: OutputFlags,
-}
 
 impl Run {
     pub fn run(&self) -> Result<()> {

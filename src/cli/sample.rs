@@ -1,12 +1,8 @@
 //! `tweedie sample`: images from noise.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
 use tch::{Kind, Tensor};
 use tweedie::{
     files::images,
@@ -18,58 +14,7 @@ use tweedie::{
     },
 };
 
-use super::{
-    classes::{ClassFlags, GuidanceFlags},
-    command,
-    flags::{BatchFlags, DeviceFlags, ModelFlags, OutputFlags},
-    plan::PlanFlags,
-};
-
-/// Draw new images
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  tweedie sample fashion-mnist
-  tweedie sample fashion-mnist --seeds 0-999 --sampler ddpm --steps 250 --out out/ddpm
-  tweedie sample fashion-mnist --sampler '{kind: ddim, eta: 0.5}' --schedule '{kind: karras, max: 40}'
-  tweedie sample fashion-mnist --sampler plan.yaml      # a file with schedule, steps and sampler
-  tweedie sample ffhq_10m.pt --config vp_uncond_sigmoidSchedule.yaml
-  tweedie sample cond.pkl --class 0-9 --guidance 1 --unconditional uncond.pkl")]
-pub struct Sample {
-    #[arg(help = super::MODEL)]
-    model: String,
-    #[command(flatten)]
-    plan: PlanFlags,
-    #[command(flatten)]
-    class: ClassFlags,
-    #[command(flatten)]
-    guidance: GuidanceFlags,
-    /// Which images: each seed is one image, the same whatever else is drawn
-    #[arg(long, default_value = "0-63", value_name = "SEEDS")]
-    seeds: String,
-    /// A configuration released with Random Walks with Tweedie (.yaml): its walk, begun at N(0, I) of its pixels
-    #[arg(long, value_name = "FILE.yaml", conflicts_with = "init")]
-    config: Option<PathBuf>,
-    /// Initial states in the σ frame, [images, channels, height, width], in place of noise
-    #[arg(long, value_name = "FILE.npy")]
-    init: Option<PathBuf>,
-    /// Write each final state as well, unclipped: SEED.npy, [channels, height, width], f32
-    #[arg(long)]
-    states: bool,
-    /// Where the images go
-    #[arg(long, default_value = "out/samples", value_name = "DIR")]
-    out: PathBuf,
-    /// Remove the images of another run in --out, and begin
-    #[arg(long)]
-    overwrite: bool,
-    #[command(flatten)]
-    source: ModelFlags,
-    #[command(flatten)]
-    device: DeviceFlags,
-    #[command(flatten)]
-    batch: BatchFlags,
-    #[command(flatten)]
-    output: OutputFlags,
-}
+use super::{args::sample::Sample, command};
 
 impl Sample {
     pub fn run(&self) -> Result<()> {

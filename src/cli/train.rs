@@ -1,33 +1,9 @@
 //! `tweedie train`: a network from a training file.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
-use clap::Args;
 use tweedie::{files::yaml, run::train::TrainingRun};
 
-use super::{
-    Interrupted,
-    flags::{DeviceFlags, OutputFlags},
-    thousands,
-};
-
-/// Train a score network, or the classifier whose features measure distances
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  tweedie train experiments/train-fashion-mnist.yaml
-  tweedie train experiments/train-fashion-mnist.yaml --resume")]
-pub struct Train {
-    /// A training file: network, data, optimizer, steps (.yaml)
-    config: PathBuf,
-    /// Goes on from the last checkpoint, if there is one
-    #[arg(long)]
-    resume: bool,
-    #[command(flatten)]
-    device: DeviceFlags,
-    #[command(flatten)]
-    output: OutputFlags,
-}
+use super::{Interrupted, args::train::Train, thousands};
 
 impl Train {
     pub fn run(&self) -> Result<()> {

@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use clap::Args;
 use tch::Kind;
 use tweedie::numbers::{
     plan::{Plan, ResolvedPlan},
@@ -18,40 +17,7 @@ use tweedie::numbers::{
     walk::Walk as Steps,
 };
 
-use super::{
-    flags::{ModelFlags, OutputFlags},
-    plan::PlanFlags,
-};
-
-/// Print a sampler as the paper's table (k, σ, τ, T), and what it makes of a Gaussian prior
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  tweedie walk --sampler ddpm --schedule linear-beta --steps 1000
-  tweedie walk fashion-mnist --csv > walk.csv
-  tweedie walk --sampler '{kind: simplified, c: 0.7, t0: 0.1}' --schedule sigmoid --steps 100")]
-pub struct Walk {
-    /// The model whose σ range and times to use [default: DDPM's chain of 1000]
-    model: Option<String>,
-    #[command(flatten)]
-    plan: PlanFlags,
-    /// The largest τ, as a likelihood with η sets it: η²/‖A‖², in squared data units
-    #[arg(long, value_name = "LIMIT")]
-    cap: Option<f64>,
-    /// Variances of the Gaussian priors to report on
-    #[arg(long, value_name = "V", value_delimiter = ',', default_values_t = [1.0, 0.25, 0.05, 0.01, 0.001, 1e-4])]
-    variances: Vec<f64>,
-    /// Tell the γ of the snr sampler for which the flow keeps the variance of these images on these levels: DIR (of a network's
-    /// own samples, say) or '{kind: idx, …}'
-    #[arg(long, value_name = "DATA")]
-    gamma_for: Option<String>,
-    /// Comma-separated values: k,sigma,tau,temperature,tau_over_sigma2,time
-    #[arg(long)]
-    csv: bool,
-    #[command(flatten)]
-    source: ModelFlags,
-    #[command(flatten)]
-    output: OutputFlags,
-}
+use super::args::{flags::ModelFlags, walk::Walk};
 
 impl Walk {
     pub fn run(&self) -> Result<()> {

@@ -1,23 +1,7 @@
-//! Text in columns and paragraphs, as wide as the terminal.
-
-use std::io::{self, IsTerminal};
+//! Text in columns and paragraphs of a given width.
 
 /// Between two columns.
 const GAP: usize = 2;
-
-/// The widest text that is read with ease.
-const WIDEST: usize = 100;
-
-/// How wide text may be: as the terminal is; without bound where a file or another program reads it.
-pub fn room() -> usize {
-    let terminal = || terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
-    if io::stdout().is_terminal() { terminal() } else { usize::MAX }
-}
-
-/// The same for prose.
-pub fn prose() -> usize {
-    room().min(WIDEST)
-}
 
 /// Rows in columns, indented by two; the widest columns are wrapped until all fit into `room`.
 pub fn grid(rows: &[Vec<String>], room: usize) -> String {

@@ -1,0 +1,25 @@
+//! The flags of `tweedie check`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::flags::OutputFlags;
+
+/// Prove that experiments parse and that their walks are the papers', and tell what they will cost
+///
+/// Where a file states the noise levels with which a paper's walk begins and ends, the plan has to come to the same.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tweedie check
+  tweedie check experiments/published --rate 3000")]
+pub struct Check {
+    /// Folders of experiments, or files
+    #[arg(default_value = "experiments", value_name = "DIR|FILE.yaml")]
+    pub experiments: Vec<PathBuf>,
+    /// Evaluations of the network per second and image, as the device makes them: tells the hours
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<f64>,
+    #[command(flatten)]
+    pub output: OutputFlags,
+}

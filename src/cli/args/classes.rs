@@ -1,0 +1,38 @@
+//! `--class` and `--guidance`: of which classes images are, and how far towards them they go.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// For networks that were told classes in training.
+#[derive(Args, Debug, Default)]
+pub struct ClassFlags {
+    /// Classes by number, as in 207 or 0-9 or 1,3: image i (or seed i) is of the i-th, again and again
+    #[arg(long, value_name = "C[,C…]", help_heading = "Classes")]
+    pub class: Option<String>,
+}
+
+/// For all that knows classes.
+#[derive(Args, Debug, Default)]
+pub struct GuidanceFlags {
+    /// Adds W ∇ log p(class | x) to the score. p is what the network's answers with and without the class imply: other
+    /// programs' guidance scale is 1 + W, and −1 leaves only the answer without [default: 0]
+    #[arg(long, value_name = "W", allow_negative_numbers = true, help_heading = "Classes")]
+    pub guidance: Option<f64>,
+    /// Guides only where LOW < σ ≤ HIGH, in data units (−1 … 1)
+    #[arg(
+        long,
+        value_name = "LOW,HIGH",
+        value_delimiter = ',',
+        num_args = 1,
+        requires = "guidance",
+        help_heading = "Classes"
+    )]
+    pub guidance_range: Vec<f64>,
+    /// Takes the answers without the class from this model, in place of the network's own for its null class
+    #[arg(long, value_name = "MODEL", requires = "guidance", conflicts_with = "classifier", help_heading = "Classes")]
+    pub unconditional: Option<String>,
+    /// Takes p from this TorchScript program: forward(x, label) → logits, told of x and σ what the network is told
+    #[arg(long, value_name = "FILE.pt", requires = "guidance", help_heading = "Classes")]
+    pub classifier: Option<PathBuf>,
+}

@@ -1,0 +1,26 @@
+//! The flags of `tweedie convert`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::flags::{ModelFlags, OutputFlags, Precision};
+
+/// Write a model as one .safetensors file with its card inside
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tweedie convert ffhq_10m.pt ffhq.safetensors
+  tweedie convert checkpoint.pth faces.safetensors --precision bf16     # half the size")]
+pub struct Convert {
+    #[arg(help = super::MODEL)]
+    pub model: String,
+    /// Where it goes, .safetensors
+    pub output: PathBuf,
+    /// Precision of the numbers in the file
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: Precision,
+    #[command(flatten)]
+    pub source: ModelFlags,
+    #[command(flatten)]
+    pub terminal: OutputFlags,
+}

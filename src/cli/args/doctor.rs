@@ -1,0 +1,12 @@
+//! The flags of `tweedie doctor`.
+
+use clap::Args;
+
+use super::flags::OutputFlags;
+
+/// Say what libtorch, devices and models were found
+#[derive(Args, Debug)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub output: OutputFlags,
+}

@@ -1,0 +1,64 @@
+//! The flags of `tweedie information`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{
+    classes::ClassFlags,
+    flags::{BatchFlags, DeviceFlags, ModelFlags, OutputFlags, SeedFlag},
+};
+
+/// Measure how well a network denoises at every level, and with it how likely images are
+///
+/// MMSE(λ) = E‖x − D(x + σn, σ)‖² over λ = 1/σ², the information I(λ) = ½∫MMSE that the noisy image has of the clean one,
+/// and −log₂ p in bits per dimension: for bytes b as x = (b + u)/128 − 1 with u uniform on 0…1, so that it bounds the length
+/// to which they could be compressed.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tweedie information fashion-mnist --data '{kind: idx, images: t10k-images-idx3-ubyte.gz, pad: 2}' --limit 256
+  tweedie information fashion-mnist --data photos/ --levels 65 --draws 4 --flow --out out/information")]
+pub struct Information {
+    #[arg(help = super::MODEL)]
+    pub model: String,
+    /// The images: a folder, or '{kind: idx, images: FILE, pad: 2}'
+    #[arg(long, value_name = "DATA")]
+    pub data: String,
+    /// Only the first so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// How many noise levels: the integral over them is of fourth order
+    #[arg(long, value_name = "K", default_value_t = 33)]
+    pub levels: usize,
+    /// Noises for each image and level
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub draws: u64,
+    /// Where the levels lie, those of the flow too [default: geometric, over the network's own range]
+    #[arg(long, value_name = "NAME")]
+    pub schedule: Option<String>,
+    /// The density of the probability flow as well: some 20 times the work
+    #[arg(long)]
+    pub flow: bool,
+    /// Noise levels of the flow: four evaluations with their gradients between two of them
+    #[arg(long, value_name = "K", default_value_t = 25)]
+    pub steps: usize,
+    /// Signs that estimate the flow's divergence; 0 is exact, by one gradient for each number of an image
+    /// [default: 1, or 0 for images of up to 16 numbers]
+    #[arg(long, value_name = "N")]
+    pub probes: Option<u64>,
+    #[command(flatten)]
+    pub class: ClassFlags,
+    /// Where information.csv, information.png and information.json go
+    #[arg(long, default_value = "out/information", value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub source: ModelFlags,
+    #[command(flatten)]
+    pub device: DeviceFlags,
+    #[command(flatten)]
+    pub batch: BatchFlags,
+    #[command(flatten)]
+    pub seed: SeedFlag,
+    #[command(flatten)]
+    pub output: OutputFlags,
+}

@@ -1,0 +1,56 @@
+//! The flags of the lists.
+
+use clap::Args;
+
+use super::flags::OutputFlags;
+
+/// List the models that ship
+#[derive(Args, Debug)]
+pub struct Models {
+    #[command(flatten)]
+    pub output: OutputFlags,
+}
+
+/// Declares the command of a list, which takes the name of an entry.
+macro_rules! list {
+    ($(#[$doc:meta])+ $name:ident) => {
+        $(#[$doc])+
+        #[derive(Args, Debug)]
+        pub struct $name {
+            /// Print one entry with its parameters and an example
+            pub name: Option<String>,
+            #[command(flatten)]
+            pub output: OutputFlags,
+        }
+    };
+}
+
+list! {
+    /// List the samplers, schedules and processes, or print one
+    Samplers
+}
+
+list! {
+    /// List the schedules of noise levels, or print one
+    Schedules
+}
+
+list! {
+    /// List the tasks of `tweedie restore`, or print one
+    Tasks
+}
+
+list! {
+    /// List the methods of `tweedie restore`, or print one
+    Methods
+}
+
+list! {
+    /// List the figures of `tweedie evaluate`, or print one
+    Metrics
+}
+
+list! {
+    /// List the families of published checkpoints, or print one
+    Families
+}

@@ -1,0 +1,82 @@
+//! The command line: every command with its flags, and nothing that computes. Both programs read it: the front, which is not
+//! linked to libtorch, and the engine.
+
+pub mod bench;
+pub mod check;
+pub mod classes;
+pub mod convert;
+pub mod denoise;
+pub mod doctor;
+pub mod evaluate;
+pub mod flags;
+pub mod information;
+pub mod inspect;
+pub mod lists;
+pub mod plan;
+pub mod restore;
+pub mod run;
+pub mod sample;
+pub mod shell;
+pub mod table;
+pub mod train;
+pub mod walk;
+
+use std::io;
+
+use clap::{Parser, Subcommand};
+
+/// Sample from and restore images with any pretrained score network.
+///
+/// Every method is a walk x ← x + τ s(x, σ) + √(2τT) n, where s is the network's score.
+#[derive(Debug, Parser)]
+#[command(name = "tweedie", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "Examples:
+  tweedie sample fashion-mnist --seeds 0-63 --out out/samples
+  tweedie restore fashion-mnist --image photos/ --task inpaint-random --samples 8 --out out/restored
+  tweedie walk --sampler ddim --steps 10
+  tweedie doctor")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Sample(sample::Sample),
+    Restore(Box<restore::Restore>),
+    Denoise(denoise::Denoise),
+    Walk(walk::Walk),
+    Train(train::Train),
+    Evaluate(evaluate::Evaluate),
+    Information(information::Information),
+    Run(Box<run::Run>),
+    Table(table::Table),
+    Check(check::Check),
+    Inspect(inspect::Inspect),
+    Bench(bench::Bench),
+    Convert(convert::Convert),
+    Models(lists::Models),
+    Samplers(lists::Samplers),
+    Schedules(lists::Schedules),
+    Tasks(lists::Tasks),
+    Methods(lists::Methods),
+    Metrics(lists::Metrics),
+    Families(lists::Families),
+    Doctor(doctor::Doctor),
+    Completions(shell::Completions),
+    Man(shell::Man),
+}
+
+/// What MODEL may be.
+pub const MODEL: &str = "A card's name, a card (.yaml), a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin, .pkl), or a folder of diffusers";
+
+impl Command {
+    /// Answers what needs no engine; none if this command does.
+    pub fn answer(&self) -> Option<io::Result<()>> {
+        match self {
+            Self::Completions(command) => Some(command.run()),
+            Self::Man(command) => Some(command.run()),
+            _ => None,
+        }
+    }
+}

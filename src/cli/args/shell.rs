@@ -1,0 +1,46 @@
+//! What the program says of itself to a shell and to `man`.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::Cli;
+
+/// Print the completions of a shell
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tweedie completions bash > ~/.local/share/bash-completion/completions/tweedie
+  tweedie completions zsh > ~/.zfunc/_tweedie
+  tweedie completions fish > ~/.config/fish/completions/tweedie.fish")]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// Write the manual: tweedie.1, and a page for each command
+#[derive(Args, Debug)]
+pub struct Man {
+    /// The folder of the pages
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+}
+
+impl Completions {
+    pub fn run(&self) -> io::Result<()> {
+        let mut text = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "tweedie", &mut text);
+        io::stdout().write_all(&text)
+    }
+}
+
+impl Man {
+    pub fn run(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &self.folder)
+    }
+}

@@ -1,0 +1,25 @@
+//! The flags of `tweedie table`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::flags::OutputFlags;
+
+/// Write all results as one table: published, measured, what it cost, and how to have it again
+///
+/// Writes RESULTS/tables.md, and RESULTS/tables.html, which a browser shows without a network.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tweedie table
+  tweedie table experiments/published --results experiments/results")]
+pub struct Table {
+    /// The folder of experiments, with those within it
+    #[arg(default_value = "experiments", value_name = "DIR")]
+    pub experiments: PathBuf,
+    /// Where `tweedie run` has put records and plots
+    #[arg(long, default_value = "experiments/results", value_name = "DIR")]
+    pub results: PathBuf,
+    #[command(flatten)]
+    pub output: OutputFlags,
+}
