@@ -28,7 +28,7 @@ use crate::cli::Place;
 const ROUNDING: f64 = 1e-4;
 
 fn tiny(place: &Place) -> Model {
-    Model::open(place.path("tiny.safetensors").to_str().unwrap(), Device::Cpu, Kind::Float).unwrap()
+    Model::open_on(place.path("tiny.safetensors").to_str().unwrap(), Device::Cpu, Kind::Float).unwrap()
 }
 
 /// Six levels of DDIM without noise.

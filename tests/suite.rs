@@ -13,6 +13,7 @@ mod device;
 mod engine;
 mod evaluate;
 mod exact;
+mod examples;
 mod experiments;
 mod features;
 mod forward;

@@ -98,3 +98,16 @@ impl AnyPrecondition {
         })
     }
 }
+
+/// Each configuration is a choice.
+macro_rules! from {
+    ($($variant:ident: $config:ident),+) => {
+        $(impl From<$config> for AnyPrecondition {
+            fn from(chosen: $config) -> Self {
+                Self::$variant(chosen)
+            }
+        })+
+    };
+}
+
+from!(Ddpm: DdpmConfig, Edm: Edm, Iddpm: IddpmConfig, Levels: LevelsConfig, Plain: Plain, SubVp: SubVp, Ve: Ve, Vp: Vp);
