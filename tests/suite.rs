@@ -49,6 +49,7 @@ mod sdes;
 mod shipped;
 mod snr;
 mod solvers;
+mod stored;
 mod torchscript;
 mod training;
 mod zoo;
