@@ -35,13 +35,16 @@ pub struct Info {
     pub defaults: fn() -> Value,
 }
 
+/// Parameters and their values as JSON.
+pub type Sets = &'static [(&'static str, &'static str)];
+
 /// Another name for an entry, as other packages have it.
 #[derive(Debug)]
 pub struct Alias {
     /// The name.
     pub name: &'static str,
-    /// Parameters that go with it, and their values as JSON.
-    pub sets: &'static [(&'static str, &'static str)],
+    /// Parameters that go with it.
+    pub sets: Sets,
 }
 
 /// A parameter of an entry.
@@ -82,7 +85,7 @@ pub struct List {
 
 impl List {
     /// The entry of this name or alias, and the parameters that the alias sets; or a sentence that leads to the right name.
-    pub fn find(&self, name: &str) -> Result<(&'static Info, &'static [(&'static str, &'static str)]), String> {
+    pub fn find(&self, name: &str) -> Result<(&'static Info, Sets), String> {
         let named = self.entries.iter().find(|info| info.name == name).map(|info| (*info, [].as_slice()));
         let alias = |info: &&'static Info| {
             info.aliases.iter().find(|alias| alias.name == name).map(|alias| (*info, alias.sets))
