@@ -90,7 +90,9 @@ fn json(path: &Path) -> Value {
 fn assert_figures(what: &str, found: &Value, wanted: &Value) {
     match wanted {
         Value::Object(map) => {
-            map.iter().for_each(|(key, wanted)| assert_figures(&format!("{what}, {key}"), &found[key], wanted))
+            for (key, wanted) in map {
+                assert_figures(&format!("{what}, {key}"), &found[key], wanted);
+            }
         }
         Value::Array(pair) => {
             let numbers = |pair: &[Value]| pair.iter().map(Value::as_f64).collect::<Vec<_>>();

@@ -1,8 +1,8 @@
 //! Lists from which files and the command line choose: samplers, schedules, processes, tasks, methods.
 //!
-//! An entry is one file: [`entry!`] declares its parameters once, as the fields of a serde struct, with meaning, default and
-//! range. A table is one macro with a row for each file; from its rows come the modules ([`modules!`]) and the enum that a
-//! file's `kind:` chooses from ([`one_of!`]).
+//! An entry is one file: `entry!` declares its parameters once, as the fields of a serde struct, with meaning, default and
+//! range. A table is one macro with a row for each file; from its rows come the modules (`modules!`) and the enum that a
+//! file's `kind:` chooses from (`one_of!`).
 
 use std::{fmt, marker::PhantomData};
 
