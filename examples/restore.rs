@@ -33,8 +33,8 @@ fn main() -> Result<(), tweedie::Error> {
     let y = operator.apply(&x);
     let y = &y + Seeded(vec![0]).like(&y, 0, 0) * (2.0 * NOISE);
 
-    // Four samples of p(x | y), by matched moments [Rozet et al. 2024].
-    let restored = model.restore(&y, operator, NOISE)?.method(Mmps::default()).samples(4).run(&())?;
+    // Six samples of p(x | y), by matched moments [Rozet et al. 2024].
+    let restored = model.restore(&y, operator, NOISE)?.method(Mmps::default()).samples(6).run(&())?;
     let image = &restored.images[0];
 
     let (x, y) = (x.to_device(tch::Device::Cpu), y.to_device(tch::Device::Cpu));
