@@ -10,7 +10,7 @@ use std::{env, path::Path};
 
 use tch::{Kind, Tensor};
 use tweedie::{
-    Session,
+    Model, Session,
     numbers::{
         schedule::{Karras, Schedule},
         solvers::Heun,
@@ -27,9 +27,8 @@ const STEPS: usize = 18;
 
 fn main() -> Result<(), tweedie::Error> {
     let name = env::args().nth(1).unwrap_or_else(|| "fashion-mnist".to_owned());
-    let session = Session::default();
-    let model = session.open(&name)?;
-    let net = &model.denoiser;
+    let model = Model::open(&name)?;
+    let (net, device) = (&model.denoiser, Session::of(&model).device);
 
     // Time steps: σ from 80 to 0.002 in equal steps of σ^(1/7), then 0.
     let schedule = Karras { rho: 7.0, max: Some(80.0), min: Some(0.002) };
@@ -37,8 +36,8 @@ fn main() -> Result<(), tweedie::Error> {
 
     // Pick latents.
     let [channels, height, width] = model.card.image;
-    let noise = Seeded((0..16).collect());
-    let latents = noise.like(&Tensor::zeros([16, channels, height, width], (Kind::Float, session.device)), 0, 0);
+    let noise = Seeded((0..4).collect());
+    let latents = noise.like(&Tensor::zeros([4, channels, height, width], (Kind::Float, device)), 0, 0);
 
     // Main sampling loop.
     let mut x = latents * net.precondition.start(sigmas.max());
@@ -57,7 +56,7 @@ fn main() -> Result<(), tweedie::Error> {
     write_grid(Path::new("out/examples/edm.png"), &x)?;
 
     // The same in one line.
-    let drawn = Sampling::new(&model).sampler(Heun::default()).schedule(schedule).steps(STEPS).seeds(0..16).run(&())?;
+    let drawn = Sampling::new(&model).sampler(Heun::default()).schedule(schedule).steps(STEPS).seeds(0..4).run(&())?;
     let apart = f64::try_from((x.to_device(tch::Device::Cpu) - drawn.images).abs().max())?;
     println!("the loop and the library differ by at most {apart:.1e}; out/examples/edm.png");
     // f32, 35 evaluations.

@@ -165,7 +165,7 @@ fn final_states_are_where_the_printed_table_leads() {
         place.succeed(&[&run[..], &plan].concat())
     };
     sample("0-1");
-    let model = Model::open(place.path("tiny.safetensors").to_str().unwrap(), Device::Cpu, Kind::Float).unwrap();
+    let model = Model::open_on(place.path("tiny.safetensors").to_str().unwrap(), Device::Cpu, Kind::Float).unwrap();
     let noise = Seeded(vec![0, 1]);
     let zeros = Tensor::zeros([2, 1, 8, 8], (Kind::Float, Device::Cpu));
     let mut x = noise.like(&zeros, 0, 0) * model.denoiser.precondition.start(3.0);
@@ -566,8 +566,11 @@ fn denoise_writes_the_denoiser_of_what_it_reads() {
     images::write_npy(&place.path("x.npy"), &x).unwrap();
     place.succeed(&["denoise", "tiny.safetensors", "--sigma", "0.5", "x.npy", "clean.npy"]);
     let clean = Tensor::read_npy(place.path("clean.npy")).unwrap();
-    let model =
-        tweedie::models::card::Model::open(place.path("tiny.safetensors").to_str().unwrap(), Device::Cpu, Kind::Float);
+    let model = tweedie::models::card::Model::open_on(
+        place.path("tiny.safetensors").to_str().unwrap(),
+        Device::Cpu,
+        Kind::Float,
+    );
     let expected = tch::no_grad(|| tweedie::scores::denoiser::Denoiser::denoise(&model.unwrap().denoiser, &x, 0.5));
     // The same program on the same batch, but perhaps with another number of threads.
     assert!(f64::try_from((clean - expected).abs().max()).unwrap() < 1e-5);

@@ -1,10 +1,15 @@
-//! Sampling by the library: callbacks, trajectories, explicit levels, samplers of the caller's own, and files.
+//! The engine by the library: callbacks, trajectories, explicit levels, samplers of the caller's own; in memory and in files.
 
 use std::{ops::ControlFlow, sync::Mutex};
 
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    Error, Model,
+    Error, Model, Session,
+    files::images,
+    inverse::{
+        operators::InpaintRandom,
+        restoration::{AnyMethod, Diffpir, Mmps},
+    },
     numbers::{
         plan::{AnySampler, Plan},
         samplers::{Ddim, Sampler},
@@ -14,6 +19,10 @@ use tweedie::{
     },
     run::{
         Step,
+        figures::RestoredRow,
+        problem::{OperatorSource, Problem},
+        restore::Restoration,
+        restored::RestorationFolder,
         sample::{SampleFolder, Sampling},
     },
     scores::{
@@ -28,7 +37,7 @@ use crate::cli::Place;
 const ROUNDING: f64 = 1e-4;
 
 fn tiny(place: &Place) -> Model {
-    Model::open(place.path("tiny.safetensors").to_str().unwrap(), Device::Cpu, Kind::Float).unwrap()
+    Model::open_on(place.path("tiny.safetensors").to_str().unwrap(), Device::Cpu, Kind::Float).unwrap()
 }
 
 /// Six levels of DDIM without noise.
@@ -193,4 +202,48 @@ fn a_sampler_of_ones_own_is_a_sampler() {
     let folder = SampleFolder { out: place.path("out"), ..SampleFolder::default() };
     let told = sampling(&model).solver(&Own).write(&folder, &()).unwrap_err().to_string();
     assert!(told.contains("draw in memory") && !place.path("out").exists(), "{told}");
+}
+
+/// Three samples of each image, on four levels.
+fn restoration<'a>(model: &'a Model, problem: &'a Problem<'a>, session: &Session) -> Restoration<'a> {
+    Restoration::new(model, problem).session(session).steps(4).samples(3)
+}
+
+#[test]
+fn restorations_in_memory_are_the_states_and_figures_of_the_folder() {
+    let place = Place::new();
+    let model = tiny(&place);
+    // Blocks of four: the second image's samples lie in two of them.
+    let session = Session { batch: Some(4), seed: 7, ..Session::on(Device::Cpu) };
+    let truth = Tensor::arange(128, (Kind::Float, Device::Cpu)).view([2, 1, 8, 8]) / 64.0 - 1.0;
+    let task = OperatorSource::task(&InpaintRandom { hidden: 0.75 }.into(), [1, 8, 8], &session).unwrap();
+    let problem = Problem::new(task, &truth, 0.05, session.seed).unwrap();
+    let problem = problem.named(vec!["one".to_owned(), "two".to_owned()]).unwrap();
+    for method in [AnyMethod::from(Mmps::default()), Diffpir::default().into()] {
+        let folder =
+            RestorationFolder { out: place.path(&format!("{method:?}")), states: true, ..RestorationFolder::default() };
+        let request = || restoration(&model, &problem, &session).method(method.clone());
+        request().write(&folder, &()).unwrap();
+        let restored = request().run(&()).unwrap();
+        assert_eq!(restored.images.len(), 2);
+        for image in &restored.images {
+            for (i, sample) in (0..3).map(|i| (i, image.samples.get(i))) {
+                let state = Tensor::read_npy(folder.out.join(format!("{}-sample-{i:03}.npy", image.name))).unwrap();
+                assert_eq!(state, sample, "bit for bit: {method:?}, {}, sample {i}", image.name);
+            }
+            let mean = images::read(&folder.out.join(format!("{}-mean.png", image.name)), 1).unwrap();
+            assert_eq!(mean, images::to_bytes(&image.mean), "{method:?}, {}", image.name);
+            assert_eq!(image.mean, image.samples.mean_dim([0i64].as_slice(), false, None));
+            let row = RestoredRow {
+                name: image.name.clone(),
+                samples: 3,
+                residual: image.residual,
+                truth: image.comparison.clone(),
+                lpips: None,
+                features: None,
+            };
+            let file = std::fs::read_to_string(folder.out.join(format!("{}.json", image.name))).unwrap();
+            assert_eq!(file, serde_json::to_string_pretty(&row).unwrap(), "{method:?}");
+        }
+    }
 }

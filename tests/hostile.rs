@@ -36,7 +36,7 @@ const VICTIM: &str = "TWEEDIE_HOSTILE_FILE";
 
 /// Opens a file as the command line does.
 fn open(path: &Path) -> Result<(), String> {
-    let model = Model::open(path.to_str().unwrap(), Device::Cpu, Kind::Float);
+    let model = Model::open_on(path.to_str().unwrap(), Device::Cpu, Kind::Float);
     model.map(drop).map_err(|error| error.to_string())
 }
 

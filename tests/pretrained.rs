@@ -60,7 +60,7 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
 fn verify(folder: &Path, references: &References) -> Vec<(String, PathBuf, Result<f64, String>)> {
     let found = references.iter().filter_map(|(name, numbers)| Some((name, numbers, find(folder, name)?)));
     let checked = found.map(|(name, numbers, path)| {
-        let difference = Model::open(path.to_str().unwrap(), Device::Cpu, Kind::Float).map(|model| {
+        let difference = Model::open_on(path.to_str().unwrap(), Device::Cpu, Kind::Float).map(|model| {
             let pairs = first_numbers(&model).into_iter().zip(numbers);
             pairs.map(|(got, want)| (got - want).abs()).fold(0.0, f64::max)
         });
@@ -77,7 +77,7 @@ fn published_networks_give_their_pinned_numbers() {
     assert!(!rows.is_empty(), "{} holds none of {:?}", folder.display(), references().keys());
     let mut failed = Vec::new();
     for (name, path, difference) in rows {
-        let hash = Model::open(path.to_str().unwrap(), Device::Cpu, Kind::Float).and_then(|model| model.sha256());
+        let hash = Model::open_on(path.to_str().unwrap(), Device::Cpu, Kind::Float).and_then(|model| model.sha256());
         println!("{name}: {difference:?} off, SHA-256 {}", hash.unwrap_or_else(|error| error.to_string()));
         if !difference.is_ok_and(|difference| difference < PINNED) {
             failed.push(name);

@@ -65,7 +65,7 @@ fn deterministic_images_of_the_shipped_network_are_the_same_in_any_block() {
 /// better.
 #[test]
 fn the_shipped_network_denoises_photographs_that_it_never_saw() {
-    let model = Model::open(MODEL, Device::Cpu, Kind::Float).unwrap();
+    let model = Model::open_on(MODEL, Device::Cpu, Kind::Float).unwrap();
     let read = |path: &Path| images::from_bytes(&images::read(path, 1).unwrap());
     let photographs: Vec<Tensor> =
         images::files(Path::new("experiments/demo")).unwrap().iter().map(|path| read(path)).collect();

@@ -332,8 +332,8 @@ fn weights(settings: &[String]) -> Result<zoo::Weights, Error> {
 }
 
 impl Model {
-    /// Opens what the command line calls MODEL; its network computes in `kind`.
-    pub fn open(model: &str, device: Device, kind: Kind) -> Result<Self, Error> {
+    /// Opens what the command line calls MODEL on `device`; its network computes in `kind`.
+    pub fn open_on(model: &str, device: Device, kind: Kind) -> Result<Self, Error> {
         Self::open_with(model, None, &[], device, kind)
     }
 
@@ -376,17 +376,17 @@ impl Model {
     /// `parameters` tell the network from others in the records of folders, and on which device and in which kind it
     /// computes; without any, that is f32 on the CPU.
     ///
-    /// ```no_run
+    /// ```
     /// use tch::Tensor;
     /// use tweedie::{
     ///     Model,
     ///     networks::FnNetwork,
-    ///     numbers::precondition::{AnyPrecondition, Plain, Quantity},
+    ///     numbers::precondition::{Plain, Quantity},
     /// };
     ///
     /// // D(x, σ) of images whose pixels are N(0, 1): x/(1 + σ²).
     /// let network = FnNetwork(|x: &Tensor, sigma: &Tensor| x / (sigma.square() + 1.0).view([-1, 1, 1, 1]));
-    /// let precondition = AnyPrecondition::Plain(Plain { predicts: Quantity::Denoised, range: [0.002, 80.0] });
+    /// let precondition = Plain { predicts: Quantity::Denoised, range: [0.002, 80.0] };
     /// let model = Model::own("white noise", [1, 8, 8], precondition, network, Vec::new())?;
     /// let images = model.sample(0..4)?;
     /// # Ok::<(), tweedie::Error>(())
@@ -394,7 +394,7 @@ impl Model {
     pub fn own(
         name: &str,
         image: [i64; 3],
-        precondition: AnyPrecondition,
+        precondition: impl Into<AnyPrecondition>,
         network: impl Network + 'static,
         parameters: Vec<(String, tch::Tensor)>,
     ) -> Result<Self, Error> {
@@ -408,7 +408,7 @@ impl Model {
             image,
             pixels: Card::PIXELS,
             network: AnyNetwork::Own(OwnConfig {}),
-            precondition,
+            precondition: precondition.into(),
             sample: Plan::within_range(),
             restore: Plan::posterior(),
         };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-#[expect(clippy::wildcard_imports, reason = "the tables name what is in them")]
+#[allow(clippy::wildcard_imports, reason = "the tables name what is in them")]
 use crate::numbers::{samplers::*, solvers::*};
 use crate::{
     Error,

@@ -1,8 +1,8 @@
 //! Lists from which files and the command line choose: samplers, schedules, processes, tasks, methods.
 //!
-//! An entry is one file: [`entry!`] declares its parameters once, as the fields of a serde struct, with meaning, default and
-//! range. A table is one macro with a row for each file; from its rows come the modules ([`modules!`]) and the enum that a
-//! file's `kind:` chooses from ([`one_of!`]).
+//! An entry is one file: `entry!` declares its parameters once, as the fields of a serde struct, with meaning, default and
+//! range. A table is one macro with a row for each file; from its rows come the modules (`modules!`) and the enum that a
+//! file's `kind:` chooses from (`one_of!`).
 
 use std::{fmt, marker::PhantomData};
 
@@ -35,13 +35,16 @@ pub struct Info {
     pub defaults: fn() -> Value,
 }
 
+/// Parameters and their values as JSON.
+pub type Sets = &'static [(&'static str, &'static str)];
+
 /// Another name for an entry, as other packages have it.
 #[derive(Debug)]
 pub struct Alias {
     /// The name.
     pub name: &'static str,
-    /// Parameters that go with it, and their values as JSON.
-    pub sets: &'static [(&'static str, &'static str)],
+    /// Parameters that go with it.
+    pub sets: Sets,
 }
 
 /// A parameter of an entry.
@@ -82,7 +85,7 @@ pub struct List {
 
 impl List {
     /// The entry of this name or alias, and the parameters that the alias sets; or a sentence that leads to the right name.
-    pub fn find(&self, name: &str) -> Result<(&'static Info, &'static [(&'static str, &'static str)]), String> {
+    pub fn find(&self, name: &str) -> Result<(&'static Info, Sets), String> {
         let named = self.entries.iter().find(|info| info.name == name).map(|info| (*info, [].as_slice()));
         let alias = |info: &&'static Info| {
             info.aliases.iter().find(|alias| alias.name == name).map(|alias| (*info, alias.sets))

@@ -287,7 +287,9 @@ impl InformationRequest {
         let schedule = self.schedule.get();
         let levels = schedule.sigmas(self.levels, model.range())?;
         let flow = self.flow.map(|flow| schedule.sigmas(flow.steps, model.range())).transpose()?;
-        range_note(model, &levels).iter().for_each(|note| observer.said(note));
+        if let Some(note) = range_note(model, &levels) {
+            observer.said(&note);
+        }
         let start = |sigmas: &Sigmas| model.denoiser.precondition.start(sigmas.max());
         let probes = self.flow.and_then(|flow| flow.probes);
         Ok(Measurement {

@@ -450,7 +450,7 @@ impl<'a> Restoration<'a> {
             film,
         };
         let mut means = BTreeMap::new();
-        let jobs = blocks.into_iter().map(|block| self.job(&engine, settled, seeds, block, &mut means));
+        let jobs = blocks.into_iter().map(|block| Ok(self.job(&engine, settled, seeds, block, &mut means)));
         let mut gathered = Gathered { wanted, seeds, images: BTreeMap::new() };
         spread(
             &self.prior,
@@ -485,7 +485,7 @@ impl<'a> Restoration<'a> {
         seeds: &SampleSeeds,
         block: Block,
         means: &mut BTreeMap<Option<i64>, Tensor>,
-    ) -> Result<Job, Error> {
+    ) -> Job {
         let image = |seed: &u64| seeds.place(*seed).0;
         let measured =
             |piece: &[u64]| self.problem.rows(&piece.iter().map(|seed| image(seed) as i64).collect::<Vec<_>>());
@@ -496,7 +496,7 @@ impl<'a> Restoration<'a> {
             means.entry(class).or_insert_with(mean).shallow_clone()
         };
         let means = Tensor::cat(&block.seeds.iter().map(&mut mean_of).collect::<Vec<_>>(), 0);
-        Ok(Job { block, means, measurements })
+        Job { block, means, measurements }
     }
 }
 
@@ -556,7 +556,9 @@ impl Worker<'_> {
                 let likelihood: &_ = &**likelihood.borrow();
                 let problem = InverseProblem { prior, likelihood, plan: self.resolved, noise };
                 let x = restoration::restore(self.method, &problem, x, &mut |x| {
-                    filmed.iter_mut().for_each(|(row, _, walk)| walk.take(&x.get(*row)));
+                    for (row, _, walk) in &mut filmed {
+                        walk.take(&x.get(*row));
+                    }
                     seen(x)
                 })?;
                 let mut walks = walks.lock().unwrap_or_else(PoisonError::into_inner);

@@ -116,11 +116,15 @@ impl Restoration<'_> {
         results.baseline = self.linear_estimate()?;
         let wanted = results.wanted()?;
         notes.extend(results.rounding_note(&wanted));
-        notes.iter().for_each(|note| observer.said(note));
+        for note in &notes {
+            observer.said(note);
+        }
         self.draw_into(&results, &claimed, &wanted, observer)?;
         let rows = results.rows()?;
         let worse = worse_note(&rows);
-        worse.iter().for_each(|note| observer.said(note));
+        if let Some(note) = &worse {
+            observer.said(note);
+        }
         notes.extend(worse);
         claimed.conclude(folder, &rows, (wanted.is_empty(), begun.elapsed().as_secs_f64(), notes))?;
         results.report(rows, wanted.len(), claimed.record)

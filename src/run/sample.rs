@@ -358,7 +358,9 @@ impl<'a> Sampling<'a> {
     ) -> Result<Cost, Error> {
         let classes = Classes::new(self.classes.as_ref(), &self.prior)?;
         let ResolvedPlan { sigmas, scheme, .. } = self.resolve()?;
-        notes(self.prior.model, &self.plan, &sigmas).iter().for_each(|note| observer.said(note));
+        for note in notes(self.prior.model, &self.plan, &sigmas) {
+            observer.said(&note);
+        }
         let blocks = blocks::blocks(seeds, batch);
         observer.begun("sampling", blocks.len() as u64 * batch * scheme.asked().count() as u64);
         let engine = Engine {

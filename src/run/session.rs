@@ -149,6 +149,15 @@ impl Session {
     }
 }
 
+impl Model {
+    /// Opens a model on the default session: the first GPU if there is one, else the CPU; f32.
+    ///
+    /// `model` is a shipped card's name, a card (.yaml), a checkpoint as its authors published it, or a folder of diffusers.
+    pub fn open(model: &str) -> Result<Self, Error> {
+        Session::default().open(model)
+    }
+}
+
 /// Gives libtorch back the threads that it had, once a run that shared them is over.
 pub(crate) struct Threads(i32);
 

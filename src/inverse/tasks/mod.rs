@@ -1,6 +1,6 @@
 //! What `task:` may name: the operators, those that a file defines, and one after another.
 
-#[expect(clippy::wildcard_imports, reason = "the table names what is in it")]
+#[allow(clippy::wildcard_imports, reason = "the table names what is in it")]
 use crate::inverse::operators::*;
 use crate::{
     inverse::operators::operator_rows,

@@ -3,9 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Precondition, Scaling};
-use crate::numbers::{
-    schedule::AnyChain,
-    sigma::{Times, alpha_bar},
+use crate::{
+    Error,
+    numbers::{
+        schedule::AnyChain,
+        sigma::{Times, alpha_bar},
+    },
 };
 
 /// What the network's raw output F stands for, as diffusers' `prediction_type` has it.
@@ -43,6 +46,10 @@ impl Ddpm {
     /// For a network that was trained at these times.
     pub fn new(times: Times, prediction: Prediction) -> Self {
         Self { times, prediction }
+    }
+
+    pub(super) fn from_config(config: &DdpmConfig) -> Result<Self, Error> {
+        Ok(Self::new(config.beta.get().times()?, config.prediction))
     }
 }
 

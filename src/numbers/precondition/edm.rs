@@ -27,10 +27,10 @@ impl Default for Edm {
 }
 
 impl Edm {
-    pub(super) fn checked(self) -> Result<Self, Error> {
+    pub(super) fn checked(&self) -> Result<Self, Error> {
         positive("sigma_data", self.sigma_data)?;
         super::interval(self.range)?;
-        Ok(self)
+        Ok(*self)
     }
 }
 

@@ -61,40 +61,38 @@ fn interval([min, max]: [f64; 2]) -> Result<(f64, f64), Error> {
     Err(Error::parameter("range", "two finite levels, the smaller and positive one first", format!("{min} … {max}")))
 }
 
-/// What `precondition:` may name.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum AnyPrecondition {
-    /// See [`Ddpm`].
-    Ddpm(DdpmConfig),
-    /// See [`Edm`].
-    Edm(Edm),
-    /// See [`Iddpm`].
-    Iddpm(IddpmConfig),
-    /// See [`Levels`].
-    Levels(LevelsConfig),
-    /// See [`Plain`].
-    Plain(Plain),
-    /// See [`SubVp`].
-    SubVp(SubVp),
-    /// See [`Ve`].
-    Ve(Ve),
-    /// See [`Vp`].
-    Vp(Vp),
+/// Declares the choice of all preconditionings: each variant, its struct in files, and what is made of that.
+macro_rules! choices {
+    ($($variant:ident($config:ident): $built:expr),+ $(,)?) => {
+        /// What `precondition:` may name.
+        #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+        #[serde(tag = "kind", rename_all = "kebab-case")]
+        pub enum AnyPrecondition {
+            $(#[doc = concat!("See [`", stringify!($variant), "`].")] $variant($config)),+
+        }
+
+        impl AnyPrecondition {
+            /// The chosen preconditioning, its tables made.
+            pub fn build(&self) -> Result<Box<dyn Precondition>, Error> {
+                Ok(match self { $(Self::$variant(config) => Box::new($built(config)?)),+ })
+            }
+        }
+
+        $(impl From<$config> for AnyPrecondition {
+            fn from(chosen: $config) -> Self {
+                Self::$variant(chosen)
+            }
+        })+
+    };
 }
 
-impl AnyPrecondition {
-    /// The chosen preconditioning, its tables made.
-    pub fn build(&self) -> Result<Box<dyn Precondition>, Error> {
-        Ok(match self {
-            Self::Ddpm(config) => Box::new(Ddpm::new(config.beta.get().times()?, config.prediction)),
-            Self::Edm(edm) => Box::new(edm.checked()?),
-            Self::Iddpm(config) => Box::new(Iddpm::new(config)?),
-            Self::Levels(config) => Box::new(Levels::new(config)?),
-            Self::Plain(plain) => Box::new(plain.checked()?),
-            Self::SubVp(vp) => Box::new(vp.checked()?),
-            Self::Ve(ve) => Box::new(ve.checked()?),
-            Self::Vp(vp) => Box::new(vp.checked()?),
-        })
-    }
+choices! {
+    Ddpm(DdpmConfig): Ddpm::from_config,
+    Edm(Edm): Edm::checked,
+    Iddpm(IddpmConfig): Iddpm::new,
+    Levels(LevelsConfig): Levels::new,
+    Plain(Plain): Plain::checked,
+    SubVp(SubVp): SubVp::checked,
+    Ve(Ve): Ve::checked,
+    Vp(Vp): Vp::checked,
 }

@@ -28,9 +28,9 @@ pub struct Plain {
 }
 
 impl Plain {
-    pub(super) fn checked(self) -> Result<Self, Error> {
+    pub(super) fn checked(&self) -> Result<Self, Error> {
         super::interval(self.range)?;
-        Ok(self)
+        Ok(*self)
     }
 }
 

@@ -21,9 +21,9 @@ pub struct Ve {
 }
 
 impl Ve {
-    pub(super) fn checked(self) -> Result<Self, Error> {
+    pub(super) fn checked(&self) -> Result<Self, Error> {
         super::interval(self.range)?;
-        Ok(self)
+        Ok(*self)
     }
 }
 

@@ -37,11 +37,11 @@ impl Default for Vp {
 }
 
 impl Vp {
-    pub(super) fn checked(self) -> Result<Self, Error> {
+    pub(super) fn checked(&self) -> Result<Self, Error> {
         at_least_zero("beta_min", self.beta_min)?;
         positive("beta_d", self.beta_d)?;
         if self.epsilon > 0.0 && self.epsilon < 1.0 {
-            return Ok(self);
+            return Ok(*self);
         }
         Err(Error::parameter("epsilon", "between 0 and 1", self.epsilon))
     }
@@ -78,7 +78,7 @@ impl Precondition for Vp {
 pub struct SubVp(pub Vp);
 
 impl SubVp {
-    pub(super) fn checked(self) -> Result<Self, Error> {
+    pub(super) fn checked(&self) -> Result<Self, Error> {
         Ok(Self(self.0.checked()?))
     }
 }
