@@ -18,7 +18,9 @@ impl Evaluate {
         for warning in &evaluated.warnings {
             eprintln!("warning: {warning}");
         }
-        lines(&evaluated).iter().for_each(|line| self.output.say(line));
+        for line in lines(&evaluated) {
+            self.output.say(line);
+        }
         self.output.record(&evaluated.record())
     }
 

@@ -61,23 +61,18 @@ impl Restore {
         };
         let plan = self.plan.over(&restoration.default_plan())?;
         let restoration = match &self.baseline {
-            Some(text) => restoration.baseline(self.fitted(text, &guided.model)?),
+            Some(text) => restoration.baseline(fitted(text, &guided.model)?),
             None => restoration,
         };
-        Ok(match self.plan.names_sampler() {
-            true => restoration.sampler(plan.sampler.clone()).plan(plan),
-            false => restoration.plan(plan),
+        Ok(if self.plan.names_sampler() {
+            restoration.sampler(plan.sampler.clone()).plan(plan)
+        } else {
+            restoration.plan(plan)
         })
     }
 
     fn method(&self) -> Result<AnyMethod> {
         self.method.as_deref().map_or_else(|| Ok(Mmps::default().into()), |method| choice(method, "--method"))
-    }
-
-    /// The images to which the baseline is fitted.
-    fn fitted(&self, text: &str, model: &Model) -> Result<Tensor> {
-        let images = data(text, model.card.image[0], "--baseline")?.load()?;
-        Ok(images.batch(&(0..images.count()).collect::<Vec<_>>()))
     }
 
     fn problem<'a>(&self, released: Option<&Released>, model: &Model, session: &Session) -> Result<Problem<'a>> {
@@ -91,7 +86,9 @@ impl Restore {
         let folder = asked.map(|(released, _)| released.images.display().to_string());
         let image = self.problem.image.clone().or(folder).unwrap_or_default();
         let ImageSet { names, images, notes } = self.problem.images(&image, model)?;
-        notes.iter().for_each(|note| self.output.say(format_args!("note: {note}")));
+        for note in notes {
+            self.output.say(format_args!("note: {note}"));
+        }
         let size = images.size();
         let shape = [size[1], size[2], size[3]];
         let source = self.problem.source(asked.map(|(_, problem)| &problem.task), shape, session)?;
@@ -176,6 +173,12 @@ fn blur<'a>(path: &Path, shape: [i64; 3], session: &Session) -> Result<OperatorS
         blur.map(Operator::from).map_err(|e| tweedie::Error::file(&path, e))
     };
     Ok(OperatorSource::built(build)?)
+}
+
+/// The images to which the baseline is fitted.
+fn fitted(text: &str, model: &Model) -> Result<Tensor> {
+    let images = data(text, model.card.image[0], "--baseline")?.load()?;
+    Ok(images.batch(&(0..images.count()).collect::<Vec<_>>()))
 }
 
 /// A configuration that restores images by such a network.

@@ -25,7 +25,7 @@ fn line(row: &[String], widths: &[usize]) -> String {
     let height = cells.iter().map(Vec::len).max().unwrap_or(0);
     let cell = |(lines, &width): (&Vec<String>, &usize), i: usize| padded(lines.get(i).map_or("", |line| line), width);
     let text = |i: usize| cells.iter().zip(widths).map(|column| cell(column, i)).collect::<Vec<_>>().join("  ");
-    (0..height).map(|i| format!("  {}\n", text(i).trim_end())).collect()
+    (0..height).flat_map(|i| ["  ".to_owned() + text(i).trim_end(), "\n".to_owned()]).collect()
 }
 
 /// Documentation, its paragraphs wrapped; lines that begin with four spaces stay as they are.

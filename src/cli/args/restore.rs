@@ -92,6 +92,7 @@ pub struct ProblemFlags {
 }
 
 /// Figures beside PSNR and SSIM, and files beside pictures.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Args, Debug)]
 pub struct ResultFlags {
     /// Measure the PSNR of images scaled to 0 … 1 by their smallest and largest values as well, as [Random Walks] does
