@@ -234,6 +234,7 @@ fn networks() -> [(AnyNetwork, [i64; 4], f32); 7] {
             num_classes: None,
             null_class: None,
             min_channels_per_group: 1,
+            patch: 1,
         })
     };
     let unet = UNetConfig {

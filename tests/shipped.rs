@@ -91,3 +91,23 @@ fn the_shipped_files_are_small_and_their_cards_complete() {
         }
     }
 }
+
+/// D of the network of clothes by class, beside what the PyTorch that trained it makes of the same 16-bit weights.
+#[test]
+fn the_network_of_clothes_denoises_as_it_did_in_training() {
+    let golden =
+        |name: &str| Tensor::read_npy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/clothes").join(name));
+    let (z, sigmas) = (golden("z.npy").unwrap(), golden("sigma.npy").unwrap());
+    let model = Model::open_on("clothes", Device::Cpu, Kind::Float).unwrap();
+    for (classes, file) in [([10; 4], "denoised.npy"), ([0, 3, 7, 9], "denoised_classes.npy")] {
+        let expected = golden(file).unwrap();
+        for (i, class) in classes.into_iter().enumerate() {
+            let i = i as i64;
+            let denoised = tch::no_grad(|| {
+                model.denoiser.of(Some(&[class])).denoise(&z.narrow(0, i, 1), sigmas.double_value(&[i]))
+            });
+            let apart = (denoised - expected.narrow(0, i, 1)).abs().max().double_value(&[]);
+            assert!(apart < 1e-4, "{file}, image {i}: {apart}");
+        }
+    }
+}

@@ -54,10 +54,18 @@ pub struct AdmConfig {
     /// Normalisations have 32 groups, or fewer where these would have fewer channels than this.
     #[serde(default = "one")]
     pub min_channels_per_group: i64,
+    /// The network sees squares of so many pixels a side as the channels of one: half as many rows and columns at 2.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub patch: i64,
 }
 
 fn one() -> i64 {
     1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_one(number: &i64) -> bool {
+    *number == 1
 }
 
 /// How many heads attention has.
@@ -90,6 +98,9 @@ impl AdmConfig {
         let widths = &self.block_out_channels;
         if widths.is_empty() || self.in_channels < 1 || self.num_res_blocks < 1 || self.model_channels < 2 {
             return wrong("a U-Net with channels, levels and blocks", format!("{self:?}"));
+        }
+        if self.patch < 1 {
+            return wrong("with a patch of at least 1 pixel", self.patch.to_string());
         }
         if self.min_channels_per_group < 1 || widths.iter().any(|width| *width < 1 || width % self.groups(*width) != 0)
         {
@@ -253,7 +264,7 @@ impl Adm {
         ];
         let classes = config.num_classes;
         let classes = classes.map(|count| root.tensor("label_emb.weight", &[count, 4 * width], Init::FanIn(1)));
-        let conv_in = Conv::new(&(root / "input_blocks.0.0"), config.in_channels, first, 3);
+        let conv_in = Conv::new(&(root / "input_blocks.0.0"), config.in_channels * config.patch.pow(2), first, 3);
         let mut skips = vec![first];
         let down = Self::down(&(root / "input_blocks"), config, &mut skips);
         let path = root / "middle_block";
@@ -274,7 +285,7 @@ impl Adm {
             middle,
             up,
             norm_out: config.norm(&(root / "out.0"), first),
-            conv_out: Conv::zero(&(root / "out.2"), first, config.out_channels, 3),
+            conv_out: Conv::zero(&(root / "out.2"), first, config.out_channels * config.patch.pow(2), 3),
         })
     }
 
@@ -342,7 +353,8 @@ impl Network for Adm {
         }
         let embedding = embedding.silu();
         let through = |h: Tensor, parts: &[Part]| parts.iter().fold(h, |h, part| part.forward(&h, &embedding));
-        let mut h = self.conv_in.forward(&channels_last(&x.to_kind(self.kind)));
+        let inside = x.to_kind(self.kind).pixel_unshuffle(self.config.patch);
+        let mut h = self.conv_in.forward(&channels_last(&inside));
         let mut skips = vec![h.shallow_clone()];
         for block in &self.down {
             h = through(h, block);
@@ -355,11 +367,12 @@ impl Network for Adm {
             h = through(joined, block);
         }
         let out = self.conv_out.within(&h, &Fusion { norm: Some(&self.norm_out), ..Fusion::default() });
+        let out = out.pixel_shuffle(self.config.patch);
         out.narrow(1, 0, self.config.in_channels).to_kind(x.kind()).contiguous()
     }
 
     fn check(&self, shape: [i64; 3]) -> Result<(), Error> {
-        let stride = 1 << (self.config.block_out_channels.len() - 1);
+        let stride = self.config.patch << (self.config.block_out_channels.len() - 1);
         super::multiples(shape, self.config.in_channels, stride)
     }
 

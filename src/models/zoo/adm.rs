@@ -89,6 +89,7 @@ fn config(shapes: &Shapes) -> Option<AdmConfig> {
         num_classes: shapes.get("label_emb.weight").and_then(|shape| shape.first().copied()),
         null_class: None,
         min_channels_per_group: 1,
+        patch: 1,
         block_out_channels: widths,
     })
 }

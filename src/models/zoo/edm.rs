@@ -168,6 +168,7 @@ impl<'a> Levels<'a> {
             num_classes: self.weight("map_label", 1),
             null_class: self.null_class(),
             min_channels_per_group: 4,
+            patch: 1,
         })
     }
 
