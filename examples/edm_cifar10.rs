@@ -28,7 +28,7 @@ const STEPS: usize = 18;
 fn main() -> Result<(), tweedie::Error> {
     let name = env::args().nth(1).unwrap_or_else(|| "fashion-mnist".to_owned());
     let model = Model::open(&name)?;
-    let (net, device) = (&model.denoiser, Session::of(&model).device);
+    let (net, device) = (&model.denoiser, Session::from_model(&model).device);
 
     // Time steps: σ from 80 to 0.002 in equal steps of σ^(1/7), then 0.
     let schedule = Karras { rho: 7.0, max: Some(80.0), min: Some(0.002) };

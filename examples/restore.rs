@@ -21,7 +21,7 @@ const NOISE: f64 = 0.05;
 
 fn main() -> Result<(), tweedie::Error> {
     let model = Model::open("fashion-mnist")?;
-    let device = Session::of(&model).device;
+    let device = Session::from_model(&model).device;
     let [channels, ..] = model.card.image;
 
     // x, in data units −1 … 1.

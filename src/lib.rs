@@ -51,7 +51,7 @@
 //! };
 //!
 //! let model = Model::open("fashion-mnist")?;
-//! let device = Session::of(&model).device;
+//! let device = Session::from_model(&model).device;
 //! let photo = images::read(Path::new("experiments/demo/dress.png"), 1)?.to_device(device).unsqueeze(0);
 //! let x = images::from_bytes(&photo);
 //! // y = A x + n: three quarters of the pixels are hidden, and η = 0.05 for pixels 0 … 1 is 0.1 for −1 … 1.

@@ -238,7 +238,7 @@ fn published_features_become_statistics() {
     let features = (uniform(6, 600).view([200, 3]) - 0.3).to_kind(Kind::Float);
     save(&place, "pool.npz", &[("pool_3", &features)], CompressionMethod::Deflated);
     let published = Published::read(&place.path("pool.npz")).unwrap().unwrap();
-    let expected = Moments::of(&features).statistics().unwrap();
+    let expected = Moments::from_features(&features).statistics().unwrap();
     assert!(published.statistics.distance(&expected).unwrap().abs() < 1e-12);
     assert_eq!((published.statistics.count, published.features.unwrap()), (Some(200), features));
     let (mu, nan) =

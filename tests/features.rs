@@ -201,7 +201,7 @@ fn sets() -> (Tensor, Tensor) {
 }
 
 fn statistics(features: &Tensor) -> Statistics {
-    Moments::of(features).statistics().unwrap()
+    Moments::from_features(features).statistics().unwrap()
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn distances_of_features_are_those_of_their_packages() {
     let x250 = x.narrow(0, 0, 250);
     near(kernel_distance(&x250, &y).unwrap(), &golden["kid"], 1e-10);
     near(kid(&x250, &y, 3, 1000, 0).unwrap().mean, &golden["kid_clean"], 1e-10);
-    let [own, others] = [&x, &y].map(|set| Neighbourhood::of(set).unwrap());
+    let [own, others] = [&x, &y].map(|set| Neighbourhood::new(set).unwrap());
     let three = neighbours(&own, &others, 3).unwrap();
     // Shares of f32 there.
     near(three.precision, &golden["precision"], 1e-7);
@@ -295,7 +295,7 @@ fn few_images_have_the_same_distance_by_a_shorter_way() {
 #[test]
 fn partial_sums_merge_to_the_same_bits_whoever_made_them() {
     let x = sets().0;
-    let blocks: Vec<Moments> = x.split(16, 0).iter().map(Moments::of).collect();
+    let blocks: Vec<Moments> = x.split(16, 0).iter().map(Moments::from_features).collect();
     let mut alone = Moments::new(16);
     for block in x.split(16, 0) {
         alone.push(&block);
@@ -309,7 +309,10 @@ fn partial_sums_merge_to_the_same_bits_whoever_made_them() {
     }
     assert_eq!(merged.mean(), alone.mean());
     assert_eq!(merged.covariance(), alone.covariance());
-    assert_eq!(frechet(&merged, &Moments::of(&sets().1)).unwrap(), frechet(&alone, &Moments::of(&sets().1)).unwrap());
+    assert_eq!(
+        frechet(&merged, &Moments::from_features(&sets().1)).unwrap(),
+        frechet(&alone, &Moments::from_features(&sets().1)).unwrap()
+    );
 }
 
 /// 1/n of a set's excess is what n more images take away: the line ends nearer to the truth, here 0, than any of its points.
@@ -324,7 +327,7 @@ fn the_extrapolated_distance_of_equal_distributions_is_nearer_to_nought() {
     let spread = bootstrap(&x, &reference, 20, 0).unwrap();
     assert!(spread.deviation > 0.0 && spread.deviation < whole && spread.mean > whole, "{spread:?}, {whole}");
     assert_eq!(bootstrap(&x, &reference, 20, 0).unwrap(), spread);
-    assert_eq!(Spread::of(&[1.0, 3.0]), Spread { mean: 2.0, deviation: 1.0 });
+    assert_eq!(Spread::from_values(&[1.0, 3.0]), Spread { mean: 2.0, deviation: 1.0 });
 }
 
 /// Sets of one direction each, at right angles: 1000 (1 + 1 − 2 exp(−2/(2 · 10²))).
@@ -361,7 +364,7 @@ fn cmmd_of_two_directions_is_the_closed_form() {
 fn the_kernel_distance_is_unbiased() {
     let draw = |seed| uniform(seed, 400).view([50, 8]);
     let values: Vec<f64> = (0..200).map(|k| kernel_distance(&draw(2 * k), &draw(2 * k + 1)).unwrap()).collect();
-    let spread = Spread::of(&values);
+    let spread = Spread::from_values(&values);
     // Three standard errors.
     assert!(spread.mean.abs() < 3.0 * spread.deviation / 200f64.sqrt(), "{spread:?}");
     assert!(values.iter().any(|value| *value < 0.0));
@@ -372,9 +375,9 @@ fn the_kernel_distance_is_unbiased() {
 fn too_few_features_are_told() {
     let one = Tensor::ones([1, 4], F64);
     let told = |error: tweedie::Error| assert!(error.to_string().contains("the number of images"), "{error}");
-    told(Moments::of(&one).statistics().unwrap_err());
+    told(Moments::from_features(&one).statistics().unwrap_err());
     told(kid(&one, &one, 1, 10, 0).unwrap_err());
-    told(Neighbourhood::of(&one).unwrap_err());
+    told(Neighbourhood::new(&one).unwrap_err());
     told(InceptionScore::new(0, 10).value().unwrap_err());
     let other = statistics(&sets().0);
     let told = statistics(&Tensor::eye(4, F64)).distance(&other).unwrap_err().to_string();
@@ -386,7 +389,7 @@ fn too_few_features_are_told() {
 #[ignore = "a measurement"]
 fn statistics_of_2048_features_take_seconds() {
     for count in [10_000, 1_000] {
-        let reference = Moments::of(&Tensor::rand([4096, 2048], F64)).statistics().unwrap();
+        let reference = Moments::from_features(&Tensor::rand([4096, 2048], F64)).statistics().unwrap();
         let features = Tensor::rand([count, 2048], (Kind::Float, Device::Cpu));
         let start = Instant::now();
         let mut moments = Moments::new(2048);

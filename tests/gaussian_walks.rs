@@ -9,13 +9,13 @@ use tweedie::numbers::{
     samplers::{Ddim, Ddpm, Ramp, Sampler, Simplified, Variance, VeReverseDiffusion},
     schedule::{Geometric, LinearBeta, Schedule, Sigmoid},
     sigma::Sigmas,
-    walk::{Gaussian, Moments, Walk},
+    walk::{Gaussian, PixelMoments, Walk},
 };
 
 /// v of the table's columns.
 const VARIANCES: [f64; 6] = [1.0, 0.25, 0.05, 0.01, 0.001, 1e-4];
 /// The released start, x ~ N(0, I) whatever the first level.
-const RELEASED: Moments = Moments { mean: 0.0, variance: 1.0 };
+const RELEASED: PixelMoments = PixelMoments { mean: 0.0, variance: 1.0 };
 /// m of the table's images.
 const MEAN: f64 = 0.3;
 /// The models' levels, (smallest, largest).
@@ -41,18 +41,18 @@ fn simplified(c: f64, t0: f64, sigmas: &Sigmas) -> Walk {
     Simplified { c, t0, ramp: Ramp::Linear }.walk(sigmas).unwrap()
 }
 
-fn last(walk: &Walk, of: &Gaussian, start: Moments) -> Moments {
+fn last(walk: &Walk, of: &Gaussian, start: PixelMoments) -> PixelMoments {
     walk.moments(of, start).last().unwrap()
 }
 
 /// The start of the samplers whose first level is a state of its own. Their contraction is σ₀²/v only, so that a mean
 /// of 0 would still be seen at the end; it starts where it belongs.
-fn wide(variance: f64) -> Moments {
-    Moments { mean: MEAN, variance }
+fn wide(variance: f64) -> PixelMoments {
+    PixelMoments { mean: MEAN, variance }
 }
 
 /// V_K/v in every column, and the mean where it belongs.
-fn assert_unconditional(walk: &Walk, start: Moments, printed: [f64; 6]) {
+fn assert_unconditional(walk: &Walk, start: PixelMoments, printed: [f64; 6]) {
     for (v, printed) in VARIANCES.into_iter().zip(printed) {
         let end = last(walk, &Gaussian::prior(MEAN, v), start);
         let ratio = end.variance / v;
@@ -138,7 +138,7 @@ fn the_simplified_walks_forget_their_start() {
     for (c, t0, sigmas) in [(0.4, 0.4, pretrained(1000)), (0.16, 0.4, geometric(1000)), (0.7, 0.1, sigmoid(0.3, 100))] {
         let walk = simplified(c, t0, &sigmas);
         for v in VARIANCES {
-            let wide = Moments { mean: 0.0, variance: 1.0 + sigmas.max().powi(2) };
+            let wide = PixelMoments { mean: 0.0, variance: 1.0 + sigmas.max().powi(2) };
             let (a, b) = (last(&walk, &Gaussian::prior(0.0, v), RELEASED), last(&walk, &Gaussian::prior(0.0, v), wide));
             assert!(relative(a.variance, b.variance) < 1e-10, "v = {v}");
         }

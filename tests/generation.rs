@@ -75,8 +75,9 @@ fn pixels_are_rounded_as_published_programs_round_them() {
 
 #[test]
 fn ranks_are_what_launchers_say() {
-    let rank =
-        |set: &[(&str, &str)]| Rank::of(|name| set.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned()));
+    let rank = |set: &[(&str, &str)]| {
+        Rank::from_variables(|name| set.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned()))
+    };
     assert_eq!(rank(&[]), None);
     let torchrun = [("RANK", "5"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")];
     assert_eq!(rank(&torchrun), Some(Rank { rank: 5, size: 8, local: 1 }));

@@ -10,7 +10,7 @@ use tweedie::numbers::{
     },
     schedule::{AnyChain, LinearBeta},
     sigma::{Sigmas, alpha_bar},
-    walk::{Gaussian, Moments, Step, Walk},
+    walk::{Gaussian, PixelMoments, Step, Walk},
 };
 
 /// A few roundings. T, which may be small, is compared absolutely; σ and τ relatively.
@@ -96,7 +96,7 @@ proptest! {
         // Usable where T* ≥ 0 even for v = 0 (see the closed form above).
         prop_assume!(1.0 - c / 2.0 - (1.0 - ratio * ratio) / (2.0 * c) >= 0.0);
         let (walk, images) = (walk(&Consistent { c, v }, &sigmas), Gaussian::prior(m, v));
-        let start = Moments { mean: m, variance: v + max * max };
+        let start = PixelMoments { mean: m, variance: v + max * max };
         for (at, (_, next)) in walk.moments(&images, start).zip(sigmas.pairs()).take(99) {
             // A hundred steps of a few roundings each.
             prop_assert!(relative(at.variance, v + next * next) < 1e-13, "{} {}", at.variance, v + next * next);
@@ -108,7 +108,7 @@ proptest! {
     #[test]
     fn ddpm_keeps_the_variance_for_which_it_is_right(sigmas in levels()) {
         for (variance, v) in [(Variance::Beta, 1.0), (Variance::Posterior, 0.0)] {
-            let start = Moments { mean: 0.0, variance: v + sigmas.max().powi(2) };
+            let start = PixelMoments { mean: 0.0, variance: v + sigmas.max().powi(2) };
             let walk = body(walk(&Ddpm { variance }, &sigmas));
             for (at, (_, next)) in walk.moments(&Gaussian::prior(0.0, v), start).zip(sigmas.pairs()) {
                 prop_assert!(relative(at.variance, v + next * next) < 1e-13);
@@ -185,7 +185,7 @@ proptest! {
     ) {
         let width = v + sigma * sigma;
         let walk = Walk(vec![Step { sigma, tau: a * width, temperature: t }; 2000]);
-        let last = walk.moments(&Gaussian::prior(0.0, v), Moments { mean: 5.0, variance: 7.0 }).last().unwrap();
+        let last = walk.moments(&Gaussian::prior(0.0, v), PixelMoments { mean: 5.0, variance: 7.0 }).last().unwrap();
         let settled = t * width / (1.0 - a / 2.0);
         prop_assert!((last.variance - settled).abs() < 1e-12 * (1.0 + settled) && last.mean.abs() < 1e-12);
     }

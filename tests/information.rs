@@ -213,7 +213,7 @@ fn probes_have_no_bias() {
     let trace = |count| probes(&copies, &Seeded((0..4000).collect()), count);
     let spread = |count| {
         let found = flow(&gaussian, trace(count)).log_density(&copies, &sigmas);
-        Mean::of(&Vec::<f64>::try_from(found).unwrap())
+        Mean::from_values(&Vec::<f64>::try_from(found).unwrap())
     };
     let (one, three) = (spread(1), spread(3));
     assert!(one.error > 1e-3, "{one:?}");
@@ -236,7 +236,7 @@ fn seeded_noise_finds_the_information_within_its_standard_error() {
     let rows = |errors: &Tensor| -> Vec<Vec<f64>> { Vec::try_from(errors).unwrap() };
     let curve = Curve::new(sigmas.clone(), 5, 1e3, &Vec::<f64>::try_from(square(&images)).unwrap(), rows(&errors));
     let entropy = Vec::<f64>::try_from(variances.log() + TAU.ln() + 1.0).unwrap().iter().sum::<f64>() / 2.0;
-    let found = Mean::of(&curve.surprise());
+    let found = Mean::from_values(&curve.surprise());
     // In each of 16 levels the squared error of five numbers spreads by √10, which with the weight ½ 0.86 makes 5.4 for an
     // image; the spread of −ln p itself, √(5/2), is small beside it.
     let spread = f64::hypot(5.4, 1.6) / 2000f64.sqrt();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, process::Command, thread};
 use tch::{Kind, Tensor, no_grad};
 use tweedie::{
     backend::{
-        kernels::{self, ConvGeometry, Direction, Fusion, Method, Moments, Norm, Packed},
+        kernels::{self, ConvGeometry, Direction, Fusion, GroupMoments, Method, Norm, Packed},
         memory,
     },
     models::checkpoint::{safetensors, source::Source},
@@ -215,7 +215,7 @@ fn no_bit_depends_on_the_rest_of_the_batch_or_on_the_threads() {
         let norm = Norm { weight: &gain, bias: &bias, told: None, groups: 8, epsilon: 1e-5, silu: true };
         check_bits(&format!("{method:?}"), &x, |x| {
             let normalised = Some(norm.moments(x));
-            let normalised = normalised.as_ref().map(Moments::affine);
+            let normalised = normalised.as_ref().map(GroupMoments::affine);
             packed.convolve(x, &Fusion { normalised, ..Fusion::default() })
         });
     }

@@ -12,7 +12,7 @@ use tweedie::{
     numbers::{
         samplers::{Consistent, Ramp, Sampler, Simplified, VeAncestral},
         schedule::{Geometric, Schedule},
-        walk::{self, Moments, Step, Walk},
+        walk::{self, PixelMoments, Step, Walk},
     },
     scores::{
         denoiser::{Denoiser, Score},
@@ -457,7 +457,7 @@ fn inpainting_of_independent_pixels_is_the_recursion_of_one_pixel() {
     for pixel in 0..N {
         let gain = seen.flatten(0, -1).double_value(&[pixel]);
         let of = walk::Gaussian { mean: 0.3, variance: 0.25, gain, measurement: 0.8 * gain, eta: 0.2 };
-        let start = Moments { mean: 0.0, variance: 1.0 };
+        let start = PixelMoments { mean: 0.0, variance: 1.0 };
         let expected = walk.moments(&of, start).last().unwrap();
         assert!((state.mean.double_value(&[pixel]) - expected.mean).abs() < ROUNDING);
         assert!((state.covariance.double_value(&[pixel, pixel]) - expected.variance).abs() < ROUNDING);

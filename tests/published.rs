@@ -19,7 +19,7 @@ use tweedie::{
         plan::AnySampler,
         samplers::{Ramp, Simplified},
         schedule::{AnySchedule, Geometric, LinearBeta, Schedule, Sigmoid},
-        walk::{Gaussian, Moments},
+        walk::{Gaussian, PixelMoments},
     },
     run::released::{Perturbation, Problem, Released, Start},
     scores::noise::Seeded,
@@ -170,7 +170,7 @@ fn levels_run_between_the_ends_of_the_network() {
 }
 
 /// What becomes of a pixel N(m, v), v in the pixels of the file.
-fn last(published: &Released, v: f64, gain: f64) -> (Moments, Gaussian) {
+fn last(published: &Released, v: f64, gain: f64) -> (PixelMoments, Gaussian) {
     let unit = published.start.deviation;
     let data = |x: f64| unit * x + published.start.mean;
     let limit = published.problem.as_ref().map_or(f64::INFINITY, |problem| problem.eta * problem.eta);
@@ -179,7 +179,7 @@ fn last(published: &Released, v: f64, gain: f64) -> (Moments, Gaussian) {
     // y = h m + 0.5 in the file's pixels: in data units it is shifted as A does a grey image.
     let mean = data(0.3);
     let pixel = Gaussian { mean, variance: unit * unit * v, gain, measurement: gain * mean + unit * 0.5, eta };
-    let start = Moments { mean: published.start.mean, variance: unit * unit };
+    let start = PixelMoments { mean: published.start.mean, variance: unit * unit };
     (walk.moments(&pixel, start).last().unwrap(), pixel)
 }
 

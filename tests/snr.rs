@@ -10,7 +10,7 @@ use tweedie::numbers::{
     scheme::Scheme,
     sde::{AnySde, Cosine, CsubVp, Cvp, Edm, FlowMatching, Ou, Sde, SubVp, Ve, Vp},
     sigma::Sigmas,
-    walk::{Gaussian, Moments, Step, Walk},
+    walk::{Gaussian, PixelMoments, Step, Walk},
 };
 
 use crate::common::{Line, body, difference, levels, normals, relative, slope};
@@ -113,7 +113,7 @@ proptest! {
         sigmas in levels(), share in prop::collection::vec(0.0..=1.0, 40), image in -1.0..1.0f64, rho in 0.0..2.0,
     ) {
         let shares = share[..sigmas.iter().len() - 1].to_vec();
-        let start = Moments { mean: image + 3.0 * sigmas.max(), variance: sigmas.max().powi(2) };
+        let start = PixelMoments { mean: image + 3.0 * sigmas.max(), variance: sigmas.max().powi(2) };
         for beta in [Beta::Shares { shares }, Beta::Frozen { rho }, Beta::Ddim { eta: 0.3 }] {
             let walk = walk(&NonMarkovian { beta }, &sigmas);
             for (at, (_, next)) in walk.moments(&Gaussian::prior(image, 0.0), start).zip(sigmas.pairs()) {
@@ -131,7 +131,7 @@ proptest! {
         let variance = v + sigmas.max().powi(2);
         let scheme = Scheme::from(&walk).variances(v, variance);
         let images = Gaussian::prior(0.5, v);
-        let rows = walk.moments(&images, Moments { mean: 0.0, variance });
+        let rows = walk.moments(&images, PixelMoments { mean: 0.0, variance });
         let (mut before, mut rounding) = (variance, 0.0);
         for ((row, scheme), step) in rows.zip(scheme).zip(&walk.0) {
             // A step that takes all variance away leaves its rounding, which long steps with much noise make grow again.
@@ -220,7 +220,7 @@ fn on_equal_levels_every_process_takes_the_same_path_in_signal_to_noise_space() 
 #[test]
 fn standard_deviations_at_the_end_are_golden() {
     let end = |sampler: &Snr, count: usize| {
-        let start = Moments { mean: 0.0, variance: 6400.0 };
+        let start = PixelMoments { mean: 0.0, variance: 6400.0 };
         walk(sampler, &edm(count)).moments(&Gaussian::prior(0.0, 0.25), start).last().unwrap().variance.sqrt()
     };
     let flow = [
@@ -304,7 +304,7 @@ fn the_sweep_of_gamma_on_a_mixture_is_golden() {
 /// How fast |V_K − v − σ_min²| falls with the number of levels from `max` to `min`.
 fn fall(sampler: &Snr, v: f64, counts: &[usize], (max, min): (f64, f64)) -> f64 {
     let error = |count: &usize| {
-        let start = Moments { mean: 0.0, variance: v + max * max };
+        let start = PixelMoments { mean: 0.0, variance: v + max * max };
         let steps = body(walk(sampler, &geometric(*count, max, min)));
         let end = steps.moments(&Gaussian::prior(0.0, v), start).last().unwrap().variance;
         (end - v - min * min).abs()

@@ -25,7 +25,7 @@ pub fn folder() -> PathBuf {
 ///
 /// - libtorch_cuda is opened here: linkers drop it, and once libtorch has been asked for CUDA without it, CUDA stays
 ///   invisible for the whole process.
-/// - f32 means f32: unless `tf32` is asked for, cuDNN and cuBLAS are told not to round their inputs to TF32.
+/// - f32 means f32: unless `tf32` is asked for, cuDNN and cuBLAS must not round their inputs to TF32.
 /// - Memory stays with the process instead of going back and forth to the system at every operation; of tensors, large blocks
 ///   stay whole.
 pub fn start(tf32: bool) {

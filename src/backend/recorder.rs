@@ -11,7 +11,7 @@ pub struct Inputs {
     pub x: Tensor,
     /// `[batch]`.
     pub label: Tensor,
-    /// `[batch]`, where the network is told classes.
+    /// `[batch]`, where the network takes classes.
     pub class: Option<Tensor>,
 }
 
@@ -20,7 +20,7 @@ impl Inputs {
         [Some(&self.x), Some(&self.label), self.class.as_ref()].into_iter().flatten()
     }
 
-    /// By which recordings are told apart.
+    /// The key that distinguishes recordings.
     pub(crate) fn form(&self) -> Form {
         self.each().map(|tensor| (tensor.size(), tensor.kind())).collect()
     }

@@ -53,7 +53,7 @@ impl Terminal {
 
 impl Observer for Terminal {
     fn opened(&self, model: &Model) {
-        self.bar.suspend(|| self.output.introduce(model, &Session::of(model)));
+        self.bar.suspend(|| self.output.introduce(model, &Session::from_model(model)));
     }
 
     fn measured(&self, line: &str) {

@@ -129,7 +129,7 @@ impl Restore {
 impl ProblemFlags {
     fn images(&self, image: &str, model: &Model) -> Result<ImageSet> {
         if image.starts_with('{') {
-            return Ok(ImageSet::of(&data(image, model.card.image[0], "--image")?, self.limit, model)?);
+            return Ok(ImageSet::from_data(&data(image, model.card.image[0], "--image")?, self.limit, model)?);
         }
         Ok(ImageSet::read(Path::new(image), self.limit, model)?)
     }

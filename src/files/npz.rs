@@ -141,7 +141,7 @@ fn kind(descr: &str) -> Option<Kind> {
     })
 }
 
-/// Of `(3, 4), …}`.
+/// The sides in `(3, 4), …}`.
 fn sides(text: &str) -> Option<Vec<i64>> {
     let inside = text.strip_prefix('(')?.split(')').next()?;
     inside.split(',').map(str::trim).filter(|side| !side.is_empty()).map(|side| side.parse().ok()).collect()

@@ -31,7 +31,7 @@ pub enum Detector {
     },
     /// A share of all values is lost: half of them are read as −1, half as 1.
     SaltAndPepper {
-        /// Of the values, 0 … 1.
+        /// The share of the values that are replaced, 0 … 1.
         share: f64,
     },
 }
@@ -138,7 +138,7 @@ pub struct Measurement<'a> {
     pub task: &'a str,
     /// A itself, whose arrays are saved where it has some.
     pub operator: &'a Operator,
-    /// Of the images, `[channels, height, width]`.
+    /// Size of the images, `[channels, height, width]`.
     pub shape: [i64; 3],
     /// η in data units; 0 where the noise is not Gaussian.
     pub eta: f64,

@@ -216,9 +216,9 @@ impl Likelihood for PoissonLikelihood {
 /// measured, and once σ‖A‖ ≤ η it is the exact one. Thus τ = c σ² with c ≤ 1 never overshoots, where the exact likelihood
 /// allows η²/‖A‖² only; and what the image shows is decided while σ is large, before the measurement pins single pixels.
 pub struct Annealed<'a> {
-    /// Of the images.
+    /// The score of the images.
     pub prior: &'a dyn Score,
-    /// Of the measurement.
+    /// The likelihood of the measurement.
     pub likelihood: &'a dyn Likelihood,
 }
 
@@ -244,9 +244,9 @@ impl Score for Annealed<'_> {
 /// At level σ the prior is that of the noisy images while the likelihood stays as it is, so what a walk follows tends to
 /// the posterior as σ falls. `walk.capped(posterior.step_limit())` keeps its steps short enough.
 pub struct Posterior<'a> {
-    /// Of the images.
+    /// The score of the images.
     pub prior: &'a dyn Score,
-    /// Of the measurement.
+    /// The likelihood of the measurement.
     pub likelihood: &'a dyn Likelihood,
 }
 

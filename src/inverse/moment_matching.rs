@@ -26,11 +26,11 @@ use crate::{
 /// although the Jacobian of a network is not quite symmetric. One evaluation costs `iterations` + 1 products with Jᵀ
 /// besides the network itself, each about as much as one more evaluation, and the memory of one backward pass.
 pub struct MomentMatching<'a> {
-    /// Of the images.
+    /// The denoiser of the images.
     pub prior: &'a dyn Denoiser,
-    /// Of the measurement.
+    /// The likelihood of the measurement.
     pub likelihood: LinearGaussian<'a>,
-    /// Of the solver, at least 1.
+    /// Iterations of the solver, at least 1.
     pub iterations: usize,
 }
 

@@ -48,7 +48,7 @@ pub struct Card {
     /// What it was trained on.
     #[serde(default)]
     pub data: String,
-    /// Of the weights.
+    /// Licence of the weights.
     #[serde(default)]
     pub licence: String,
     /// How it was trained: command, duration, loss, figures.
@@ -60,7 +60,7 @@ pub struct Card {
     /// and writes these.
     #[serde(default = "Card::pixels", skip_serializing_if = "Card::usual")]
     pub pixels: [f64; 2],
-    /// F.
+    /// The network F.
     pub network: AnyNetwork,
     /// How F becomes D.
     pub precondition: AnyPrecondition,
@@ -116,7 +116,7 @@ impl Card {
         serde_json::from_value(card).map_err(|e| wrong(&settings.join(" "), e.to_string()))
     }
 
-    /// As text.
+    /// The card as YAML.
     pub fn text(&self) -> Result<String, Error> {
         serde_yaml::to_string(self).map_err(|e| Error::file("card", e))
     }
@@ -193,7 +193,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     hexadecimal(Sha256::new_with_prefix(bytes))
 }
 
-/// Of a file.
+/// SHA-256 of a file, hexadecimal.
 pub fn sha256_of(path: &Path) -> Result<String, Error> {
     let mut hash = Sha256::new();
     Source::open(path)?.hash(&mut hash)?;

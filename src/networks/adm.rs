@@ -72,9 +72,9 @@ fn is_one(number: &i64) -> bool {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Heads {
-    /// As many everywhere.
+    /// The same number of heads everywhere.
     Count(i64),
-    /// As many as have this width.
+    /// Heads of this width, as many as the channels hold.
     Width(i64),
 }
 

@@ -1,4 +1,4 @@
-//! FFDNet [Zhang, Zuo & Zhang 2018]: a denoiser of photographs that is told σ, with the names of its files.
+//! FFDNet [Zhang, Zuo & Zhang 2018]: a denoiser of photographs that takes σ as an input, with the names of its files.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};

@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 enum State {
     /// It was seen so often.
-    Seen(usize),
+    OnState(usize),
     Recorded(Evaluation),
     /// Why it is not recorded.
     Refused(String),
@@ -24,7 +24,7 @@ enum State {
 struct Evaluation {
     inputs: Inputs,
     recording: Recording,
-    /// As [`layers::flops`] counts them.
+    /// The FLOPs of an evaluation, as [`layers::flops`] counts them.
     flops: f64,
 }
 
@@ -49,7 +49,7 @@ impl Evaluation {
 pub struct Graphed {
     network: Box<dyn Network>,
     recorder: Box<dyn Recorder>,
-    /// By form; what was used last comes last.
+    /// The recordings by form; the one used last comes last.
     known: RefCell<Vec<(Form, State)>>,
 }
 
@@ -79,10 +79,10 @@ impl Graphed {
 
     fn next(&self, state: State, given: &Inputs) -> (Tensor, State) {
         match state {
-            State::Seen(times) if times < Self::PATIENCE || !self.refusals().is_empty() => {
-                (self.evaluate(given), State::Seen(times + 1))
+            State::OnState(times) if times < Self::PATIENCE || !self.refusals().is_empty() => {
+                (self.evaluate(given), State::OnState(times + 1))
             }
-            State::Seen(_) => {
+            State::OnState(_) => {
                 self.make_room();
                 let answer = self.evaluate(given);
                 let state = self.record(given, &answer).map_or_else(State::Refused, State::Recorded);
@@ -141,7 +141,7 @@ impl Network for Graphed {
             Inputs { x: x.shallow_clone(), label: label.shallow_clone(), class: class.map(Tensor::shallow_clone) };
         let form = given.form();
         let known = self.known.borrow().iter().position(|(known, _)| *known == form);
-        let state = known.map_or(State::Seen(0), |at| self.known.borrow_mut().remove(at).1);
+        let state = known.map_or(State::OnState(0), |at| self.known.borrow_mut().remove(at).1);
         let (answer, state) = self.next(state, &given);
         let mut known = self.known.borrow_mut();
         known.push((form, state));

@@ -18,7 +18,7 @@ const SPATIAL: i64 = 7;
 struct Unit(Folded);
 
 impl Unit {
-    /// Of `taps` rows and columns, without padding.
+    /// A convolution of `taps` rows and columns, without padding.
     fn new(path: &Path, inputs: i64, outputs: i64, taps: [i64; 2], stride: i64) -> Self {
         let shape = [outputs, inputs, taps[0], taps[1]];
         Self(Folded::new(&(path / "conv"), &(path / "bn"), shape, 1).strided(stride))
@@ -140,7 +140,7 @@ impl Builder<'_> {
         ])
     }
 
-    /// To 17×17 pixels.
+    /// The block that reduces to 17×17 pixels.
     fn b(&self) -> Block {
         Block(vec![
             self.halving(&[], ("branch3x3", 384, [3, 3])),
@@ -174,7 +174,7 @@ impl Builder<'_> {
         ])
     }
 
-    /// To 8×8 pixels.
+    /// The block that reduces to 8×8 pixels.
     fn d(&self) -> Block {
         Block(vec![
             self.halving(&[("branch3x3_1", 192, [1, 1])], ("branch3x3_2", 320, [3, 3])),

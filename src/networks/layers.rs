@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 use super::weights::{FREQUENCIES, Init, Path};
 use crate::backend::{
     autograd::{self, Saved},
-    kernels::{self, ConvGeometry, Direction, Method, Moments, Packed, device},
+    kernels::{self, ConvGeometry, Direction, GroupMoments, Method, Packed, device},
 };
 
 thread_local! {
@@ -143,7 +143,7 @@ impl Conv {
             let moments = norm.map(|norm| norm.moments(x));
             let method = Method::cheapest(self.taps, Direction::Forward, &x.size());
             let mut job = kernels::Fusion {
-                normalised: moments.as_ref().map(Moments::affine),
+                normalised: moments.as_ref().map(GroupMoments::affine),
                 bias: self.bias.as_ref(),
                 told: around.told,
                 residual: around.residual,
@@ -161,7 +161,7 @@ impl Conv {
     }
 
     /// y with its way back to x and to what is around it.
-    fn recorded(&self, x: &Tensor, around: &Fusion, y: Tensor, moments: Option<Moments>) -> Tensor {
+    fn recorded(&self, x: &Tensor, around: &Fusion, y: Tensor, moments: Option<GroupMoments>) -> Tensor {
         let given = [Some(x), around.modulation, around.told, around.residual];
         let inputs: Vec<&Tensor> = given.into_iter().flatten().collect();
         if !autograd::recording(&inputs) {
@@ -403,7 +403,7 @@ impl GroupNorm {
         kernels::Norm { weight, bias, told, groups: *groups, epsilon: *epsilon, silu }
     }
 
-    fn saved(&self, x: &Tensor, modulation: Option<&Tensor>, silu: bool, moments: Moments) -> Normed {
+    fn saved(&self, x: &Tensor, modulation: Option<&Tensor>, silu: bool, moments: GroupMoments) -> Normed {
         let parameters = [&self.weight, &self.bias].map(Saved::new);
         let (x, modulation) = (Saved::new(x), modulation.map(Saved::new));
         Normed { x, parameters, modulation, groups: self.groups, epsilon: self.epsilon, silu, moments }
@@ -419,7 +419,7 @@ struct Normed {
     groups: i64,
     epsilon: f64,
     silu: bool,
-    moments: Moments,
+    moments: GroupMoments,
 }
 
 impl Normed {
@@ -583,7 +583,7 @@ pub enum Resize {
 }
 
 impl Resize {
-    /// By means, and by repetition.
+    /// Halves by means of 2×2 pixels, doubles by repetition.
     pub fn apply(self, x: &Tensor) -> Tensor {
         match self {
             Self::Keep => x.shallow_clone(),

@@ -37,7 +37,7 @@ use weights::Weights;
 
 /// F: the raw network. It may move to another thread, where a replica of it computes at the same time.
 pub trait Network: fmt::Debug + Send {
-    /// `x` is `[batch, channels, height, width]`; `label`, `[batch]`, is what the network is told of σ; `class`, `[batch]`,
+    /// `x` is `[batch, channels, height, width]`; `label`, `[batch]`, is the network's noise label c_noise(σ); `class`, `[batch]`,
     /// is of integers, for networks that have classes.
     fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor;
 

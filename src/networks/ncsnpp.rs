@@ -37,7 +37,7 @@ pub struct NcsnppConfig {
     /// given in as many as its own channels and a quarter of those that skip, 32 at most.
     #[serde(default)]
     pub diffusers_groups: bool,
-    /// How the network is told of σ.
+    /// How the network embeds σ.
     pub embedding: Embedding,
     /// Features of the embedding, before its layers.
     pub embedding_features: i64,

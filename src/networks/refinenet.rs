@@ -22,7 +22,7 @@ pub struct RefineNetConfig {
     pub in_channels: i64,
     /// On the way down, finest first.
     pub stages: Vec<Stage>,
-    /// Noise levels whose number every normalisation is told (NCSN); none is told anything where this is left out (NCSNv2).
+    /// The number of noise levels on whose index every normalisation is conditioned (NCSN); left out, none is (NCSNv2).
     #[serde(default)]
     pub num_levels: Option<i64>,
 }

@@ -41,7 +41,7 @@ pub struct Weights {
     stored: Option<RefCell<BTreeMap<String, Tensor>>>,
     seed: u64,
     device: Device,
-    /// Of the network's numbers.
+    /// The kind of the network's numbers.
     kind: Kind,
     named: RefCell<Vec<(String, Tensor)>>,
     problems: RefCell<Vec<String>>,
@@ -158,7 +158,7 @@ impl Path<'_> {
         self.weights.take(&(self / name).name, shape, init)
     }
 
-    /// In which kind the network computes.
+    /// The kind in which the network computes.
     pub fn kind(&self) -> Kind {
         self.weights.kind
     }

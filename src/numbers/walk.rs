@@ -51,7 +51,7 @@ impl Walk {
     /// a = τ (1/(v + σ²) + h²/η²)
     /// M ← M + τ ((m − M)/(v + σ²) + h (y − h M)/η²),   V ← (1 − a)² V + 2 τ T
     /// ```
-    pub fn moments(&self, of: &Gaussian, start: Moments) -> impl Iterator<Item = Moments> {
+    pub fn moments(&self, of: &Gaussian, start: PixelMoments) -> impl Iterator<Item = PixelMoments> {
         self.0.iter().scan(start, move |state, step| {
             let prior = step.tau / (of.variance + step.sigma * step.sigma);
             let data = step.tau * of.gain * of.gain / (of.eta * of.eta);
@@ -65,7 +65,7 @@ impl Walk {
 
 /// A mean and a variance.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Moments {
+pub struct PixelMoments {
     /// M.
     pub mean: f64,
     /// V.
@@ -94,11 +94,11 @@ impl Gaussian {
     }
 
     /// Mean and variance of X given y: M = m + v h (y − h m)/(h² v + η²), V = v η²/(h² v + η²).
-    pub fn posterior(&self) -> Moments {
+    pub fn posterior(&self) -> PixelMoments {
         let evidence = self.gain * self.gain * self.variance + self.eta * self.eta;
         let surprise = self.measurement - self.gain * self.mean;
         let mean = self.mean + self.variance * self.gain * surprise / evidence;
-        Moments { mean, variance: self.variance * self.eta * self.eta / evidence }
+        PixelMoments { mean, variance: self.variance * self.eta * self.eta / evidence }
     }
 }
 

@@ -35,9 +35,9 @@ pub struct Page {
 /// Figures; the first column names the rows, and the last of several rows is their summary.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// Of each column.
+    /// The headings of the columns.
     pub headings: Vec<String>,
-    /// As many cells as there are headings in each.
+    /// The rows, each with as many cells as there are headings.
     pub rows: Vec<Vec<String>>,
     /// What the figures are.
     pub note: String,

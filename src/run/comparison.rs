@@ -20,24 +20,24 @@ use crate::{Error, error::Within, files::images, models::card::Model, numbers::q
 /// The figures of a method on a problem: means over the images.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct MethodLine {
-    /// Of a sample.
+    /// Evaluations of the network for a sample.
     pub evaluations: usize,
-    /// Of a sample.
+    /// Gradients through the network for a sample.
     pub gradients: usize,
-    /// Of the measurements, in dB.
+    /// PSNR of the measurements, in dB.
     pub psnr_measurement: f64,
-    /// Of a sample, in dB.
+    /// PSNR of a sample, in dB.
     pub psnr_sample: f64,
-    /// Of the mean of the samples, in dB.
+    /// PSNR of the mean of the samples, in dB.
     pub psnr_mean: f64,
-    /// Of a sample.
+    /// SSIM of a sample.
     pub ssim_sample: f64,
-    /// Of the mean of the samples.
+    /// SSIM of the mean of the samples.
     pub ssim_mean: f64,
-    /// Of a sample, where a classifier was named.
+    /// Distance of a sample in the features, where a classifier was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features_sample: Option<f64>,
-    /// Of the mean of the samples, where a classifier was named.
+    /// Distance of the mean of the samples in the features, where a classifier was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features_mean: Option<f64>,
     /// Share of the pixels that lie within two standard deviations of the mean.
@@ -47,7 +47,7 @@ pub struct MethodLine {
     /// Standard error of `psnr_sample`, over the images.
     #[serde(default)]
     pub error: Option<f64>,
-    /// Of an image with all of its samples.
+    /// Seconds for an image with all of its samples.
     pub seconds: f64,
 }
 

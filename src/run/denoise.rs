@@ -58,7 +58,7 @@ impl DenoiseRequest {
     pub fn denoise<'a>(&self, prior: impl Into<Prior<'a>>, x: &Tensor) -> Result<Tensor, Error> {
         let prior = prior.into();
         let classes = Classes::new(self.classes.as_ref(), &prior)?.rows(0..x.size()[0] as u64);
-        let state = x.to_device(Session::of(prior.model).device);
+        let state = x.to_device(Session::from_model(prior.model).device);
         let sigma = Pixels(prior.model.card.pixels).scale() * self.sigma;
         Ok(tch::no_grad(|| prior.denoiser(classes.as_deref()).denoise(&state, sigma)).to_device(Device::Cpu))
     }

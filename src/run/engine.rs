@@ -16,7 +16,7 @@ use super::{blocks::Block, observer::Observer, observer::go_on, prior::Prior};
 use crate::{
     Error,
     backend::host_copy::HostCopy,
-    inverse::restoration::Seen,
+    inverse::restoration::OnState,
     scores::{
         denoiser::Denoiser,
         noise::{Noise, Seeded},
@@ -63,7 +63,7 @@ pub(crate) struct Engine<'a> {
 pub(crate) type DenoiserFor<'a> = dyn Fn(&[u64]) -> Box<dyn Denoiser + 'a> + 'a;
 
 /// From the initial states of the i-th piece of a block to its images.
-pub(crate) type Solve<'a> = dyn Fn(usize, &dyn Denoiser, Tensor, &Seeded, &mut Seen) -> Result<Tensor, Error> + 'a;
+pub(crate) type Solve<'a> = dyn Fn(usize, &dyn Denoiser, Tensor, &Seeded, &mut OnState) -> Result<Tensor, Error> + 'a;
 
 /// Images of a block as the device has them, or will have them.
 pub(crate) struct Batch {
@@ -153,7 +153,7 @@ impl Engine<'_> {
         seeds: &[u64],
         x: Tensor,
         prior: &dyn Denoiser,
-        solve: impl Fn(&dyn Denoiser, Tensor, &Seeded, &mut Seen) -> Result<Tensor, Error>,
+        solve: impl Fn(&dyn Denoiser, Tensor, &Seeded, &mut OnState) -> Result<Tensor, Error>,
     ) -> Result<(Tensor, FiniteCheck), Error> {
         let mut guard = FiniteGuard::new(prior);
         guard.keep_answers(self.on_step.is_some());

@@ -48,13 +48,13 @@ impl ImageSet {
     pub fn from_source(source: &ImageSource, limit: Option<usize>, model: &Model) -> Result<Self, Error> {
         match source {
             ImageSource::Path(path) if images::is_image(path) => Self::read(path, limit, model),
-            ImageSource::Path(path) => Self::of(&AnyData::at(path, model.card.image[0]), limit, model),
-            ImageSource::Data(data) => Self::of(data, limit, model),
+            ImageSource::Path(path) => Self::from_data(&AnyData::at(path, model.card.image[0]), limit, model),
+            ImageSource::Data(data) => Self::from_data(data, limit, model),
         }
     }
 
     /// The first `limit` images of a set; those of a folder keep their names.
-    pub fn of(data: &AnyData, limit: Option<usize>, model: &Model) -> Result<Self, Error> {
+    pub fn from_data(data: &AnyData, limit: Option<usize>, model: &Model) -> Result<Self, Error> {
         if let AnyData::Folder(folder) = data {
             return Self::read(&folder.path, limit, model);
         }

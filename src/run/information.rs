@@ -549,13 +549,13 @@ fn bits(curve: &Curve, found: &[ImageFigures], cells: Cells, gaussian: Option<&[
     let along = |(found, left): (&ImageFigures, f64)| found.divergence.map(|divergence| of(divergence + left));
     let by_flow: Option<Vec<f64>> = found.iter().zip(curve.decoding()).map(along).collect();
     let apart = |flow: &Vec<f64>| flow.iter().zip(&by_errors).map(|(flow, errors)| flow - errors).collect::<Vec<_>>();
-    let i_mmse = Mean::of(&by_errors);
+    let i_mmse = Mean::from_values(&by_errors);
     BitsPerDimension {
         i_mmse,
         spread: i_mmse.error * (by_errors.len() as f64).sqrt(),
         halved: curve.halved().map(|nats| of(nats) - of(0.0)),
-        flow_minus_i_mmse: by_flow.as_ref().map(|flow| Mean::of(&apart(flow))),
-        flow: by_flow.as_deref().map(Mean::of),
+        flow_minus_i_mmse: by_flow.as_ref().map(|flow| Mean::from_values(&apart(flow))),
+        flow: by_flow.as_deref().map(Mean::from_values),
         gaussian: gaussian.map(|variances| {
             let twice: f64 = variances.iter().map(|v| (std::f64::consts::TAU * v).ln() + 1.0).sum();
             of(twice / 2.0)

@@ -47,7 +47,7 @@ impl Rank {
     ];
 
     /// As the launcher's variables say; none where there is no launcher.
-    pub fn of(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let number = |name: &str| variable(name)?.trim().parse::<usize>().ok();
         Self::VARIABLES.iter().find_map(|[rank, size, local]| {
             let (rank, size) = (number(rank)?, number(size)?);
@@ -57,7 +57,7 @@ impl Rank {
 
     /// This process, as its launcher says; the only one where there is no launcher.
     pub fn here() -> Self {
-        Self::of(|name| std::env::var(name).ok()).unwrap_or_else(Self::alone)
+        Self::from_variables(|name| std::env::var(name).ok()).unwrap_or_else(Self::alone)
     }
 
     /// The only one.

@@ -22,32 +22,32 @@ pub struct Record {
     pub id: String,
     /// The experiment's file, without folder and ending.
     pub experiment: String,
-    /// Its text.
+    /// The text of the experiment's file.
     pub text: String,
     /// Which row of it; empty where the experiment is one figure or one plot.
     #[serde(default)]
     pub row: String,
     /// What a person types to have it again.
     pub command: String,
-    /// Of this program.
+    /// The version of this program.
     pub version: String,
-    /// Of libtorch.
+    /// The version of libtorch.
     pub libtorch: String,
     /// cpu or cuda.
     pub device: String,
     /// All that the bits of the images depend on: weights, plan, rounding and so on.
     pub identity: Value,
-    /// As `0-49999`.
+    /// The seeds of the images, as `0-49999`.
     pub seeds: String,
     /// Evaluations of the network for an image, on average where the state decides.
     pub evaluations: f64,
-    /// Of computing: for an image by one process, or of the whole where an experiment is no table of images.
+    /// Seconds of computing: for an image by one process, or for the whole where an experiment is no table of images.
     pub seconds: f64,
     /// The most memory that a process took, in bytes, without the GPU's.
     pub memory: u64,
     /// By name: value and spread; what heads the table comes first.
     pub figures: IndexMap<String, (f64, Option<f64>)>,
-    /// Of each set on its own.
+    /// The first figure of each set on its own.
     #[serde(default)]
     pub each: Vec<f64>,
     /// What the paper prints, if it does.

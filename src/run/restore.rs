@@ -178,7 +178,7 @@ impl<'a> Restoration<'a> {
     pub fn new(prior: impl Into<Prior<'a>>, problem: impl Into<ProblemRef<'a>>) -> Self {
         let (prior, problem) = (prior.into(), problem.into());
         Self {
-            session: Session::of(prior.model),
+            session: Session::from_model(prior.model),
             prior,
             problem,
             method: MethodChoice::Listed(Mmps::default().into()),

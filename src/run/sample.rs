@@ -139,7 +139,7 @@ impl<'a> Sampling<'a> {
     pub fn new(prior: impl Into<Prior<'a>>) -> Self {
         let prior = prior.into();
         Self {
-            session: Session::of(prior.model),
+            session: Session::from_model(prior.model),
             plan: prior.model.card.sample.clone(),
             prior,
             solver: None,
@@ -419,7 +419,7 @@ impl Model {
 
 impl Session {
     /// As this model was opened.
-    pub fn of(model: &Model) -> Self {
+    pub fn from_model(model: &Model) -> Self {
         let (device, kind) =
             model.parameters.first().map_or((Device::Cpu, Kind::Float), |(_, tensor)| (tensor.device(), tensor.kind()));
         let precision = if kind == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 };

@@ -78,7 +78,7 @@ impl<D: Denoiser + ?Sized> Score for D {
 pub struct Pretrained {
     /// F.
     pub network: Box<dyn Network>,
-    /// Its conventions.
+    /// The conventions of the network.
     pub precondition: Box<dyn Precondition>,
 }
 

@@ -114,7 +114,7 @@ impl Answers for OneNetwork<'_> {
 /// for the class alone and w = −1 for none, at the cost of one evaluation; any other w costs two.
 #[derive(Debug)]
 pub struct ClassifierFree<A> {
-    /// With the class, and without.
+    /// The answers with the class, and without.
     pub answers: A,
     /// w.
     pub guidance: Guidance,
@@ -149,7 +149,7 @@ pub trait Logits {
 pub struct Beside<'a> {
     /// The program.
     pub classifier: &'a ScriptClassifier,
-    /// Of the network.
+    /// The preconditioning of the network.
     pub precondition: &'a dyn Precondition,
 }
 

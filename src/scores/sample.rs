@@ -153,7 +153,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// By how much a step is shorter than what its error would allow.
+/// The factor by which a step is shorter than its error would allow.
 const SAFETY: f64 = 0.9;
 
 /// A step of this length in ln σ is taken whatever its error: in f32 a shorter one would not move the state.

@@ -22,7 +22,7 @@ use crate::{
 /// A normal distribution, and how much of a set it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Component {
-    /// In proportion to those of the others.
+    /// The weight, in proportion to those of the others.
     pub weight: f64,
     /// Its mean, one or two coordinates.
     pub place: Vec<f64>,
@@ -97,7 +97,7 @@ entry! {
     /// Eight on a circle.
     #[derive(Copy)]
     pub struct EightGaussians {
-        /// Of the circle.
+        /// Radius of the circle.
         pub radius: f64 = 1.0 => "> 0" in "coordinates",
         /// Standard deviation of each.
         pub deviation: f64 = 0.1 => "> 0" in "coordinates",
@@ -173,7 +173,7 @@ impl ToyData for Moons {
     }
 }
 
-/// In which the sets are computed.
+/// Kind and device in which the sets are computed.
 const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
 
 /// The exact denoiser of a set, whose points are images of one row.

@@ -49,7 +49,7 @@ pub struct Training {
     pub optimizer: OptimizerConfig,
     /// Steps between checkpoints; a run that is killed loses no more than these.
     pub checkpoint_every: u64,
-    /// Of the first weights, the order of the images and the noise.
+    /// Seed of the first weights, the order of the images and the noise.
     #[serde(default)]
     pub seed: u64,
     /// A model (.safetensors) of the same architecture to begin with, in place of weights drawn from the seed.

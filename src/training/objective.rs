@@ -25,7 +25,7 @@ const SHIFTS: u64 = 3;
 pub trait Objective: fmt::Debug + Send {
     /// The mean loss over a batch `[batch, channels, height, width]` in data units: a scalar.
     ///
-    /// Its randomness is a pure function of `seed` and `step`.
+    /// The randomness of the loss is a pure function of `seed` and `step`.
     fn loss(&self, x: &Tensor, classes: Option<&Tensor>, seed: u64, step: u64) -> Result<Tensor, Error>;
 }
 

@@ -228,7 +228,7 @@ pub struct Graphs {
 }
 
 impl Graphs {
-    /// For GPU `index`.
+    /// The graphs of GPU `index`.
     pub fn new(index: usize) -> Self {
         Self { index }
     }

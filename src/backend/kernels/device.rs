@@ -87,7 +87,7 @@ pub struct Sum<'a> {
     pub bias: Option<&'a Tensor>,
     /// `[batch, channels]`.
     pub told: Option<&'a Tensor>,
-    /// Of y's shape.
+    /// A tensor of y's shape that is added.
     pub residual: Option<&'a Tensor>,
     /// Multiplies everything.
     pub factor: f64,
@@ -271,7 +271,7 @@ fn check_noise(kernels: &dyn Launch, kind: Kind, device: Device) -> Result<(), S
 
 type Found = Result<Arc<dyn Launch>, String>;
 
-/// By the number of the GPU; the CPU's, for tests, by none.
+/// The kernels by the number of the GPU; the CPU's, for tests, by none.
 static FOUND: Mutex<BTreeMap<Option<usize>, Found>> = Mutex::new(BTreeMap::new());
 
 fn found() -> MutexGuard<'static, BTreeMap<Option<usize>, Found>> {

@@ -126,7 +126,7 @@ pub struct Fusion<'a> {
     pub bias: Option<&'a Tensor>,
     /// `[batch, outputs]`.
     pub told: Option<&'a Tensor>,
-    /// Of y's shape.
+    /// A tensor of y's shape that is added.
     pub residual: Option<&'a Tensor>,
     /// Multiplies everything.
     pub factor: f64,
@@ -155,7 +155,7 @@ pub struct Packed {
 /// look-up for every 4 KiB.
 struct Floats {
     map: MmapMut,
-    /// Of the first number, in bytes.
+    /// Offset of the first number, in bytes.
     start: usize,
 }
 
@@ -346,16 +346,16 @@ pub struct Norm<'a> {
 
 /// What a normalisation is for certain images: scale x + shift, each `[batch, channels]`.
 #[derive(Debug)]
-pub struct Moments {
+pub struct GroupMoments {
     scale: Tensor,
     shift: Tensor,
-    /// Of each group, `[batch, groups]`.
+    /// Mean of each group, `[batch, groups]`.
     mean: Tensor,
     /// 1/√(variance + ε) of each group.
     rate: Tensor,
 }
 
-impl Moments {
+impl GroupMoments {
     /// The scale and the shift.
     pub fn affine(&self) -> [&Tensor; 2] {
         [&self.scale, &self.shift]
@@ -368,14 +368,14 @@ impl Norm<'_> {
     /// # Panics
     ///
     /// If a tensor has not the shape that it needs, or is not of f32 on the CPU.
-    pub fn moments(&self, x: &Tensor) -> Moments {
+    pub fn moments(&self, x: &Tensor) -> GroupMoments {
         let x = rows(x);
         let [images, _, _, channels] = sizes(&x);
         assert!(self.groups > 0 && channels % self.groups == 0, "{channels} channels in {} groups", self.groups);
         let empty = |count| Tensor::empty([images, count], (Kind::Float, Device::Cpu));
         let [scale, shift] = [0, 1].map(|_| empty(channels));
         let [mean, rate] = [0, 1].map(|_| empty(self.groups));
-        let moments = Moments { scale, shift, mean, rate };
+        let moments = GroupMoments { scale, shift, mean, rate };
         self.with(&x, &moments, |kernels, job| {
             // SAFETY: as in `Packed::convolve`; the moments are contiguous as they were made, and nobody else's.
             unsafe { (kernels.moments)(job) };
@@ -388,7 +388,7 @@ impl Norm<'_> {
     /// # Panics
     ///
     /// As [`moments`](Self::moments).
-    pub fn apply(&self, x: &Tensor, moments: &Moments) -> Tensor {
+    pub fn apply(&self, x: &Tensor, moments: &GroupMoments) -> Tensor {
         let x = rows(x);
         let y = x.empty_like();
         self.with(&x, moments, |kernels, job| {
@@ -407,7 +407,7 @@ impl Norm<'_> {
     pub fn slopes(
         &self,
         x: &Tensor,
-        moments: &Moments,
+        moments: &GroupMoments,
         gradient: &Tensor,
         overwrite: bool,
     ) -> (Tensor, Option<Tensor>) {
@@ -425,7 +425,7 @@ impl Norm<'_> {
     }
 
     /// Hands the numbers over, for `x` as [`rows`].
-    fn with(&self, x: &Tensor, moments: &Moments, run: impl Fn(&Kernels, *const Normalisation)) {
+    fn with(&self, x: &Tensor, moments: &GroupMoments, run: impl Fn(&Kernels, *const Normalisation)) {
         let [images, height, width, channels] = sizes(x);
         let (weight, bias) = (held(self.weight, &[channels]), held(self.bias, &[channels]));
         let told = self.told.map(|told| held(told, &[images, 2 * channels]));

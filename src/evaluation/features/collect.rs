@@ -32,11 +32,11 @@ pub struct Wanted {
 /// Of a set of images: sums, whose size does not depend on the number of images, and features only where they are wanted.
 #[derive(Debug)]
 pub struct Collected {
-    /// Of the features.
+    /// Moments of the features.
     pub moments: Moments,
-    /// Of the spatial features.
+    /// Moments of the spatial features.
     pub spatial: Option<Moments>,
-    /// Of the logits.
+    /// Inception Score of the logits.
     pub score: Option<InceptionScore>,
     /// `[count, dimensions]`, f32.
     pub features: Option<Tensor>,
@@ -73,7 +73,7 @@ pub fn collect(
     let mut collector = Collector::new(wanted, count);
     for start in (0..count).step_by(batch.max(1)) {
         let chunk = reader.read(start..(start + batch.max(1)).min(count))?;
-        collector.add(&Met::of(&chunk)?, &probe.take(&chunk.images.pixels)?)?;
+        collector.add(&Met::from_chunk(&chunk)?, &probe.take(&chunk.images.pixels)?)?;
         progress(chunk.images.count())?;
     }
     collector.finish()
@@ -84,7 +84,7 @@ pub fn collect(
 pub struct Met {
     /// `[channels, height, width]`.
     pub size: Vec<i64>,
-    /// Of the pixels of each image: the same for the same.
+    /// A digest of each image's pixels: equal images have equal digests.
     pub digests: Vec<u64>,
     /// The class of each, where it is known.
     pub labels: Option<Tensor>,
@@ -93,8 +93,8 @@ pub struct Met {
 }
 
 impl Met {
-    /// Of images that were read.
-    pub fn of(chunk: &Chunk) -> Result<Self, Error> {
+    /// The facts of images that were read.
+    pub fn from_chunk(chunk: &Chunk) -> Result<Self, Error> {
         let Chunk { images, jpegs, .. } = chunk;
         let labels = images.labels.as_ref().map(Tensor::shallow_clone);
         Ok(Self { labels, jpegs: *jpegs, ..Self::drawn(&images.pixels)? })
@@ -124,7 +124,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Of `count` images.
+    /// A collector for `count` images.
     pub fn new(wanted: Wanted, count: usize) -> Self {
         Self { wanted, count, found: None, seen: HashSet::new(), rows: Vec::new() }
     }

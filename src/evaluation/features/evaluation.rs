@@ -44,7 +44,7 @@ macro_rules! figures {
                 sequence: None,
             };
 
-            /// By its name, or another name for it.
+            /// The metric that has this name or alias.
             fn named(name: &str) -> Option<Self> {
                 match name {
                     $($name $(| $alias)* => Some(Self::$metric),)+
@@ -75,7 +75,7 @@ figures! {
 }
 
 impl Metric {
-    /// By its name.
+    /// The metric that has this name.
     pub fn parse(name: &str) -> Result<Self, Error> {
         let found = Self::named(name);
         found.ok_or_else(|| {
@@ -93,7 +93,7 @@ impl Metric {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
-    /// As [`Probe::open`] takes it.
+    /// The network, as [`Probe::open`] takes it.
     pub network: String,
     /// How images come to its size.
     #[serde(default)]
@@ -116,7 +116,7 @@ pub struct Evaluation {
     /// Parts for the Inception Score.
     #[serde(default = "parts")]
     pub parts: usize,
-    /// Of all that is drawn at random.
+    /// Seed of all that is drawn at random.
     #[serde(default)]
     pub seed: u64,
 }
@@ -191,15 +191,15 @@ impl Target {
 /// What is known of the images that others should resemble.
 #[derive(Debug)]
 pub struct Reference {
-    /// Of the features.
+    /// Statistics of the features.
     pub statistics: Statistics,
-    /// Of the spatial features.
+    /// Statistics of the spatial features.
     pub spatial: Option<Statistics>,
     /// The features themselves.
     pub features: Option<Tensor>,
-    /// Its images, where there were any.
+    /// The reference's images, where there were any.
     pub images: Option<Collected>,
-    /// Of the features, found when they are first asked for.
+    /// Neighbourhoods of the features, computed when they are first asked for.
     neighbourhood: OnceCell<Neighbourhood>,
 }
 
@@ -212,9 +212,9 @@ pub struct Figure {
     pub name: String,
     /// The figure.
     pub value: f64,
-    /// Its standard deviation.
+    /// The standard deviation of the value.
     pub spread: Option<f64>,
-    /// Over what.
+    /// What the deviation was taken over.
     pub spread_of: Option<String>,
 }
 
@@ -436,9 +436,9 @@ fn sfid(images: &Collected, reference: &Reference) -> Result<Figure, Error> {
 }
 
 fn prdc(probe: &Probe, images: &Collected, reference: &Reference) -> Result<[Figure; 4], Error> {
-    let own = Neighbourhood::of(kept(images.features.as_ref())?)?;
+    let own = Neighbourhood::new(kept(images.features.as_ref())?)?;
     if reference.neighbourhood.get().is_none() {
-        let _ = reference.neighbourhood.set(Neighbourhood::of(kept(reference.features.as_ref())?)?);
+        let _ = reference.neighbourhood.set(Neighbourhood::new(kept(reference.features.as_ref())?)?);
     }
     let others = reference.neighbourhood.get().ok_or_else(|| lacking("prdc", "neighbours"))?;
     let (three, five) = (neighbours(&own, others, 3)?, neighbours(&own, others, 5)?);

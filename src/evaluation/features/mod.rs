@@ -43,7 +43,7 @@ pub struct FeatureCard {
     /// What it was trained on.
     #[serde(default)]
     pub data: String,
-    /// Of the weights.
+    /// Licence of the weights.
     #[serde(default)]
     pub licence: String,
     /// How it was trained: command, duration, accuracy.
@@ -56,7 +56,7 @@ pub struct FeatureCard {
 }
 
 impl FeatureCard {
-    /// As text.
+    /// The card as YAML.
     pub fn text(&self) -> Result<String, Error> {
         serde_yaml::to_string(self).map_err(|e| Error::file("card", e))
     }

@@ -9,7 +9,7 @@ use crate::{
     networks::INCEPTION_SIDE,
 };
 
-/// A way from bytes of any size to what Inception is told.
+/// A way from bytes of any size to Inception's input.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resize {
@@ -28,12 +28,12 @@ impl Resize {
     pub const ALL: [(&'static str, Self); 4] =
         [("pytorch", Self::Pytorch), ("tf1", Self::Tf1), ("clean", Self::Clean), ("adm", Self::Adm)];
 
-    /// As the command line and records write it.
+    /// The name in the command line and in records.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, way)| *way == self).map_or("", |(name, _)| name)
     }
 
-    /// By its name.
+    /// The way that has this name.
     pub fn parse(name: &str) -> Result<Self, Error> {
         let found = Self::ALL.iter().find(|(known, _)| *known == name);
         found.map(|(_, way)| *way).ok_or_else(|| Error::parameter("`resize`", "pytorch, tf1, clean or adm", name))

@@ -17,7 +17,7 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Of nothing yet, for vectors of `dimensions` features.
+    /// The moments of no vector yet, for `dimensions` features.
     pub fn new(dimensions: i64) -> Self {
         let options = (Kind::Double, Device::Cpu);
         Self {
@@ -27,8 +27,8 @@ impl Moments {
         }
     }
 
-    /// Of `[batch, dimensions]`.
-    pub fn of(features: &Tensor) -> Self {
+    /// The moments of features `[batch, dimensions]`.
+    pub fn from_features(features: &Tensor) -> Self {
         let features = features.to_kind(Kind::Double).to_device(Device::Cpu);
         Self {
             count: features.size()[0] as f64,
@@ -39,7 +39,7 @@ impl Moments {
 
     /// Adds `[batch, dimensions]`.
     pub fn push(&mut self, features: &Tensor) {
-        self.merge(&Self::of(features));
+        self.merge(&Self::from_features(features));
     }
 
     /// Adds those of another set.
@@ -57,7 +57,7 @@ impl Moments {
         (self.count, &self.sum, &self.products)
     }
 
-    /// Of vectors with these sums, in f64.
+    /// The moments of vectors with these sums, in f64.
     pub fn of_sums(count: f64, sum: Tensor, products: Tensor) -> Self {
         Self { count, sum, products }
     }
@@ -90,7 +90,7 @@ impl Moments {
 /// What is known of a set of features: μ and C, in f64.
 #[derive(Debug)]
 pub struct Statistics {
-    /// Of how many vectors, where that is known.
+    /// The number of vectors, where it is known.
     pub count: Option<u64>,
     /// `[dimensions]`.
     pub mean: Tensor,

@@ -12,7 +12,7 @@ use crate::Error;
 pub struct InceptionScore {
     count: usize,
     seen: usize,
-    /// Of each part: how many images, Σ p and Σ p log p.
+    /// For each part, the number of images, Σ p and Σ p log p.
     parts: Vec<(f64, Option<Tensor>, f64)>,
 }
 
@@ -52,6 +52,6 @@ impl InceptionScore {
         if scores.is_empty() {
             return Err(Error::parameter("the number of images", "at least 1", 0));
         }
-        Ok(Spread::of(&scores))
+        Ok(Spread::from_values(&scores))
     }
 }

@@ -30,5 +30,5 @@ pub fn kid(x: &Tensor, y: &Tensor, subsets: u64, size: i64, seed: u64) -> Result
         let draw = |set: &Tensor, which| set.index_select(0, &subset(set.size()[0], size, seed, 2 * k + which));
         kernel_distance(&draw(x, 0), &draw(y, 1))
     };
-    Ok(Spread::of(&(0..subsets).map(one).collect::<Result<Vec<_>, _>>()?))
+    Ok(Spread::from_values(&(0..subsets).map(one).collect::<Result<Vec<_>, _>>()?))
 }

@@ -16,7 +16,7 @@ pub struct Neighbours {
     /// Of the images, those within the ball of some reference, which reaches to its k-th neighbour
     /// [Kynkäänniemi et al. 2019, Eq. 2].
     pub precision: f64,
-    /// Of the reference, those within the ball of some image.
+    /// Share of the reference that lies within the ball of some image.
     pub recall: f64,
     /// 1/(k n) Σ over images of how many references' balls they lie in [Naeem et al. 2020, Eq. 3].
     pub density: f64,
@@ -37,8 +37,8 @@ pub struct Neighbourhood {
 pub const NEAREST: i64 = 5;
 
 impl Neighbourhood {
-    /// Of `[n, dimensions]`; there must be more than five.
-    pub fn of(features: &Tensor) -> Result<Self, Error> {
+    /// The neighbourhoods of features `[n, dimensions]`; n must be larger than five.
+    pub fn new(features: &Tensor) -> Result<Self, Error> {
         let features = features.to_kind(Kind::Double);
         let count = features.size()[0];
         if count <= NEAREST {
@@ -91,7 +91,7 @@ fn block(others: i64) -> i64 {
     (BLOCK / others.max(1)).max(1)
 }
 
-/// Of all pairs, by ‖a‖² + ‖b‖² − 2 a·b, which f64 can afford.
+/// Squared distances of all pairs, by ‖a‖² + ‖b‖² − 2 a·b, which f64 can afford.
 fn distances(a: &Tensor, b: &Tensor) -> Tensor {
     Tensor::cdist(a, b, 2.0, 1)
 }

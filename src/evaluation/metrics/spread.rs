@@ -20,8 +20,8 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of these values.
-    pub fn of(values: &[f64]) -> Self {
+    /// Mean and deviation of these values.
+    pub fn from_values(values: &[f64]) -> Self {
         let mean = |values: &mut dyn Iterator<Item = f64>, count: usize| values.sum::<f64>() / count as f64;
         let average = mean(&mut values.iter().copied(), values.len());
         let square = mean(&mut values.iter().map(|value| (value - average).powi(2)), values.len());
@@ -57,7 +57,7 @@ pub fn bootstrap(features: &Tensor, reference: &Statistics, times: u64, seed: u6
         let indices: Vec<i64> = (0..count).map(|_| index()).collect();
         of_some(features, &Tensor::from_slice(&indices), &reference)
     };
-    Ok(Spread::of(&(0..times).map(one).collect::<Result<Vec<_>, _>>()?))
+    Ok(Spread::from_values(&(0..times).map(one).collect::<Result<Vec<_>, _>>()?))
 }
 
 /// FID∞: the Fréchet distance at 1/n = 0 of a straight line through those of 15 subsets, of n images each from a tenth of

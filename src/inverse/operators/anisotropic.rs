@@ -20,7 +20,7 @@ entry! {
     pub struct DeblurAnisotropic {
         /// s₁ and s₂ in pixels; 20 and 1 for 256 pixels, as in the paper, shrinking with the square root of the shorter side.
         pub std: Option<[f64; 2]> = None => "> 0" in "pixels" or "[20, 1] for 256 pixels, less for fewer",
-        /// By how many degrees the kernel is turned, counter-clockwise.
+        /// The angle by which the kernel is turned, counter-clockwise.
         pub angle: f64 = 0.0 => "any number" in "degrees",
         /// The kernel's height and width in pixels, odd; 9 for 256 pixels, as in the paper, shrinking likewise.
         pub size: Option<i64> = None => "odd" in "pixels" or "9 for 256 pixels, less for fewer",

@@ -15,7 +15,7 @@ pub struct Blur {
     kernel: Tensor,
     /// The Fourier transform of the kernel on the continued image, `[rows, columns / 2 + 1]`.
     spectrum: Tensor,
-    /// Of the images.
+    /// Height and width of the images.
     size: [i64; 2],
     boundary: Boundary,
     /// How far the image is continued, in rows and in columns.

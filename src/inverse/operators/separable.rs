@@ -12,7 +12,7 @@ pub struct Separable {
     rows: Tensor,
     /// C, `[width′, width]`.
     columns: Tensor,
-    /// Of R and of C: U, `[n′, n′]`, and V, `[n, n]`.
+    /// The singular vectors of R and of C: U, `[n′, n′]`, and V, `[n, n]`.
     bases: [(Tensor, Tensor); 2],
     /// s, `[height, width]`.
     singular: Tensor,

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::LinearOperator;
 
-/// By how much conjugate gradients reduce the error.
+/// The factor by which conjugate gradients reduce the error.
 const TOLERANCE: f64 = 1e-6;
 
 /// No system is given more steps.

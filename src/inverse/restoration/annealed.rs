@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, asked, to_the_end};
+use super::{Effort, InverseProblem, Method, OnState, asked, to_the_end};
 use crate::{
     Error,
     inverse::likelihood::{self, GaussianLikelihood},
@@ -38,7 +38,7 @@ impl Method for Annealed {
         Effort { evaluations: asked(plan), gradients: 0 }
     }
 
-    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         to_the_end(problem, &likelihood::Annealed { prior: &problem.prior, likelihood: problem.likelihood }, x, seen)
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, between, levels};
+use super::{Effort, InverseProblem, Method, OnState, between, levels};
 use crate::{
     Error,
     inverse::likelihood::{GaussianLikelihood, Likelihood},
@@ -94,7 +94,7 @@ impl Method for Daps {
         Effort { evaluations: levels(plan) * self.ode_steps, gradients: 0 }
     }
 
-    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         for (k, (sigma, next)) in problem.plan.sigmas.pairs().enumerate() {
             let step = k as u64 + 1;
             let clean = self.flow(problem, &x, sigma)?;

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, Spectral, decomposed, levels};
+use super::{Effort, InverseProblem, Method, OnState, Spectral, decomposed, levels};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
@@ -57,7 +57,7 @@ impl Method for Ddnm {
         Effort { evaluations: levels(plan), gradients: 0 }
     }
 
-    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("ddnm")?;
         let Spectral { svd, known, measured, width } = Spectral::of(&likelihood, x.kind(), self.zero, "ddnm")?;
         let width = width.masked_fill(&known.logical_not(), 0.0);

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, Spectral, decomposed, levels};
+use super::{Effort, InverseProblem, Method, OnState, Spectral, decomposed, levels};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
@@ -65,7 +65,7 @@ impl Method for Ddrm {
         Effort { evaluations: levels(plan), gradients: 0 }
     }
 
-    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("ddrm")?;
         let Spectral { svd, measured, width, .. } = Spectral::of(&likelihood, x.kind(), 0.0, "ddrm")?;
         for (k, (sigma, next)) in problem.plan.sigmas.pairs().enumerate() {

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, levels, proximal};
+use super::{Effort, InverseProblem, Method, OnState, levels, proximal};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
@@ -49,7 +49,7 @@ impl Method for Dpir {
         Effort { evaluations: levels(plan), gradients: 0 }
     }
 
-    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("dpir")?;
         for sigma in problem.plan.sigmas.iter() {
             let fitted = proximal(&likelihood, &x, self.lambda * (likelihood.eta / sigma).powi(2));

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, ancestral, chain, length, levels, value_and_grad};
+use super::{Effort, InverseProblem, Method, OnState, ancestral, chain, length, levels, value_and_grad};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
@@ -67,7 +67,7 @@ impl Method for Dps {
         Effort { evaluations: levels(plan), gradients: levels(plan) }
     }
 
-    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         for (k, levels) in problem.plan.sigmas.pairs().enumerate() {
             let noise = problem.noise.like(&x, k as u64 + 1, 0);
             x = self.step(problem, &x, levels, &noise);

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Dps, Effort, InverseProblem, Method, Seen, chain, levels, projection::projected};
+use super::{Dps, Effort, InverseProblem, Method, OnState, chain, levels, projection::projected};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
@@ -38,7 +38,7 @@ impl Method for Mcg {
         Effort { evaluations: levels(plan), gradients: levels(plan) }
     }
 
-    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("mcg")?;
         for (k, (sigma, next)) in problem.plan.sigmas.pairs().enumerate() {
             let noise = |draw| problem.noise.like(&x, k as u64 + 1, draw);

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, asked, to_the_end};
+use super::{Effort, InverseProblem, Method, OnState, asked, to_the_end};
 use crate::{
     Error,
     inverse::{likelihood::GaussianLikelihood, moment_matching::MomentMatching},
@@ -17,7 +17,7 @@ entry! {
     /// A denoiser that knows the measurement, by matched moments through the network's Jacobian [Rozet et al. 2024]: see
     /// [`MomentMatching`]. With enough iterations it is TMPD [Boys et al. 2023] without its diagonal approximation.
     pub struct Mmps {
-        /// Of the linear solver.
+        /// Iterations of the linear solver.
         pub iterations: usize = 2 => "≥ 1",
     }
 }
@@ -39,7 +39,7 @@ impl Method for Mmps {
         Effort { evaluations, gradients: evaluations * (self.iterations + 1) }
     }
 
-    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("mmps")?;
         let score = MomentMatching { prior: &problem.prior, likelihood, iterations: self.iterations };
         to_the_end(problem, &score, x, seen)

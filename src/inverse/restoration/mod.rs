@@ -1,6 +1,6 @@
 //! Methods that restore: from a prior and a measurement to samples of the posterior, or to its peak.
 //!
-//! All of them work on x = clean + σ n; what their papers write in other frames is translated, and the translation is told.
+//! All of them work on x = clean + σ n; formulas that papers write in other frames are translated, and the translation is stated.
 //! Each image of a batch is treated alone: norms, step lengths and random numbers are its own.
 
 use std::fmt;
@@ -71,7 +71,7 @@ impl fmt::Debug for InverseProblem<'_> {
 }
 
 /// Hears of every state on the way and may change it; an error ends the run.
-pub type Seen<'a> = dyn FnMut(&mut Tensor) -> Result<(), Error> + 'a;
+pub type OnState<'a> = dyn FnMut(&mut Tensor) -> Result<(), Error> + 'a;
 
 /// What an image costs.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -108,7 +108,7 @@ pub trait Method: fmt::Debug + Send + Sync {
     /// The images that it ends with, from x = E\[X\] + σ n of the first level, `[batch, channels, height, width]`.
     ///
     /// Called by [`restore`].
-    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error>;
+    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error>;
 }
 
 method_rows!(one_of, {
@@ -125,14 +125,14 @@ const OTHERS: &[(&str, &str)] = &[
 ];
 
 /// Restores from x = E\[X\] + σ n of the first level; gradients are taken where the method needs them, and only there.
-pub fn restore(method: &dyn Method, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+pub fn restore(method: &dyn Method, problem: &InverseProblem, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
     let _guard = tch::no_grad_guard();
     method.check(problem.likelihood)?;
     method.run(problem, x, seen)
 }
 
 /// Follows the plan's sampler with the score of a posterior.
-fn to_the_end(problem: &InverseProblem, score: &dyn Score, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+fn to_the_end(problem: &InverseProblem, score: &dyn Score, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
     sample_to_end(&problem.plan.scheme, x, score, problem.noise, seen)
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, asked, to_the_end, value_and_grad};
+use super::{Effort, InverseProblem, Method, OnState, asked, to_the_end, value_and_grad};
 use crate::{
     Error,
     inverse::likelihood::{GaussianLikelihood, LinearGaussian},
@@ -38,9 +38,9 @@ entry! {
 /// Exact for independent pixels of variance v; where pixels depend on one another r² I is not their covariance and the
 /// answer is biased. The paper multiplies the correction by r² besides, which Bayes' rule does not have.
 pub struct PseudoInverseGuided<'a> {
-    /// Of the images.
+    /// The denoiser of the images.
     pub prior: &'a dyn Denoiser,
-    /// Of the measurement.
+    /// The likelihood of the measurement.
     pub likelihood: LinearGaussian<'a>,
     /// v.
     pub variance: f64,
@@ -87,7 +87,7 @@ impl Method for Pigdm {
         Effort { evaluations, gradients: evaluations }
     }
 
-    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("pigdm")?;
         let score = PseudoInverseGuided { prior: problem.prior, likelihood, variance: self.variance };
         to_the_end(problem, &score, x, seen)

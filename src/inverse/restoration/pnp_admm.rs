@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, levels, proximal};
+use super::{Effort, InverseProblem, Method, OnState, levels, proximal};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
@@ -48,7 +48,7 @@ impl Method for PnpAdmm {
         Effort { evaluations: levels(plan), gradients: 0 }
     }
 
-    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("pnp-admm")?;
         let weight = self.lambda * (likelihood.eta / self.sigma).powi(2);
         let (mut clean, mut dual) = (x.shallow_clone(), x.zeros_like());

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, ancestral, fitted, levels};
+use super::{Effort, InverseProblem, Method, OnState, ancestral, fitted, levels};
 use crate::{
     Error,
     inverse::likelihood::{GaussianLikelihood, LinearGaussian},
@@ -43,7 +43,7 @@ impl Method for Projection {
         Effort { evaluations: levels(plan), gradients: 0 }
     }
 
-    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("projection")?;
         for (k, (sigma, next)) in problem.plan.sigmas.pairs().enumerate() {
             let noise = |draw| problem.noise.like(&x, k as u64 + 1, draw);

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, chain, fitted, levels};
+use super::{Effort, InverseProblem, Method, OnState, chain, fitted, levels};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
@@ -25,7 +25,7 @@ entry! {
     pub struct RedDiff {
         /// λ.
         pub lambda: f64 = 0.25 => "> 0",
-        /// Of Adam's steps, in data units.
+        /// Length of Adam's steps, in data units.
         pub rate: f64 = 0.1 => "> 0" in "data units",
     }
 }
@@ -44,7 +44,7 @@ impl Method for RedDiff {
         Effort { evaluations: levels(plan), gradients: 0 }
     }
 
-    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let (operator, y) = (&problem.likelihood.operator, &problem.likelihood.measurement);
         // From A⁺ y as published, but of a noisy y from what an image of unit variance would most likely be.
         let mut image = match problem.likelihood.linear("red-diff") {

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, Spectral, ancestral, decomposed, levels};
+use super::{Effort, InverseProblem, Method, OnState, Spectral, ancestral, decomposed, levels};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
@@ -49,7 +49,7 @@ impl Method for Repaint {
         Effort { evaluations: levels(plan) * self.repeats, gradients: 0 }
     }
 
-    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("repaint")?;
         let Spectral { svd, measured, width, .. } = Spectral::of(&likelihood, x.kind(), 0.0, "repaint")?;
         let pairs: Vec<(f64, f64)> = problem.plan.sigmas.pairs().collect();

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Effort, InverseProblem, Method, Seen, levels, squares, value_and_grad};
+use super::{Effort, InverseProblem, Method, OnState, levels, squares, value_and_grad};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
@@ -42,7 +42,7 @@ entry! {
 /// The particles of a batch of images, `[batch · particles, channels, height, width]`, those of an image beside one another.
 struct Cloud<'a> {
     problem: &'a InverseProblem<'a>,
-    /// For each particle.
+    /// y, once for each particle.
     measurement: Tensor,
     count: i64,
     variance: f64,
@@ -105,7 +105,7 @@ impl Method for Smc {
         Effort { evaluations, gradients: evaluations }
     }
 
-    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let (batch, count) = (x.size()[0], self.particles as i64);
         let measurement = &problem.likelihood.measurement;
         let whole = [&[batch], &measurement.size()[1..]].concat();

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, ancestral, between, levels};
+use super::{Effort, InverseProblem, Method, OnState, ancestral, between, levels};
 use crate::{
     Error,
     inverse::likelihood::GaussianLikelihood,
@@ -66,7 +66,7 @@ impl Method for SplitGibbs {
         Effort { evaluations: levels(plan) * self.repeats * self.steps, gradients: 0 }
     }
 
-    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("split-gibbs")?;
         let like = likelihood.operator.apply(&x);
         let rounds = problem.plan.sigmas.iter().flat_map(|rho| std::iter::repeat_n(rho, self.repeats));

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Effort, InverseProblem, Method, Seen, asked, to_the_end};
+use super::{Effort, InverseProblem, Method, OnState, asked, to_the_end};
 use crate::{
     Error,
     inverse::likelihood::{GaussianLikelihood, Likelihood, Posterior, StepLimit},
@@ -21,7 +21,7 @@ entry! {
     ///
     /// x ← x + τ (s(x, σ) + Aᵀ(y − A x)/η²) + √(2τT) n with τ = min(c σ², limit), both scores at the old x.
     pub struct Walk {
-        /// Of τ.
+        /// The bound on τ: η²/‖A‖² (norm) or η² (paper).
         pub limit: StepLimit = StepLimit::Norm => "norm, paper",
     }
 }
@@ -47,7 +47,7 @@ impl Method for Walk {
         Effort { evaluations: asked(plan), gradients: 0 }
     }
 
-    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut Seen) -> Result<Tensor, Error> {
+    fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood: &dyn Likelihood = problem.likelihood;
         to_the_end(problem, &Posterior { prior: &problem.prior, likelihood }, x, seen)
     }

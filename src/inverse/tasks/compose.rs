@@ -19,7 +19,7 @@ entry! {
     ///
     /// The i-th of them, counted from 0, has the seed of the whole and i, so that two random masks differ.
     pub struct Compose {
-        /// In the order in which they happen.
+        /// The tasks in the order in which they happen.
         pub tasks: Vec<AnyTask> => "a list of tasks, at least one",
     }
 }

@@ -23,11 +23,11 @@ use crate::{Error, backend::memory};
 pub struct Stored {
     /// The kind of its numbers.
     pub kind: Kind,
-    /// Its size.
+    /// Sizes of the tensor's dimensions.
     pub size: Vec<i64>,
     /// How many numbers lie from one row to the next, for each dimension.
     pub(super) stride: Vec<i64>,
-    /// Of its first number, counted in numbers.
+    /// Offset of the tensor's first number, counted in numbers.
     pub(super) offset: i64,
     /// Its storage's place in the file, in bytes.
     pub(super) place: Range<usize>,

@@ -114,7 +114,7 @@ pub fn recognise(file: &Contents) -> Option<Result<Recognised, String>> {
 fn read(file: &Contents) -> Result<Recognised, String> {
     let shapes = file.shapes();
     if shapes.keys().any(|name| name.contains(".transformer_blocks.")) {
-        return Err("is a network that is told texts: only UNet2DModel is opened".to_owned());
+        return Err("is a network conditioned on text: only UNet2DModel is opened".to_owned());
     }
     let config = Config { known: file.config()["network"].as_object(), file: CONFIG };
     let scheduler = Config { known: file.config()["scheduler"].as_object(), file: SCHEDULER };

@@ -1,6 +1,6 @@
 //! EDM's pickled networks: SongUNet (DDPM++ and NCSN++) and DhariwalUNet (ADM), in any of its four preconditionings.
 //!
-//! Which preconditioning it is, and its constants, stand in the pickle; the architecture is told by names and shapes.
+//! The pickle states the preconditioning and its constants; the architecture follows from tensor names and shapes.
 
 use std::collections::BTreeSet;
 

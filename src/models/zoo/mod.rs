@@ -50,7 +50,7 @@ pub type Names = BTreeMap<String, Vec<(String, Change)>>;
 pub enum Change {
     /// Nothing.
     Keep,
-    /// Its shape.
+    /// The tensor takes this shape.
     Shape(Vec<i64>),
     /// The order of its two dimensions.
     Transposed,
@@ -182,7 +182,7 @@ pub fn open(path: &Path, weights: Weights, card: Option<Card>, device: Device, k
 
 impl Recognised {
     /// The tensors of the file under our names, as a network on `device` that computes in `kind` wants them; those that
-    /// nobody knows keep theirs, so that they are told as left over.
+    /// nobody knows keep theirs, so that they are reported as left over.
     pub fn tensors(&self, file: &Contents, device: Device, kind: Kind) -> Result<Tensors, Error> {
         let kept = |name: &String| vec![(name.clone(), Change::Keep)];
         let loaded = file.shapes().par_iter().map(|(theirs, _)| {

@@ -253,7 +253,7 @@ fn ncsnpp(modules: &Modules, config: NcsnppConfig) -> Recognised {
     Recognised { card, assumed, names: names(modules, &NCSNPP) }
 }
 
-/// How the network is told of σ, and what it predicts.
+/// How the network embeds σ, and what it predicts.
 fn conventions(file: &Contents, fourier: bool, input: ProgressiveInput, side: i64) -> (AnyPrecondition, String) {
     // The buffer of levels is for pixels of 0 … 1.
     let levels = file.numbers("sigmas").filter(|levels| levels.len() > 1);

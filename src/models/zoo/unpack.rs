@@ -40,7 +40,7 @@ pub struct Contents {
     config: Json,
     note: String,
     sources: Vec<Source>,
-    /// In which source each tensor is, and where there.
+    /// The source of each tensor, and its place there.
     places: BTreeMap<String, (usize, Stored)>,
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Precondition, Scaling};
 use crate::{Error, numbers::schedule::count};
 
-/// M times of a cosine chain, the nearest of which the network is told [EDM, Table 1 and App. C.3].
+/// M times of a cosine chain, the nearest of which is the network's label [EDM, Table 1 and App. C.3].
 ///
 /// ```text
 /// ᾱ(j) = sin²(π/2 · j / (M (1 + c₂)))   u_M = 0   u_{j−1} = √((u_j² + 1) / max(ᾱ(j−1)/ᾱ(j), c₁) − 1)

@@ -8,7 +8,7 @@ use crate::{
     numbers::schedule::{Geometric, Schedule},
 };
 
-/// Levels σ₀ > … > σ_{L−1} in geometric progression, the nearest of which the network is told by its number
+/// Levels σ₀ > … > σ_{L−1} in geometric progression, whose index, that of the nearest, is the network's label
 /// [NCSN, §4; NCSNv2, §3].
 ///
 /// ```text

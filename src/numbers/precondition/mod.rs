@@ -30,7 +30,7 @@ pub struct Scaling {
     pub out: f64,
     /// c_in.
     pub input: f64,
-    /// c_noise, what the network is told of σ.
+    /// c_noise, the network's label for σ.
     pub label: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Networks that are told σ itself and take x as it is.
+//! Networks that take σ itself, and x as it is.
 
 use serde::{Deserialize, Serialize};
 

@@ -26,7 +26,7 @@ pub struct Vp {
     pub epsilon: f64,
 }
 
-/// What a network is told at t = 1.
+/// The label of the network at t = 1.
 const LAST: f64 = 999.0;
 
 impl Default for Vp {

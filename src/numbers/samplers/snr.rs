@@ -8,7 +8,7 @@ use crate::{
     numbers::{
         registry::entry,
         sigma::{Sigmas, at_least_zero},
-        walk::{Gaussian, Moments, Step, Walk},
+        walk::{Gaussian, PixelMoments, Step, Walk},
     },
 };
 
@@ -112,7 +112,7 @@ impl Snr {
     ///
     /// The variance grows with γ, so that bisection finds it; an error where it does not lie between −0.4 and 2.
     pub fn gamma_on(v: f64, sigmas: &Sigmas) -> Result<f64, Error> {
-        let start = Moments { mean: 0.0, variance: v + sigmas.max().powi(2) };
+        let start = PixelMoments { mean: 0.0, variance: v + sigmas.max().powi(2) };
         let excess = |gamma: f64| -> Result<f64, Error> {
             let mut walk = Self::flow(gamma).walk(sigmas)?;
             // Without the last step, which denoises.

@@ -18,7 +18,7 @@ entry! {
     ///
     /// g(u) = (S(end/τ) − S((u (end − start) + start)/τ)) / (S(end/τ) − S(start/τ)), held within 10⁻⁹ … 1, so that the last
     /// level is min + 10⁻⁹ (max − min). The code released with the paper then moves each level to the nearest of a million
-    /// points between the trained levels; here the levels stay as they are, and the network is told a fractional t.
+    /// points between the trained levels; here the levels stay as they are, and the network gets a fractional t.
     pub struct Sigmoid {
         /// Where on the logistic curve the levels begin.
         pub start: f64 = 0.0 => "≠ end",

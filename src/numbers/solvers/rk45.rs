@@ -20,7 +20,7 @@ entry! {
     ///
     /// In ln σ paths bend about as much at every level: the same tolerance costs about half the evaluations that it does in σ.
     /// The levels are where it must land; how many steps lie between two of them, each image decides for itself. So the network
-    /// sees one image at a time, and how many evaluations an image costs is told after it is made.
+    /// sees one image at a time, and the number of evaluations of an image is known only after it is drawn.
     #[derive(Copy)]
     pub struct Rk45 {
         /// The error allowed in a step, in data units.

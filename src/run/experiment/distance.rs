@@ -31,7 +31,7 @@ pub struct DistanceExperiment {
     pub kind: Kind,
     /// What is asked.
     pub about: String,
-    /// MODEL.
+    /// The model: a name, a card, a checkpoint or a folder.
     pub model: String,
     /// Images in a block.
     pub images: u64,
@@ -42,7 +42,7 @@ pub struct DistanceExperiment {
     /// Images that are as good as can be, whose own distance is the floor.
     #[serde(default)]
     pub floor: Option<AnyData>,
-    /// In whose features.
+    /// The network in whose features distances are measured.
     pub network: String,
     /// The most evaluations for an image.
     pub evaluations: Vec<usize>,

@@ -36,7 +36,7 @@ pub struct PosteriorExperiment {
     pub task: AnyTask,
     /// The point that is measured.
     pub point: Vec<f64>,
-    /// η.
+    /// η, the standard deviation of the measurement's noise.
     pub noise: f64,
     /// How many samples.
     pub count: usize,

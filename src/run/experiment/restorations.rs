@@ -29,7 +29,7 @@ pub struct RestorationExperiment {
     pub kind: Kind,
     /// What is asked.
     pub about: String,
-    /// MODEL.
+    /// The model: a name, a card, a checkpoint or a folder.
     pub model: String,
     /// `[channels, height, width]` of the network's images, for dry runs; the card has it, where there is one.
     #[serde(default)]
@@ -42,9 +42,9 @@ pub struct RestorationExperiment {
     /// Only the first so many.
     #[serde(default)]
     pub limit: Option<usize>,
-    /// Of each posterior.
+    /// How many samples of each posterior are drawn.
     pub samples: usize,
-    /// The classifier in whose features the distance from the truth is told as well.
+    /// The classifier in whose features the distance from the truth is measured as well.
     #[serde(default)]
     pub features: Option<String>,
     /// The problems: a table for each.
@@ -62,7 +62,7 @@ pub struct RestorationExperiment {
 pub struct NamedProblem {
     /// What the table calls it.
     pub name: String,
-    /// A.
+    /// The operator A.
     pub task: AnyTask,
     /// η, for pixels 0 … 1 as on the command line: half of what it is in data units.
     pub noise: f64,
@@ -71,11 +71,11 @@ pub struct NamedProblem {
 /// What a line of [`RestorationExperiment`] will cost.
 #[derive(Clone, Copy, Debug)]
 pub struct RestorationEstimate {
-    /// For a sample.
+    /// Evaluations and gradients for a sample.
     pub effort: Effort,
-    /// Of its measurement, in bytes.
+    /// Size of its measurement, in bytes.
     pub measurement: usize,
-    /// Of its state, in bytes.
+    /// Size of its state, in bytes.
     pub state: usize,
 }
 

@@ -75,7 +75,7 @@ pub struct TableExperiment {
 pub struct TableRow {
     /// What the table calls it.
     pub name: String,
-    /// MODEL.
+    /// The model: a name, a card, a checkpoint or a folder.
     pub model: String,
     /// SHA-256 of the file of weights, where it is known; another is refused.
     #[serde(default)]

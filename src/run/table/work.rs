@@ -82,7 +82,7 @@ impl TableExperiment {
         rows.iter().map(|row| work.record(row)).collect()
     }
 
-    /// The rows that can be run; those whose checkpoint is not here are told of.
+    /// The rows that can be run; the observer hears of those whose checkpoint is not here.
     fn chosen(&self, request: &ExperimentRequest, observer: &dyn Observer) -> Result<Vec<&TableRow>, Error> {
         let wanted = |row: &&TableRow| request.row.as_ref().is_none_or(|name| row.name.contains(name));
         let here = |model: &str| {

@@ -16,7 +16,7 @@ const PROBES: u64 = u64::MAX - 1;
 /// How the trace of ∂D/∂x is found.
 #[derive(Debug)]
 pub enum Trace {
-    /// By one backward pass for each number of an image.
+    /// The exact trace, by one backward pass for each number of an image.
     Exact,
     /// E[vᵀ J v] over probes v with E[v vᵀ] = I, each shaped like x [Hutchinson 1990; FFJORD, §3.1].
     ///

@@ -39,15 +39,15 @@ use crate::{
 /// A mean over independent images, and its standard error (NaN for a single image).
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Mean {
-    /// Of the images.
+    /// The mean over the images.
     pub value: f64,
     /// The standard deviation over images, divided by the root of their number.
     pub error: f64,
 }
 
 impl Mean {
-    /// Of one value for each image.
-    pub fn of(values: &[f64]) -> Self {
+    /// The mean of one value for each image, and its error.
+    pub fn from_values(values: &[f64]) -> Self {
         let count = values.len() as f64;
         let value = values.iter().sum::<f64>() / count;
         let spread = values.iter().map(|v| (v - value).powi(2)).sum::<f64>() / (count - 1.0);
@@ -152,7 +152,7 @@ impl Curve {
 
     /// v = MMSE(λ₁)/d: the variance of each number of x when z is known at the smallest level.
     pub fn unknown(&self) -> f64 {
-        Mean::of(&last(&self.errors)).value / self.numbers as f64
+        Mean::from_values(&last(&self.errors)).value / self.numbers as f64
     }
 
     /// −E ln N(x; D(z₁, σ₁), v I) in nats, for each image: d/2 ln(2πv) + mmse(x, λ₁)/(2v).
@@ -183,7 +183,7 @@ impl Curve {
     }
 
     fn at_each_level(&self, rows: &[Vec<f64>]) -> Vec<Mean> {
-        let column = |k: usize| Mean::of(&rows.iter().map(|row| row[k]).collect::<Vec<_>>());
+        let column = |k: usize| Mean::from_values(&rows.iter().map(|row| row[k]).collect::<Vec<_>>());
         (0..self.sigmas.iter().len()).map(column).collect()
     }
 }
