@@ -59,13 +59,13 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 /// Index, σ, D and the state after the step.
-type OnState = (usize, f64, Tensor, Tensor);
+type Observed = (usize, f64, Tensor, Tensor);
 
 #[test]
 fn a_callback_sees_step_level_state_and_denoised_image() {
     let place = Place::new();
     let model = tiny(&place);
-    let seen: Mutex<Vec<OnState>> = Mutex::default();
+    let seen: Mutex<Vec<Observed>> = Mutex::default();
     let look = |step: &mut Step| {
         assert_eq!(step.seeds, [0, 1, 2, 3]);
         seen.lock().unwrap().push((step.index, step.sigma, step.denoised.copy(), step.x.copy()));

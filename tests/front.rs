@@ -2,8 +2,10 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::{Command, Output},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -44,8 +46,14 @@ fn alone(place: &Place) -> PathBuf {
     program
 }
 
+/// A copy cannot start while a child that another test has just forked still holds its file open.
 fn run(program: &Path, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).output().unwrap()
+    loop {
+        match Command::new(program).args(arguments).output() {
+            Err(e) if e.kind() == ErrorKind::ExecutableFileBusy => thread::sleep(Duration::from_millis(10)),
+            output => return output.unwrap(),
+        }
+    }
 }
 
 fn text(bytes: Vec<u8>) -> String {

@@ -214,7 +214,7 @@ pub struct Figure {
     pub value: f64,
     /// The standard deviation of the value.
     pub spread: Option<f64>,
-    /// What the deviation was taken over.
+    /// The items over which the deviation was taken.
     pub spread_of: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use crate::{
     numbers::schedule::{Geometric, Schedule},
 };
 
-/// Levels σ₀ > … > σ_{L−1} in geometric progression, whose index, that of the nearest, is the network's label
+/// Levels σ₀ > … > σ_{L−1} in geometric progression; the network's label is the index of the level nearest to σ
 /// [NCSN, §4; NCSNv2, §3].
 ///
 /// ```text
