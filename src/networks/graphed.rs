@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 enum State {
     /// It was seen so often.
-    OnState(usize),
+    Seen(usize),
     Recorded(Evaluation),
     /// Why it is not recorded.
     Refused(String),
@@ -79,10 +79,10 @@ impl Graphed {
 
     fn next(&self, state: State, given: &Inputs) -> (Tensor, State) {
         match state {
-            State::OnState(times) if times < Self::PATIENCE || !self.refusals().is_empty() => {
-                (self.evaluate(given), State::OnState(times + 1))
+            State::Seen(times) if times < Self::PATIENCE || !self.refusals().is_empty() => {
+                (self.evaluate(given), State::Seen(times + 1))
             }
-            State::OnState(_) => {
+            State::Seen(_) => {
                 self.make_room();
                 let answer = self.evaluate(given);
                 let state = self.record(given, &answer).map_or_else(State::Refused, State::Recorded);
@@ -141,7 +141,7 @@ impl Network for Graphed {
             Inputs { x: x.shallow_clone(), label: label.shallow_clone(), class: class.map(Tensor::shallow_clone) };
         let form = given.form();
         let known = self.known.borrow().iter().position(|(known, _)| *known == form);
-        let state = known.map_or(State::OnState(0), |at| self.known.borrow_mut().remove(at).1);
+        let state = known.map_or(State::Seen(0), |at| self.known.borrow_mut().remove(at).1);
         let (answer, state) = self.next(state, &given);
         let mut known = self.known.borrow_mut();
         known.push((form, state));
