@@ -19,7 +19,11 @@ const ENGINE: &str = "tweedie-engine";
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
-    let answered = cli.command.answer().unwrap_or_else(|| Err(become_engine()));
+    let answered = match cli.command {
+        args::Command::Completions(command) => command.run(),
+        args::Command::Man(command) => command.run(),
+        _ => Err(become_engine()),
+    };
     match answered {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

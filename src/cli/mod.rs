@@ -117,9 +117,6 @@ fn ending(error: &anyhow::Error, command: &str) -> (String, u8) {
 }
 
 fn run(command: &Command) -> Result<()> {
-    if let Some(answered) = command.answer() {
-        return Ok(answered?);
-    }
     match command {
         Command::Sample(command) => command.run(),
         Command::Restore(command) => command.run(),
@@ -142,7 +139,8 @@ fn run(command: &Command) -> Result<()> {
         Command::Metrics(command) => command.run(),
         Command::Families(command) => command.run(),
         Command::Doctor(command) => command.run(),
-        Command::Completions(_) | Command::Man(_) => Ok(()),
+        Command::Completions(command) => Ok(command.run()?),
+        Command::Man(command) => Ok(command.run()?),
     }
 }
 

@@ -219,12 +219,7 @@ pub fn cards() -> Result<Vec<Card>, Error> {
 
 /// The card of a shipped model or of a card file, without the weights; none where only the weights' file has it.
 pub fn card(model: &str) -> Result<Option<Card>, Error> {
-    let path = Path::new(model);
-    let shipped = models::SHIPPED.iter().find(|(name, ..)| *name == model);
-    let is_card = path.extension().is_some_and(|ending| ending == "yaml") && path.exists();
-    let own = is_card.then(|| text(path)).transpose()?;
-    let found = shipped.map(|(_, card, _)| (*card).to_owned()).or(own);
-    found.map(|card| Card::parse(&card, path)).transpose()
+    stated(model, models::SHIPPED)?.map(|card| Card::parse(&card, Path::new(model))).transpose()
 }
 
 /// What a name on the command line stands for.
@@ -263,16 +258,27 @@ fn text(path: &Path) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::file(path, "is not text"))
 }
 
+/// The text of the card that a name stands for, where it does not lie inside the weights.
+fn stated(model: &str, shipped: &[Shipped]) -> Result<Option<String>, Error> {
+    if let Some((_, card, _)) = shipped.iter().find(|(name, ..)| *name == model) {
+        return Ok(Some((*card).to_owned()));
+    }
+    let path = Path::new(model);
+    let is_card = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") && path.exists();
+    is_card.then(|| text(path)).transpose()
+}
+
 /// The card and the weights that a name stands for.
 fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, Source), Error> {
-    if let Some((name, card, weights)) = shipped.iter().find(|(name, ..)| *name == model) {
-        return Ok((Some((*card).to_owned()), Source::program(Path::new(name), weights)));
+    let card = stated(model, shipped)?;
+    if let Some((name, _, weights)) = shipped.iter().find(|(name, ..)| *name == model) {
+        return Ok((card, Source::program(Path::new(name), weights)));
     }
     let path = Path::new(model);
     match path.extension().and_then(|e| e.to_str()) {
         _ if !path.exists() => Err(missing(path, shipped)),
-        Some("yaml" | "yml") => Ok((Some(text(path)?), Source::open(&path.with_extension("safetensors"))?)),
-        Some("safetensors") => Ok((None, Source::open(path)?)),
+        Some("yaml" | "yml") => Ok((card, Source::open(&path.with_extension("safetensors"))?)),
+        Some("safetensors") => Ok((card, Source::open(path)?)),
         _ => {
             let cause = "is no model that can be opened: a card (.yaml), a checkpoint (.safetensors, .ckpt, .pth, .pt, .bin, \
                          .pkl) or a folder of diffusers is wanted";

@@ -6,10 +6,10 @@ use tch::{Kind, Tensor};
 use super::{
     Network,
     layers::{
-        Conv, Fusion, GroupNorm, Linear, Resize, Sinusoidal, attend, channels_last, class_rows, doubled, image_of,
+        Conv, Fusion, GroupNorm, Linear, Resize, Sinusoidal, TimeEmbedding, attend, channels_last, doubled, image_of,
         pixels,
     },
-    weights::{Init, Path, Weights},
+    weights::{Path, Weights},
 };
 use crate::Error;
 
@@ -239,10 +239,7 @@ impl Part {
 pub struct Adm {
     config: AdmConfig,
     kind: Kind,
-    sinusoidal: Sinusoidal,
-    embed: [Linear; 2],
-    /// `[classes, width]`.
-    classes: Option<Tensor>,
+    time: TimeEmbedding,
     conv_in: Conv,
     down: Vec<Vec<Part>>,
     middle: Vec<Part>,
@@ -258,12 +255,9 @@ impl Adm {
         let root = &weights.root();
         let (width, widths) = (config.model_channels, &config.block_out_channels);
         let (first, deepest) = (widths[0], widths[widths.len() - 1]);
-        let embed = [
-            Linear::new(&(root / "time_embed.0"), width, 4 * width),
-            Linear::new(&(root / "time_embed.2"), 4 * width, 4 * width),
-        ];
-        let classes = config.num_classes;
-        let classes = classes.map(|count| root.tensor("label_emb.weight", &[count, 4 * width], Init::FanIn(1)));
+        let layers = ["time_embed.0", "time_embed.2"].map(|name| root / name);
+        let classes = (root / "label_emb", config.num_classes);
+        let time = TimeEmbedding::new(layers, Sinusoidal::adm(width, root.device()), width, classes);
         let conv_in = Conv::new(&(root / "input_blocks.0.0"), config.in_channels * config.patch.pow(2), first, 3);
         let mut skips = vec![first];
         let down = Self::down(&(root / "input_blocks"), config, &mut skips);
@@ -277,9 +271,7 @@ impl Adm {
         Ok(Self {
             config: config.clone(),
             kind: root.kind(),
-            sinusoidal: Sinusoidal::adm(width, root.device()),
-            embed,
-            classes,
+            time,
             conv_in,
             down,
             middle,
@@ -345,15 +337,12 @@ impl Adm {
 
 impl Network for Adm {
     fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
-        let [first, second] = &self.embed;
-        let time = self.sinusoidal.forward(label).to_kind(self.kind);
-        let mut embedding = second.forward(&first.forward(&time).silu());
-        if let (Some(classes), Some(class)) = (&self.classes, class) {
-            embedding += class_rows(classes, class);
-        }
-        let embedding = embedding.silu();
+        let embedding = self.time.forward(label, class);
         let through = |h: Tensor, parts: &[Part]| parts.iter().fold(h, |h, part| part.forward(&h, &embedding));
-        let inside = x.to_kind(self.kind).pixel_unshuffle(self.config.patch);
+        let mut inside = x.to_kind(self.kind);
+        if self.config.patch > 1 {
+            inside = inside.pixel_unshuffle(self.config.patch);
+        }
         let mut h = self.conv_in.forward(&channels_last(&inside));
         let mut skips = vec![h.shallow_clone()];
         for block in &self.down {
@@ -366,8 +355,10 @@ impl Network for Adm {
             let joined = Tensor::cat(&[h, skip], 1);
             h = through(joined, block);
         }
-        let out = self.conv_out.within(&h, &Fusion { norm: Some(&self.norm_out), ..Fusion::default() });
-        let out = out.pixel_shuffle(self.config.patch);
+        let mut out = self.conv_out.within(&h, &Fusion { norm: Some(&self.norm_out), ..Fusion::default() });
+        if self.config.patch > 1 {
+            out = out.pixel_shuffle(self.config.patch);
+        }
         out.narrow(1, 0, self.config.in_channels).to_kind(x.kind()).contiguous()
     }
 

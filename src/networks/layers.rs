@@ -552,6 +552,37 @@ impl Sinusoidal {
     }
 }
 
+/// Time and class as one vector for all blocks: SiLU of two layers over the sines and cosines, and of the class's row.
+#[derive(Debug)]
+pub struct TimeEmbedding {
+    kind: Kind,
+    sinusoidal: Sinusoidal,
+    layers: [Linear; 2],
+    /// `[classes, width]`.
+    classes: Option<Tensor>,
+}
+
+impl TimeEmbedding {
+    /// From `width` features to 4 · `width`, by the layers at these paths; the classes' rows are at `classes`.
+    pub fn new(layers: [Path; 2], sinusoidal: Sinusoidal, width: i64, (classes, count): (Path, Option<i64>)) -> Self {
+        let [first, second] = &layers;
+        let layers = [Linear::new(first, width, 4 * width), Linear::new(second, 4 * width, 4 * width)];
+        let rows = |count| classes.tensor("weight", &[count, 4 * width], Init::FanIn(1));
+        Self { kind: first.kind(), sinusoidal, layers, classes: count.map(rows) }
+    }
+
+    /// `label` and `class` are `[batch]`; the embedding is `[batch, 4 · width]`.
+    pub fn forward(&self, label: &Tensor, class: Option<&Tensor>) -> Tensor {
+        let [first, second] = &self.layers;
+        let time = self.sinusoidal.forward(label).to_kind(self.kind);
+        let mut embedding = second.forward(&first.forward(&time).silu());
+        if let (Some(classes), Some(class)) = (&self.classes, class) {
+            embedding += class_rows(classes, class);
+        }
+        embedding.silu()
+    }
+}
+
 /// Sines and cosines of a label's product with random frequencies [Score SDE, Appendix C; Tancik et al. 2020].
 #[derive(Debug)]
 pub struct Fourier {

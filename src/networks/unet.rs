@@ -5,8 +5,8 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Attention, Conv, Fusion, GroupNorm, Linear, Sinusoidal, channels_last, class_rows, doubled},
-    weights::{Init, Path, Weights},
+    layers::{Attention, Conv, Fusion, GroupNorm, Linear, Sinusoidal, TimeEmbedding, channels_last, doubled},
+    weights::{Path, Weights},
 };
 use crate::Error;
 
@@ -188,10 +188,7 @@ struct Level {
 pub struct UNet {
     config: UNetConfig,
     kind: Kind,
-    sinusoidal: Sinusoidal,
-    embed: [Linear; 2],
-    /// `[classes, width]`.
-    classes: Option<Tensor>,
+    time: TimeEmbedding,
     conv_in: Conv,
     down: Vec<Level>,
     middle: (ResBlock, Option<Attention>, ResBlock),
@@ -207,12 +204,10 @@ impl UNet {
         let root = &weights.root();
         let widths = &config.block_out_channels;
         let (first, deepest) = (widths[0], widths[widths.len() - 1]);
-        let embed = [
-            Linear::new(&(root / "time_embedding" / "linear_1"), first, 4 * first),
-            Linear::new(&(root / "time_embedding" / "linear_2"), 4 * first, 4 * first),
-        ];
-        let classes = config.num_class_embeds;
-        let classes = classes.map(|n| root.tensor("class_embedding.weight", &[n, 4 * first], Init::FanIn(1)));
+        let layers = ["linear_1", "linear_2"].map(|name| root / "time_embedding" / name);
+        let sinusoidal = Sinusoidal::shifted(first, config.freq_shift, config.flip_sin_to_cos, root.device());
+        let classes = (root / "class_embedding", config.num_class_embeds);
+        let time = TimeEmbedding::new(layers, sinusoidal, first, classes);
         let conv_in = Conv::new(&(root / "conv_in"), config.in_channels, first, 3);
         let mut skips = vec![first];
         let down = (0..widths.len()).map(|level| Self::down(root, config, level, &mut skips)).collect();
@@ -226,9 +221,7 @@ impl UNet {
         Ok(Self {
             config: config.clone(),
             kind: root.kind(),
-            sinusoidal: Sinusoidal::shifted(first, config.freq_shift, config.flip_sin_to_cos, root.device()),
-            embed,
-            classes,
+            time,
             conv_in,
             down,
             middle,
@@ -310,13 +303,7 @@ impl UNet {
 
 impl Network for UNet {
     fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
-        let [first, second] = &self.embed;
-        let time = self.sinusoidal.forward(label).to_kind(self.kind);
-        let mut embedding = second.forward(&first.forward(&time).silu());
-        if let (Some(classes), Some(class)) = (&self.classes, class) {
-            embedding += class_rows(classes, class);
-        }
-        let embedding = embedding.silu();
+        let embedding = self.time.forward(label, class);
         let (mut h, mut skips) = self.way_down(x, &embedding);
         let (first, attention, second) = &self.middle;
         h = first.forward(&h, &embedding);

@@ -61,8 +61,12 @@ pub fn grid(images: &[Tensor], columns: usize) -> Tensor {
 /// Writes images `[count, channels, height, width]` in data units −1 … 1 side by side, as a PNG file that is nearly square.
 pub fn write_grid(path: &Path, images: &Tensor) -> Result<(), Error> {
     let bytes = images::to_bytes(images);
-    let images: Vec<Tensor> = (0..bytes.size()[0]).map(|i| bytes.get(i)).collect();
-    images::write_png(path, &grid(&images, (images.len() as f64).sqrt().ceil() as usize))
+    write_square(path, &(0..bytes.size()[0]).map(|i| bytes.get(i)).collect::<Vec<_>>())
+}
+
+/// The same of bytes, `[channels, height, width]` each.
+pub fn write_square(path: &Path, images: &[Tensor]) -> Result<(), Error> {
+    images::write_png(path, &grid(images, (images.len() as f64).sqrt().ceil() as usize))
 }
 
 /// A sheet with a heading above each column; the text of a row stands above its first image where it is not empty.

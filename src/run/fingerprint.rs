@@ -114,9 +114,7 @@ impl Claim<'_> {
             return Ok(Some(theirs));
         }
         if !overwrite {
-            let all = differences.join("; ");
-            let remedy = "choose another `out`, or `overwrite` to replace that run";
-            return Err(Error::file(out, format!("holds the images of another run ({all}): {remedy}")));
+            return Err(refusal(out, &differences, "`overwrite` to replace that run"));
         }
         remove_run(out, &theirs)?;
         write_record(out, record).map(|()| None)
@@ -132,12 +130,13 @@ pub(crate) fn holds_another(out: &Path, record: &Value) -> Result<bool, Error> {
 pub fn claim(out: &Path, fingerprint: &impl Serialize) -> Result<(), Error> {
     let ours = serde_json::to_value(fingerprint).map_err(|e| Error::file(out, e))?;
     let Some(theirs) = recorded(out)? else { return write_record(out, &ours) };
-    let all = differences(&ours, &theirs, "the given file").join("; ");
-    if all.is_empty() {
-        return Ok(());
-    }
-    let cause = format!("holds the images of another run ({all}): choose another `out`, or remove it");
-    Err(Error::file(out, cause))
+    let differences = differences(&ours, &theirs, "the given file");
+    if differences.is_empty() { Ok(()) } else { Err(refusal(out, &differences, "remove it")) }
+}
+
+fn refusal(out: &Path, differences: &[String], remedy: &str) -> Error {
+    let all = differences.join("; ");
+    Error::file(out, format!("holds the images of another run ({all}): choose another `out`, or {remedy}"))
 }
 
 /// Writes the record of a run, whole or not at all.

@@ -524,9 +524,8 @@ impl SampleFolder {
     fn sheet(&self, seeds: &BTreeSet<u64>) -> Result<PathBuf, Error> {
         let shown: Result<Vec<Tensor>, Error> =
             seeds.iter().take(SHOWN).map(|&seed| images::read_as_is(&self.file(seed))).collect();
-        let shown = shown?;
         let path = self.out.join(images::SHEET);
-        images::write_png(&path, &sheet::grid(&shown, (shown.len() as f64).sqrt().ceil() as usize))?;
+        sheet::write_square(&path, &shown?)?;
         Ok(path)
     }
 

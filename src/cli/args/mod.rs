@@ -21,8 +21,6 @@ pub mod table;
 pub mod train;
 pub mod walk;
 
-use std::io;
-
 use clap::{Parser, Subcommand};
 
 /// Sample from and restore images with any pretrained score network.
@@ -69,14 +67,3 @@ pub enum Command {
 
 /// What MODEL may be.
 pub const MODEL: &str = "A card's name, a card (.yaml), a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin, .pkl), or a folder of diffusers";
-
-impl Command {
-    /// Answers what needs no engine; none if this command does.
-    pub fn answer(&self) -> Option<io::Result<()>> {
-        match self {
-            Self::Completions(command) => Some(command.run()),
-            Self::Man(command) => Some(command.run()),
-            _ => None,
-        }
-    }
-}

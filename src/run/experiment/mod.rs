@@ -8,6 +8,7 @@ mod points;
 mod posteriors;
 mod restorations;
 mod running;
+pub(crate) mod stated;
 
 use std::path::Path;
 

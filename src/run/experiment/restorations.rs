@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind as Precision, Tensor};
 
-use super::Kind;
+use super::{Kind, stated};
 use crate::{
     Error,
     files::data::ImageSource,
@@ -14,7 +14,6 @@ use crate::{
         operators::AnyTask,
         restoration::{AnyMethod, Effort},
     },
-    models::card::{self, Card},
     numbers::{
         plan::{AnySampler, Plan},
         schedule::AnySchedule,
@@ -82,13 +81,8 @@ pub struct RestorationEstimate {
 impl RestorationExperiment {
     /// What a method costs for a problem, without the network; an error where it is not made for it.
     pub fn estimate(&self, posed: &NamedProblem, way: &RestorationMethod) -> Result<RestorationEstimate, Error> {
-        let card = card::card(&self.model)?;
-        let image = self.image.or(card.as_ref().map(|card| card.image));
-        let of_card = card.as_ref().map(Card::range).transpose()?;
-        let range = self.range.or(of_card);
-        let image =
-            image.ok_or_else(|| self.lacks("image: [channels, height, width], the size of the network's images"))?;
-        let range = range.ok_or_else(|| self.lacks("range: [smallest, largest] σ of the network's training"))?;
+        let image = stated::image(&self.model, self.image)?;
+        let range = stated::range(&self.model, self.range)?;
         let operator = posed.task.get().operator(image, 0, Device::Cpu, Precision::Float)?;
         let [channels, height, width] = image;
         let y = operator.apply(&Tensor::zeros([1, channels, height, width], (Precision::Float, Device::Cpu)));
@@ -99,11 +93,6 @@ impl RestorationExperiment {
         let resolved = way.plan(&Plan::posterior(), None).resolve(range, method.step_limit(&likelihood))?;
         let state = 4 * (channels * height * width) as usize;
         Ok(RestorationEstimate { effort: method.effort(&resolved), measurement, state })
-    }
-
-    /// An error about a field that a run takes from the network, and a dry run from the file.
-    fn lacks(&self, field: &str) -> Error {
-        Error::request(format!("a dry run does not open {}: add {field}", self.model))
     }
 }
 

@@ -211,8 +211,7 @@ impl RowRun<'_> {
 
     fn sheet(&self, shown: &Tensor) -> Result<(), Error> {
         let shown: Vec<Tensor> = (0..shown.size()[0]).map(|i| shown.get(i)).collect();
-        let columns = (shown.len() as f64).sqrt().ceil() as usize;
-        images::write_png(&self.folder.join(images::SHEET), &sheet::grid(&shown, columns))
+        sheet::write_square(&self.folder.join(images::SHEET), &shown)
     }
 
     /// A file of a set, numbered where there are several.

@@ -9,9 +9,8 @@ use crate::{
     error::Within,
     evaluation::features::{Evaluation, Target},
     files::{archive::Layout, rounding::Rounding},
-    models::card,
     numbers::{plan::Plan, scheme::Scheme},
-    run::experiment::{Kind, mean_and_spread},
+    run::experiment::{Kind, mean_and_spread, stated},
 };
 
 /// Rows of a table: images of many seeds by a model and a plan each, and how far they lie from others.
@@ -250,14 +249,7 @@ impl TableExperiment {
 
     /// What an image of a row costs, once its walk is seen to be the paper's.
     pub fn evaluations(&self, row: &TableRow) -> Result<usize, Error> {
-        let of_card = || card::card(&row.model)?.map(|card| card.range()).transpose();
-        let range = row.range.or(self.range).map_or_else(of_card, |range| Ok::<_, Error>(Some(range)))?;
-        let lacking = || {
-            let cause =
-                format!("a dry run does not open {}: add range: [smallest, largest] σ of its training", row.model);
-            Error::request(cause)
-        };
-        self.proven(row, range.ok_or_else(lacking)?)
+        self.proven(row, stated::range(&row.model, row.range.or(self.range))?)
     }
 
     /// The same for a model that was trained from σ = `range.0` to `range.1`.

@@ -18,6 +18,7 @@ use crate::{
     error::Within,
     models::card,
     run::{
+        fingerprint::RECORD,
         leases::{Leases, Owner},
         observer::{Observer, go_on},
         records::Record,
@@ -142,7 +143,7 @@ impl<'a> Work<'a> {
         let (claims, chunks) = (self.claims(row)?, self.of.chunks());
         let others = || chunks.iter().all(|chunk| claims.is_finished(&chunk.name()) || !claims.is_free(&chunk.name()));
         let all = || chunks.iter().all(|chunk| claims.is_finished(&chunk.name()));
-        let is_known = self.folder(row).join("record.json").exists();
+        let is_known = self.folder(row).join(RECORD).exists();
         Ok(is_known && !self.result(row).exists() && others() && !all())
     }
 
