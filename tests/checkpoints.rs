@@ -12,7 +12,7 @@ use tch::Kind;
 use tempfile::TempDir;
 use tweedie::models::checkpoint::{
     pickle::{Id, Pickle, Value},
-    torch::Archive,
+    torch::TorchArchive,
 };
 
 const ZOO: &str = "tests/golden/zoo";
@@ -21,17 +21,17 @@ const ZOO: &str = "tests/golden/zoo";
 /// for seconds in between, so that a second told nothing.
 const AT_ONCE: Duration = Duration::from_secs(30);
 
-fn open(name: &str) -> Archive {
-    Archive::open(&Path::new(ZOO).join(name)).unwrap()
+fn open(name: &str) -> TorchArchive {
+    TorchArchive::open(&Path::new(ZOO).join(name)).unwrap()
 }
 
-fn sum(archive: &Archive, id: Id) -> f64 {
+fn sum(archive: &TorchArchive, id: Id) -> f64 {
     let stored = archive.stored(id).unwrap().unwrap();
     f64::try_from(archive.load(&stored).unwrap().sum(Kind::Double)).unwrap()
 }
 
 /// Σ|x| of all tensors within lists and dicts, and how many numbers they hold.
-fn total(archive: &Archive, id: Id) -> (f64, usize) {
+fn total(archive: &TorchArchive, id: Id) -> (f64, usize) {
     if let Some(stored) = archive.stored(id).unwrap() {
         let tensor = archive.load(&stored).unwrap();
         return (f64::try_from(tensor.to_kind(Kind::Double).abs().sum(Kind::Double)).unwrap(), tensor.numel());
@@ -155,7 +155,7 @@ fn nothing_is_called() {
     let stream = format!("cposix\nsystem\n(S'touch {}'\ntR.", witness.display());
     let file = folder.path().join("evil.pth");
     fs::write(&file, &stream).unwrap();
-    let archive = Archive::open(&file).unwrap();
+    let archive = TorchArchive::open(&file).unwrap();
     let (call, arguments) = archive.pickle().call(archive.pickle().root()).unwrap();
     assert_eq!((call, arguments.len()), (("posix", "system"), 1));
     assert!(archive.tensors(archive.pickle().root()).unwrap().is_empty());
@@ -206,7 +206,7 @@ fn tensors_beyond_their_storage_are_refused() {
     let mut longer = whole.clone();
     longer[place + 1] = 0xff;
     fs::write(&file, &longer).unwrap();
-    let archive = Archive::open(&file).unwrap();
+    let archive = TorchArchive::open(&file).unwrap();
     let error = archive.tensors(archive.pickle().root()).unwrap_err().to_string();
     assert!(error.ends_with("long.pth: a tensor reaches beyond its storage: fetch the file again"), "{error}");
 }

@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use tweedie::{
     backend::kernels::{
         self,
-        device::{self, KERNELS, Launch, Norm, Sum},
+        device::{self, DeviceGroupNorm, KERNELS, Launch, Sum},
         driver,
     },
     networks::{
@@ -135,23 +135,24 @@ fn group_normalisation_by_the_device_is_that_of_f64() {
             // The mean is a few deviations away.
             let x = channels_last(&(random(&shape, 1) + 3.0).to_kind(kind));
             let part = |shape: &[i64], seed| random(shape, seed).to_kind(kind);
-            let (weight, bias, told) = (part(&[channels], 2), part(&[channels], 3), part(&[images, 2 * channels], 4));
+            let (weight, bias, modulation) =
+                (part(&[channels], 2), part(&[channels], 3), part(&[images, 2 * channels], 4));
             let together = x.to_kind(Kind::Double).reshape([images, groups, -1]);
             let centred = &together - together.mean_dim(2, true, Kind::Double);
             let variance = centred.square().mean_dim(2, true, Kind::Double);
             let normed = (centred / (variance + 1e-5).sqrt()).reshape(shape);
             let normed = normed * spread(&weight.unsqueeze(0)) + spread(&bias.unsqueeze(0));
-            let halves = spread(&told).chunk(2, 1);
+            let halves = spread(&modulation).chunk(2, 1);
             let modulated = (&normed * (&halves[0] + 1.0) + &halves[1]).silu();
 
-            let norm = Norm { weight: &weight, bias: &bias, groups, epsilon: 1e-5 };
+            let norm = DeviceGroupNorm { weight: &weight, bias: &bias, groups, epsilon: 1e-5 };
             let silu = i.is_multiple_of(2);
             let plain = if silu { normed.silu() } else { normed };
             let allowed = if kind == Kind::BFloat16 { BF16 } else { F32 };
             let got = norm.by(emulated(), &x, None, silu).unwrap();
             assert_eq!(got.kind(), kind);
             assert!(apart(&got, &plain) < allowed, "{kind:?} {shape:?}: {:e}", apart(&got, &plain));
-            let got = norm.by(emulated(), &x, Some(&told), true).unwrap();
+            let got = norm.by(emulated(), &x, Some(&modulation), true).unwrap();
             assert!(apart(&got, &modulated) < allowed, "{kind:?} {shape:?}, modulated: {:e}", apart(&got, &modulated));
         }
     }
@@ -163,7 +164,7 @@ fn the_device_s_statistics_do_not_suffer_from_large_means() {
     for (mean, allowed) in [(100.0, 5e-5), (1e4, 5e-3)] {
         let x = (random(&[2, 64, 40, 40], 5) + mean).to_kind(Kind::Float);
         let one = Tensor::ones([64], (Kind::Float, Device::Cpu));
-        let norm = Norm { weight: &one, bias: &(&one * 0.0), groups: 16, epsilon: 1e-5 };
+        let norm = DeviceGroupNorm { weight: &one, bias: &(&one * 0.0), groups: 16, epsilon: 1e-5 };
         let want = x.to_kind(Kind::Double).group_norm(16, None::<&Tensor>, None::<&Tensor>, 1e-5, true);
         let got = norm.by(emulated(), &x, None, false).unwrap();
         assert!(apart(&got, &want) < allowed, "{mean}: {:e}", apart(&got, &want));
@@ -177,7 +178,7 @@ fn the_device_s_statistics_do_not_suffer_from_large_means() {
 fn an_image_s_bits_on_the_device_do_not_depend_on_the_batch() {
     let x = random(&[5, 48, 24, 24], 6).to_kind(Kind::BFloat16);
     let one = Tensor::ones([48], (Kind::BFloat16, Device::Cpu));
-    let norm = Norm { weight: &one, bias: &one, groups: 8, epsilon: 1e-5 };
+    let norm = DeviceGroupNorm { weight: &one, bias: &one, groups: 8, epsilon: 1e-5 };
     let all = norm.by(emulated(), &x, None, true).unwrap();
     for i in 0..5 {
         assert_eq!(norm.by(emulated(), &x.narrow(0, i, 1), None, true).unwrap(), all.narrow(0, i, 1));
@@ -191,12 +192,12 @@ fn sums_after_a_convolution_by_the_device_are_those_of_f64() {
             let [images, channels, ..] = shape;
             let part = |shape: &[i64], seed| random(shape, seed).to_kind(kind);
             let (y, residual) = (channels_last(&part(&shape, 1)), part(&shape, 2));
-            let (bias, told) = (part(&[channels], 3), part(&[images, channels], 4));
+            let (bias, time_bias) = (part(&[channels], 3), part(&[images, channels], 4));
             for which in 0..8 {
-                let [with_bias, with_told, with_residual] = [1, 2, 4].map(|bit| which & bit != 0);
+                let [with_bias, with_time_bias, with_residual] = [1, 2, 4].map(|bit| which & bit != 0);
                 let sum = Sum {
                     bias: with_bias.then_some(&bias),
-                    told: with_told.then_some(&told),
+                    time_bias: with_time_bias.then_some(&time_bias),
                     residual: with_residual.then_some(&residual),
                     factor: 0.7,
                 };
@@ -204,8 +205,8 @@ fn sums_after_a_convolution_by_the_device_are_those_of_f64() {
                 if with_bias {
                     want += spread(&bias.unsqueeze(0));
                 }
-                if with_told {
-                    want += spread(&told);
+                if with_time_bias {
+                    want += spread(&time_bias);
                 }
                 if with_residual {
                     want += residual.to_kind(Kind::Double);
@@ -225,7 +226,7 @@ fn the_device_rounds_to_bf16_as_libtorch_does() {
     let x = Tensor::from_slice(&bits).view_dtype(Kind::Float);
     // Times 1 + 2⁻⁸, which f32 holds exactly, and bf16 has to round.
     let y = x.to_kind(Kind::BFloat16).reshape([1, 1, 256, 256]);
-    let sum = Sum { bias: None, told: None, residual: None, factor: 1.00390625 };
+    let sum = Sum { bias: None, time_bias: None, residual: None, factor: 1.00390625 };
     let got = sum.by(emulated(), &y.copy()).unwrap().to_kind(Kind::Float).flatten(0, -1);
     let want = (y.to_kind(Kind::Float) * 1.00390625).to_kind(Kind::BFloat16).to_kind(Kind::Float).flatten(0, -1);
     let same = got
@@ -385,15 +386,15 @@ fn in_a_process_of_its_own() {
             drop(tensor.shallow_clone().g_add_(&more));
         });
     }
-    let (told, modulation) = (random(&[2, 48], 1), random(&[2, 64], 2));
+    let (time_bias, modulation) = (random(&[2, 48], 1), random(&[2, 64], 2));
     let (x, residual) = (random(&[2, 32, 9, 12], 3), random(&[2, 48, 9, 12], 4));
     let all = |kind: Kind| {
-        let [x, residual, told, modulation] = [&x, &residual, &told, &modulation].map(|t| t.to_kind(kind));
+        let [x, residual, time_bias, modulation] = [&x, &residual, &time_bias, &modulation].map(|t| t.to_kind(kind));
         let (x, residual) = (channels_last(&x), channels_last(&residual));
         let around = Fusion {
             norm: Some(&norm),
             modulation: Some(&modulation),
-            told: Some(&told),
+            time_bias: Some(&time_bias),
             residual: Some(&residual),
             factor: 0.7,
         };

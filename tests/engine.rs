@@ -15,10 +15,10 @@ use tweedie::{
         samplers::{Ddim, Sampler},
         schedule::{AnySchedule, Karras},
         sigma::Sigmas,
-        walk::{Step as Row, Walk},
+        walk::{Step, Walk},
     },
     run::{
-        Step,
+        SamplingStep,
         figures::RestoredRow,
         problem::{OperatorSource, Problem},
         restore::Restoration,
@@ -66,7 +66,7 @@ fn a_callback_sees_step_level_state_and_denoised_image() {
     let place = Place::new();
     let model = tiny(&place);
     let seen: Mutex<Vec<Observed>> = Mutex::default();
-    let look = |step: &mut Step| {
+    let look = |step: &mut SamplingStep| {
         assert_eq!(step.seeds, [0, 1, 2, 3]);
         seen.lock().unwrap().push((step.index, step.sigma, step.denoised.copy(), step.x.copy()));
         Ok(ControlFlow::Continue(()))
@@ -93,7 +93,7 @@ fn a_state_that_a_callback_replaces_is_where_the_next_step_begins() {
     let model = tiny(&place);
     let other = Tensor::arange(256, (Kind::Float, Device::Cpu)).view([4, 1, 8, 8]) / 100.0;
     let shared = Mutex::new(other.copy());
-    let replace = |step: &mut Step| {
+    let replace = |step: &mut SamplingStep| {
         if step.index == 1 {
             *step.x = shared.lock().unwrap().copy();
         }
@@ -110,14 +110,15 @@ fn a_callback_stops_the_walk_where_it_is_and_its_error_ends_the_run() {
     let place = Place::new();
     let model = tiny(&place);
     let whole = sampling(&model).trajectories().run(&()).unwrap();
-    let stop = |step: &mut Step| Ok(if step.index == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
+    let stop =
+        |step: &mut SamplingStep| Ok(if step.index == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
     let stopped = sampling(&model).on_step(&stop).trajectories().run(&()).unwrap();
     for (i, (whole, stopped_at)) in whole.trajectories.iter().zip(&stopped.trajectories).enumerate() {
         assert_eq!(stopped_at.size()[0], 3);
         assert_eq!(stopped.images.get(i as i64), whole.get(2), "bit for bit");
         assert_eq!(stopped_at.get(2), whole.get(2));
     }
-    let fail = |_: &mut Step| Err(Error::request("enough"));
+    let fail = |_: &mut SamplingStep| Err(Error::request("enough"));
     assert_eq!(sampling(&model).on_step(&fail).run(&()).unwrap_err().to_string(), "enough");
 }
 
@@ -187,7 +188,7 @@ struct Own;
 impl Sampler for Own {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
         let levels: Vec<f64> = sigmas.iter().chain([0.0]).collect();
-        let row = |pair: &[f64]| Row { sigma: pair[0], tau: pair[0] * (pair[0] - pair[1]), temperature: 0.0 };
+        let row = |pair: &[f64]| Step { sigma: pair[0], tau: pair[0] * (pair[0] - pair[1]), temperature: 0.0 };
         Ok(Walk(levels.windows(2).map(row).collect()))
     }
 }

@@ -9,7 +9,7 @@ use tweedie::numbers::{
     samplers::{Ddim, Ddpm, Ramp, Sampler, Simplified, Variance, VeReverseDiffusion},
     schedule::{Geometric, LinearBeta, Schedule, Sigmoid},
     sigma::Sigmas,
-    walk::{Gaussian, PixelMoments, Walk},
+    walk::{GaussianPixel, PixelMoments, Walk},
 };
 
 /// v of the table's columns.
@@ -41,7 +41,7 @@ fn simplified(c: f64, t0: f64, sigmas: &Sigmas) -> Walk {
     Simplified { c, t0, ramp: Ramp::Linear }.walk(sigmas).unwrap()
 }
 
-fn last(walk: &Walk, of: &Gaussian, start: PixelMoments) -> PixelMoments {
+fn last(walk: &Walk, of: &GaussianPixel, start: PixelMoments) -> PixelMoments {
     walk.moments(of, start).last().unwrap()
 }
 
@@ -54,7 +54,7 @@ fn wide(variance: f64) -> PixelMoments {
 /// V_K/v in every column, and the mean where it belongs.
 fn assert_unconditional(walk: &Walk, start: PixelMoments, printed: [f64; 6]) {
     for (v, printed) in VARIANCES.into_iter().zip(printed) {
-        let end = last(walk, &Gaussian::prior(MEAN, v), start);
+        let end = last(walk, &GaussianPixel::prior(MEAN, v), start);
         let ratio = end.variance / v;
         assert!((ratio - printed).abs() <= FOUR, "v = {v}: {ratio} is not {printed}");
         // Published as "< 1e-14"; a walk of 10 000 steps rounds its mean as often.
@@ -139,7 +139,10 @@ fn the_simplified_walks_forget_their_start() {
         let walk = simplified(c, t0, &sigmas);
         for v in VARIANCES {
             let wide = PixelMoments { mean: 0.0, variance: 1.0 + sigmas.max().powi(2) };
-            let (a, b) = (last(&walk, &Gaussian::prior(0.0, v), RELEASED), last(&walk, &Gaussian::prior(0.0, v), wide));
+            let (a, b) = (
+                last(&walk, &GaussianPixel::prior(0.0, v), RELEASED),
+                last(&walk, &GaussianPixel::prior(0.0, v), wide),
+            );
             assert!(relative(a.variance, b.variance) < 1e-10, "v = {v}");
         }
     }
@@ -149,15 +152,15 @@ fn the_simplified_walks_forget_their_start() {
 #[test]
 fn a_small_c_disperses_too_widely_at_a_fixed_number_of_steps() {
     let walk = simplified(0.05, 1.0, &pretrained(1000));
-    let ratio = last(&walk, &Gaussian::prior(0.0, 0.05), RELEASED).variance / 0.05;
+    let ratio = last(&walk, &GaussianPixel::prior(0.0, 0.05), RELEASED).variance / 0.05;
     assert!((ratio - 1.72).abs() <= 0.5e-2, "{ratio}");
 }
 
 // ---- the table of conditional runs ----
 
 /// One pixel of the paper's tasks: η = 0.2, v = 0.25, m = 0.3, y = 0.3 h + 0.5.
-fn pixel(gain: f64) -> Gaussian {
-    Gaussian { mean: 0.3, variance: 0.25, gain, measurement: 0.3 * gain + 0.5, eta: 0.2 }
+fn pixel(gain: f64) -> GaussianPixel {
+    GaussianPixel { mean: 0.3, variance: 0.25, gain, measurement: 0.3 * gain + 0.5, eta: 0.2 }
 }
 
 /// V_K/V_post, and the error of the mean in posterior standard deviations, under the paper's cap τ ≤ η².

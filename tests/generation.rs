@@ -18,7 +18,7 @@ use tweedie::{
         metrics::{Moments, frechet},
     },
     files::{
-        archive::{Archive, Layout},
+        archive::{ArchiveLayout, ImageArchive},
         data::{AnyData, Folder, Images},
         images,
         rounding::Rounding,
@@ -159,12 +159,12 @@ fn memory_that_does_not_suffice_halves_the_batch() {
 fn archives_hold_the_images_in_order() {
     let place = Place::new();
     let pixels = Tensor::randint(256, [5, 3, 4, 6], (Kind::Uint8, Device::Cpu));
-    for layout in [Layout::Npz, Layout::Zip] {
-        let mut archive = Archive::create(&place.path("archive"), layout, 5, [3, 4, 6]).unwrap();
+    for layout in [ArchiveLayout::Npz, ArchiveLayout::Zip] {
+        let mut archive = ImageArchive::create(&place.path("archive"), layout, 5, [3, 4, 6]).unwrap();
         archive.push(998..1001, &pixels.narrow(0, 0, 3)).unwrap();
         archive.push(1001..1003, &pixels.narrow(0, 3, 2)).unwrap();
         archive.finish().unwrap();
-        if layout == Layout::Npz {
+        if layout == ArchiveLayout::Npz {
             let arrays = Tensor::read_npz(place.path("archive")).unwrap();
             assert_eq!(arrays[0].0, "arr_0");
             assert_eq!(arrays[0].1, pixels.permute([0, 2, 3, 1]), "[count, height, width, channels]");

@@ -6,13 +6,13 @@ use tch::{Device, Kind, TchError, Tensor, no_grad};
 use tweedie::{
     backend::{
         autograd::{self, Saved},
-        kernels::{self, ConvGeometry, Direction, Method},
+        kernels::{self, ConvGeometry, ConvMethod, Direction},
     },
     models::checkpoint::safetensors::Tensors,
     networks::{
-        AdmConfig, AnyNetwork, Embedding, FfdnetConfig, Heads, Layout, NcsnppConfig, Network, Progressive,
-        ProgressiveInput, RefineNetConfig, Stage, UNetConfig,
-        layers::{Conv, Fusion, GroupNorm, Resize},
+        AdmConfig, AnyNetwork, Embedding, FfdnetConfig, FfdnetLayout, Heads, NcsnppConfig, Network, Progressive,
+        ProgressiveInput, RefineNetConfig, RefineStage, UNetConfig,
+        layers::{Conv, Fusion, GroupNorm, Rescale},
         weights::Weights,
     },
 };
@@ -58,7 +58,7 @@ struct Case {
     outputs: i64,
     normalised: bool,
     modulated: bool,
-    told: bool,
+    time_bias: bool,
     residual: bool,
     factor: f64,
 }
@@ -93,7 +93,7 @@ impl Case {
         // Means that are not 0, as those of real images.
         let x = leaf(&(random(&self.shape, 1) + 0.5), kind);
         let modulation = self.modulated.then(|| leaf(&random(&[batch, 2 * inputs], 6), kind));
-        let told = self.told.then(|| leaf(&random(&[batch, self.outputs], 7), kind));
+        let time_bias = self.time_bias.then(|| leaf(&random(&[batch, self.outputs], 7), kind));
         let size = no_grad(|| conv.forward(&x)).size();
         let residual = self.residual.then(|| leaf(&random(&size, 8), kind));
         let y = conv.within(
@@ -101,12 +101,12 @@ impl Case {
             &Fusion {
                 norm: self.normalised.then_some(&norm),
                 modulation: modulation.as_ref(),
-                told: told.as_ref(),
+                time_bias: time_bias.as_ref(),
                 residual: residual.as_ref(),
                 factor: self.factor,
             },
         );
-        let inputs: Vec<Tensor> = [Some(x), modulation, told, residual].into_iter().flatten().collect();
+        let inputs: Vec<Tensor> = [Some(x), modulation, time_bias, residual].into_iter().flatten().collect();
         let found = gradients(&y, &inputs, false, false).unwrap();
         (y.detach(), found)
     }
@@ -132,7 +132,8 @@ fn every_layer_has_the_gradients_of_f64() {
         for (inputs, outputs) in [(4, 3), (16, 32), (20, 70)] {
             let shape = [[1, 3][i % 2], inputs, side, [side, 2 * side + 1][i % 2]];
             methods.extend(
-                DIRECTIONS.map(|direction| (direction, Method::cheapest(ConvGeometry::default(), direction, &shape))),
+                DIRECTIONS
+                    .map(|direction| (direction, ConvMethod::cheapest(ConvGeometry::default(), direction, &shape))),
             );
             for bits in 0..16 {
                 let on = |bit: i32| bits >> bit & 1 == 1;
@@ -140,13 +141,22 @@ fn every_layer_has_the_gradients_of_f64() {
                 let normalised = on(0) && side > 1;
                 let modulated = normalised && on(1);
                 let factor = if on(2) { 0.5f64.sqrt() } else { 1.0 };
-                let (told, residual) = (on(3), on(3) != on(2));
-                Case { taps: ConvGeometry::default(), shape, outputs, normalised, modulated, told, residual, factor }
-                    .check();
+                let (time_bias, residual) = (on(3), on(3) != on(2));
+                Case {
+                    taps: ConvGeometry::default(),
+                    shape,
+                    outputs,
+                    normalised,
+                    modulated,
+                    time_bias,
+                    residual,
+                    factor,
+                }
+                .check();
             }
         }
     }
-    for method in [Method::Direct, Method::Winograd2, Method::Winograd4] {
+    for method in [ConvMethod::Direct, ConvMethod::Winograd2, ConvMethod::Winograd4] {
         for direction in DIRECTIONS {
             assert!(methods.contains(&(direction, method)), "{method:?}, {direction:?} is not among them");
         }
@@ -171,8 +181,17 @@ fn convolutions_of_any_taps_have_the_gradients_of_f64() {
         for (normalised, factor) in [(false, 1.0), (true, 0.7)] {
             let taps = ConvGeometry { size, stride, padding, dilation };
             let shape = [2, 18, 9, 32];
-            Case { taps, shape, outputs: 35, normalised, modulated: normalised, told: true, residual: true, factor }
-                .check();
+            Case {
+                taps,
+                shape,
+                outputs: 35,
+                normalised,
+                modulated: normalised,
+                time_bias: true,
+                residual: true,
+                factor,
+            }
+            .check();
         }
     }
 }
@@ -185,7 +204,7 @@ fn normalisations_alone_have_the_gradients_of_f64() {
         outputs: 1,
         normalised: true,
         modulated: true,
-        told: false,
+        time_bias: false,
         residual: false,
         factor: 1.0,
     };
@@ -196,8 +215,8 @@ fn normalisations_alone_have_the_gradients_of_f64() {
             let modulation = leaf(&random(&[2, 2 * channels], 6), kind);
             let plain = gradients(&norm.forward(&x), &[x.shallow_clone()], false, false).unwrap();
             let silu = gradients(&norm.silu(&x, None), &[x.shallow_clone()], false, false).unwrap();
-            let told = gradients(&norm.silu(&x, Some(&modulation)), &[x, modulation], false, false).unwrap();
-            [plain, silu, told].into_iter().flatten().collect::<Vec<Tensor>>()
+            let modulated = gradients(&norm.silu(&x, Some(&modulation)), &[x, modulation], false, false).unwrap();
+            [plain, silu, modulated].into_iter().flatten().collect::<Vec<Tensor>>()
         });
         for (i, (got, want)) in found[0].iter().zip(&found[1]).enumerate() {
             assert!(apart(got, want) < LAYER, "{i} of {channels}: {:e}", apart(got, want));
@@ -207,7 +226,7 @@ fn normalisations_alone_have_the_gradients_of_f64() {
 
 #[test]
 fn halved_and_doubled_images_have_the_gradients_of_f64() {
-    for resize in [Resize::Halve, Resize::Double] {
+    for resize in [Rescale::Halve, Rescale::Double] {
         let [got, want] = [Kind::Float, Kind::Double].map(|kind| {
             let x = leaf(&random(&[2, 5, 6, 8], 1), kind);
             gradients(&resize.apply(&x), &[x], false, false).unwrap().remove(0)
@@ -260,13 +279,14 @@ fn networks() -> [(AnyNetwork, [i64; 4], f32); 7] {
         num_classes: None,
         null_class: None,
     };
-    let stage = |name, halves, dilation| Stage { name, refine: name, width: 8, refine_width: 8, halves, dilation };
+    let stage =
+        |name, halves, dilation| RefineStage { name, refine: name, width: 8, refine_width: 8, halves, dilation };
     let refinenet = RefineNetConfig {
         in_channels: 3,
         stages: vec![stage(1, false, 1), stage(2, true, 1), stage(3, false, 2)],
         num_levels: None,
     };
-    let ffdnet = FfdnetConfig { in_channels: 3, width: 16, layers: 5, layout: Layout::Kair };
+    let ffdnet = FfdnetConfig { in_channels: 3, width: 16, layers: 5, layout: FfdnetLayout::Kair };
     [
         (AnyNetwork::Unet(unet), [2, 3, 32, 32], 500.0),
         (adm(true, true), [2, 3, 32, 32], 500.0),
@@ -331,7 +351,7 @@ fn no_bit_of_a_gradient_depends_on_the_rest_of_the_batch() {
         outputs: 40,
         normalised: true,
         modulated: false,
-        told: false,
+        time_bias: false,
         residual: false,
         factor: 1.0,
     };

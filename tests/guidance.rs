@@ -319,7 +319,7 @@ fn the_null_class_of_edm_is_a_vector_of_zeros() {
         let model = open(name, settings);
         assert_eq!(model.denoiser.network.null_class(), Some(null));
         let (z, expected) = (golden(name, "z.npy"), golden(name, "unconditional.npy"));
-        let answer = |classes: &[i64]| tch::no_grad(|| model.denoiser.of(Some(classes)).denoise(&z, 0.9));
+        let answer = |classes: &[i64]| tch::no_grad(|| model.denoiser.for_classes(Some(classes)).denoise(&z, 0.9));
         let error = |answer: Tensor| largest(&(answer - &expected));
         // Two implementations in f32.
         assert!(error(answer(&[null, null])) < 1e-4 * largest(&expected), "{name}");

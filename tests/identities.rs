@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use tweedie::numbers::{
     precondition::{AnyPrecondition, DdpmConfig, Prediction},
     samplers::{
-        AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, ProbabilityFlow, Ramp, Reference, Sampler, Simplified,
+        AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, ProbabilityFlow, Ramp, ReferenceLevel, Sampler, Simplified,
         Variance, VeAncestral, VeEulerMaruyama, VeReverseDiffusion, VpAncestral,
     },
     schedule::{AnyChain, LinearBeta},
     sigma::{Sigmas, alpha_bar},
-    walk::{Gaussian, PixelMoments, Step, Walk},
+    walk::{GaussianPixel, PixelMoments, Step, Walk},
 };
 
 /// A few roundings. T, which may be small, is compared absolutely; σ and τ relatively.
@@ -95,7 +95,7 @@ proptest! {
         let sigmas = Sigmas::new((0..100).map(|k| max * f64::powi(ratio, k)).collect()).unwrap();
         // Usable where T* ≥ 0 even for v = 0 (see the closed form above).
         prop_assume!(1.0 - c / 2.0 - (1.0 - ratio * ratio) / (2.0 * c) >= 0.0);
-        let (walk, images) = (walk(&Consistent { c, v }, &sigmas), Gaussian::prior(m, v));
+        let (walk, images) = (walk(&Consistent { c, v }, &sigmas), GaussianPixel::prior(m, v));
         let start = PixelMoments { mean: m, variance: v + max * max };
         for (at, (_, next)) in walk.moments(&images, start).zip(sigmas.pairs()).take(99) {
             // A hundred steps of a few roundings each.
@@ -110,7 +110,7 @@ proptest! {
         for (variance, v) in [(Variance::Beta, 1.0), (Variance::Posterior, 0.0)] {
             let start = PixelMoments { mean: 0.0, variance: v + sigmas.max().powi(2) };
             let walk = body(walk(&Ddpm { variance }, &sigmas));
-            for (at, (_, next)) in walk.moments(&Gaussian::prior(0.0, v), start).zip(sigmas.pairs()) {
+            for (at, (_, next)) in walk.moments(&GaussianPixel::prior(0.0, v), start).zip(sigmas.pairs()) {
                 prop_assert!(relative(at.variance, v + next * next) < 1e-13);
             }
         }
@@ -127,7 +127,7 @@ proptest! {
             &VeReverseDiffusion {},
             &VeAncestral {},
             &Churn { lambda },
-            &AnnealedLangevin { epsilon: 1e-5, repeats: 2, reference: Reference::Min, denoise: true },
+            &AnnealedLangevin { epsilon: 1e-5, repeats: 2, reference: ReferenceLevel::Min, denoise: true },
         ];
         let denoise = Step::denoise(sigmas.min());
         for sampler in samplers {
@@ -164,7 +164,7 @@ proptest! {
 
     #[test]
     fn annealed_langevin_repeats_each_level(sigmas in levels(), repeats in 1usize..5) {
-        let sampler = AnnealedLangevin { epsilon: 2e-5, repeats, reference: Reference::Min, denoise: false };
+        let sampler = AnnealedLangevin { epsilon: 2e-5, repeats, reference: ReferenceLevel::Min, denoise: false };
         let steps = walk(&sampler, &sigmas).0;
         prop_assert_eq!(steps.len(), repeats * sigmas.iter().len());
         prop_assert!(steps.iter().enumerate().all(|(k, step)| step.sigma == sigmas.iter().nth(k / repeats).unwrap()));
@@ -185,7 +185,7 @@ proptest! {
     ) {
         let width = v + sigma * sigma;
         let walk = Walk(vec![Step { sigma, tau: a * width, temperature: t }; 2000]);
-        let last = walk.moments(&Gaussian::prior(0.0, v), PixelMoments { mean: 5.0, variance: 7.0 }).last().unwrap();
+        let last = walk.moments(&GaussianPixel::prior(0.0, v), PixelMoments { mean: 5.0, variance: 7.0 }).last().unwrap();
         let settled = t * width / (1.0 - a / 2.0);
         prop_assert!((last.variance - settled).abs() < 1e-12 * (1.0 + settled) && last.mean.abs() < 1e-12);
     }
@@ -196,7 +196,7 @@ proptest! {
         mean in -1.0f64..1.0, variance in 0.001f64..2.0, gain in -2.0f64..2.0, measurement in -2.0f64..2.0,
         eta in 0.01f64..2.0,
     ) {
-        let posterior = Gaussian { mean, variance, gain, measurement, eta }.posterior();
+        let posterior = GaussianPixel { mean, variance, gain, measurement, eta }.posterior();
         let precision = 1.0 / variance + (gain / eta).powi(2);
         prop_assert!(relative(posterior.variance, 1.0 / precision) < 1e-12);
         let weighted = (mean / variance + gain * measurement / (eta * eta)) / precision;
@@ -243,7 +243,8 @@ fn refusal(sampler: &dyn Sampler) -> String {
 fn parameters_outside_their_range_are_refused_by_name() {
     let zero = "must be finite and at least 0, but is";
     let positive = "must be finite and positive, but is";
-    let langevin = |epsilon, repeats| AnnealedLangevin { epsilon, repeats, reference: Reference::Min, denoise: false };
+    let langevin =
+        |epsilon, repeats| AnnealedLangevin { epsilon, repeats, reference: ReferenceLevel::Min, denoise: false };
     let simplified = |c, t0| Simplified { c, t0, ramp: Ramp::Linear };
     assert_eq!(refusal(&Ddim { eta: -0.1 }), format!("eta {zero} -0.1"));
     assert_eq!(refusal(&Ddim { eta: f64::NAN }), format!("eta {zero} NaN"));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, process::Command, thread};
 use tch::{Kind, Tensor, no_grad};
 use tweedie::{
     backend::{
-        kernels::{self, ConvGeometry, Direction, Fusion, GroupMoments, Method, Norm, Packed},
+        kernels::{self, ConvFusion, ConvGeometry, ConvMethod, Direction, GroupMoments, HostGroupNorm, Packed},
         memory,
     },
     models::checkpoint::{safetensors, source::Source},
@@ -41,11 +41,11 @@ fn spread(x: &Tensor) -> Tensor {
 }
 
 /// A kernel's convolution with everything around it, and the same by libtorch in f64.
-fn both(method: Method, taps: ConvGeometry, shape: [i64; 4], outputs: i64, all: bool) -> [Tensor; 2] {
+fn both(method: ConvMethod, taps: ConvGeometry, shape: [i64; 4], outputs: i64, all: bool) -> [Tensor; 2] {
     let [batch, inputs, ..] = shape;
     let x = random(&shape, 1);
     let weight = random(&[outputs, inputs, taps.size, taps.size], 2) / ((inputs * taps.size * taps.size) as f64).sqrt();
-    let (bias, told) = (random(&[outputs], 3), random(&[batch, outputs], 4));
+    let (bias, time_bias) = (random(&[outputs], 3), random(&[batch, outputs], 4));
     let normalised = [random(&[batch, inputs], 5), random(&[batch, inputs], 6)];
     let entered = if all {
         (x.to_kind(Kind::Double) * spread(&normalised[0]) + spread(&normalised[1])).silu()
@@ -57,14 +57,14 @@ fn both(method: Method, taps: ConvGeometry, shape: [i64; 4], outputs: i64, all: 
     let sides = ([stride; 2], [padding; 2], [dilation; 2]);
     let want = entered.conv2d(&double(&weight), Some(double(&bias)), sides.0, sides.1, sides.2, 1);
     let residual = random(&want.size(), 7);
-    let around = Fusion {
+    let around = ConvFusion {
         normalised: all.then(|| normalised.each_ref()),
         bias: Some(&bias),
-        told: all.then_some(&told),
+        time_bias: all.then_some(&time_bias),
         residual: all.then_some(&residual),
         factor: if all { 0.5f64.sqrt() } else { 1.0 },
     };
-    let want = if all { (want + spread(&told) + double(&residual)) * around.factor } else { want };
+    let want = if all { (want + spread(&time_bias) + double(&residual)) * around.factor } else { want };
     [Packed::new(&weight, taps, Direction::Forward, method).convolve(&x, &around), want]
 }
 
@@ -78,7 +78,7 @@ fn every_convolution_is_that_of_f64_whatever_its_shape() {
             let shape = [[1, 3][i % 2], inputs, side, [side, 2 * side + 1][i % 2]];
             for all in [false, true] {
                 for (method, allowed) in
-                    [(Method::Direct, F32), (Method::Winograd2, F32), (Method::Winograd4, WINOGRAD4)]
+                    [(ConvMethod::Direct, F32), (ConvMethod::Winograd2, F32), (ConvMethod::Winograd4, WINOGRAD4)]
                 {
                     let [got, want] = both(method, ConvGeometry::default(), shape, outputs, all);
                     let error = apart(&got, &want);
@@ -99,7 +99,7 @@ fn direct_convolutions_have_any_taps() {
     {
         let taps = ConvGeometry { size, stride, padding, dilation };
         for all in [false, true] {
-            let [got, want] = both(Method::Direct, taps, [2, 17, 9, 31], 35, all);
+            let [got, want] = both(ConvMethod::Direct, taps, [2, 17, 9, 31], 35, all);
             assert!(apart(&got, &want) < F32, "{taps:?}");
         }
     }
@@ -120,14 +120,14 @@ fn group_normalisation_is_that_of_f64() {
     ] {
         let x = random(&[3, channels, side, side + 1], 1) + mean;
         let (weight, bias) = (random(&[channels], 2), random(&[channels], 3));
-        let told = random(&[3, 2 * channels], 4);
+        let modulation = random(&[3, 2 * channels], 4);
         let double = |t: &Tensor| t.to_kind(Kind::Double);
         let normed = double(&x).group_norm(groups, Some(&double(&weight)), Some(&double(&bias)), 1e-5, true);
-        let norm = Norm { weight: &weight, bias: &bias, told: None, groups, epsilon: 1e-5, silu: false };
+        let norm = HostGroupNorm { weight: &weight, bias: &bias, modulation: None, groups, epsilon: 1e-5, silu: false };
         assert!(apart(&norm.apply(&x, &norm.moments(&x)), &normed) < allowed, "{side} {channels} {groups}");
-        let halves = spread(&told).chunk(2, 1);
+        let halves = spread(&modulation).chunk(2, 1);
         let want = (normed * (&halves[0] + 1.0) + &halves[1]).silu();
-        let norm = Norm { told: Some(&told), silu: true, ..norm };
+        let norm = HostGroupNorm { modulation: Some(&modulation), silu: true, ..norm };
         assert!(apart(&norm.apply(&x, &norm.moments(&x)), &want) < allowed, "{side} {channels} {groups}, modulated");
     }
 }
@@ -210,13 +210,13 @@ fn no_bit_depends_on_the_rest_of_the_batch_or_on_the_threads() {
     }
     let (x, weight) = (random(&[5, 24, 18, 10], 1), random(&[40, 24, 3, 3], 2));
     let (gain, bias) = (random(&[24], 3), random(&[24], 4));
-    for method in [Method::Direct, Method::Winograd2, Method::Winograd4] {
+    for method in [ConvMethod::Direct, ConvMethod::Winograd2, ConvMethod::Winograd4] {
         let packed = Packed::new(&weight, ConvGeometry::default(), Direction::Forward, method);
-        let norm = Norm { weight: &gain, bias: &bias, told: None, groups: 8, epsilon: 1e-5, silu: true };
+        let norm = HostGroupNorm { weight: &gain, bias: &bias, modulation: None, groups: 8, epsilon: 1e-5, silu: true };
         check_bits(&format!("{method:?}"), &x, |x| {
             let normalised = Some(norm.moments(x));
             let normalised = normalised.as_ref().map(GroupMoments::affine);
-            packed.convolve(x, &Fusion { normalised, ..Fusion::default() })
+            packed.convolve(x, &ConvFusion { normalised, ..ConvFusion::default() })
         });
     }
     check_bits("attention", &random(&[5, 180, 2, 3, 24], 5), |x| {
@@ -230,7 +230,7 @@ fn layers_with_kernels_compute_what_layers_without_do() {
     let weights = Weights::fresh(3, tch::Device::Cpu, Kind::Float);
     let root = weights.root();
     let (norm, conv) = (GroupNorm::new(&(&root / "norm"), 8, 32, 1e-6), Conv::new(&(&root / "conv"), 32, 48, 3));
-    let (modulation, told) = (random(&[2, 64], 1), random(&[2, 48], 2));
+    let (modulation, time_bias) = (random(&[2, 64], 1), random(&[2, 48], 2));
     let parameters = weights.finish().unwrap();
     let record = |wanted| {
         for (_, tensor) in &parameters {
@@ -242,7 +242,7 @@ fn layers_with_kernels_compute_what_layers_without_do() {
         let around = layers::Fusion {
             norm: Some(&norm),
             modulation: Some(&modulation),
-            told: Some(&told),
+            time_bias: Some(&time_bias),
             residual: Some(&residual),
             factor: 0.7,
         };
@@ -342,7 +342,7 @@ fn packed_weights_leave_their_file_and_lose_nothing() {
         view.map(|view| (source, view))
     };
     let (_source, view) = (0..64).find_map(opened).unwrap();
-    let pack = || Packed::new(&view, ConvGeometry::default(), Direction::Forward, Method::Winograd2);
+    let pack = || Packed::new(&view, ConvGeometry::default(), Direction::Forward, ConvMethod::Winograd2);
     assert_eq!(view, weight);
     let (before, _) = (resident(view.data_ptr() as usize), pack());
     if kernels::instructions().is_some() {

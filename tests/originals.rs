@@ -9,7 +9,7 @@ use std::iter;
 use crate::common::{ddpm_levels, normals, relative};
 use tweedie::numbers::{
     samplers::{
-        AnnealedLangevin, Churn, Ddim, Ddpm, ProbabilityFlow, Ramp, Reference, Sampler, Simplified, Variance,
+        AnnealedLangevin, Churn, Ddim, Ddpm, ProbabilityFlow, Ramp, ReferenceLevel, Sampler, Simplified, Variance,
         VeAncestral, VeEulerMaruyama, VeReverseDiffusion, VpAncestral,
     },
     schedule::{Geometric, Karras, Schedule, Sigmoid},
@@ -342,7 +342,7 @@ fn churn_is_the_family_of_reverse_sdes() {
 
 /// [NCSN, Algorithm 1]: α_i = ε σ_i²/σ_ref², x ← x + α_i/2 s(x, σ_i) + √α_i z, T = 100 times at each of L = 10 levels;
 /// the paper starts from uniform noise, here it is N(0, σ_1²). Ends with a denoising step when `denoise`.
-fn assert_is_ncsn(reference: Reference, level: impl Fn(&[f64]) -> f64, denoise: bool) {
+fn assert_is_ncsn(reference: ReferenceLevel, level: impl Fn(&[f64]) -> f64, denoise: bool) {
     let sigmas = Geometric { max: Some(1.0), min: Some(0.01) }.sigmas(10, (0.0, 0.0)).unwrap();
     let sigma: Vec<f64> = (0..10).map(|i| 0.01f64.powf(f64::from(i) / 9.0)).collect();
     let reference_level = level(&sigma);
@@ -364,18 +364,18 @@ fn assert_is_ncsn(reference: Reference, level: impl Fn(&[f64]) -> f64, denoise: 
 
 #[test]
 fn annealed_langevin_is_ncsns_algorithm_1() {
-    assert_is_ncsn(Reference::Min, |sigma| sigma[9], false);
+    assert_is_ncsn(ReferenceLevel::Min, |sigma| sigma[9], false);
 }
 
 #[test]
 fn annealed_langevin_may_end_on_the_denoised_image() {
-    assert_is_ncsn(Reference::Min, |sigma| sigma[9], true);
+    assert_is_ncsn(ReferenceLevel::Min, |sigma| sigma[9], true);
 }
 
 /// Table 1 of the random-walk paper divides by the largest level.
 #[test]
 fn annealed_langevin_knows_the_literal_table() {
-    assert_is_ncsn(Reference::Max, |sigma| sigma[0], false);
+    assert_is_ncsn(ReferenceLevel::Max, |sigma| sigma[0], false);
 }
 
 /// The code released with NCSN: step_size = step_lr (σ/σ_L)², x += step_size s + √(2 step_size) z.
@@ -391,7 +391,7 @@ fn annealed_langevin_with_twice_epsilon_is_ncsns_released_code() {
             x
         }
     };
-    let sampler = AnnealedLangevin { epsilon: 4e-5, repeats: 100, reference: Reference::Min, denoise: false };
+    let sampler = AnnealedLangevin { epsilon: 4e-5, repeats: 100, reference: ReferenceLevel::Min, denoise: false };
     assert_same(&sampler.walk(&sigmas).unwrap(), 1.0, native);
 }
 

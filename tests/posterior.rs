@@ -5,7 +5,7 @@ use std::array::from_fn;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     inverse::{
-        likelihood::{Annealed, GaussianLikelihood, Likelihood, Posterior, StepLimit},
+        likelihood::{AnnealedPosterior, GaussianLikelihood, Likelihood, Posterior, StepLimit},
         moment_matching::MomentMatching,
         operators::{AnyTask, LinearOperator, Operator},
     },
@@ -322,7 +322,7 @@ fn the_annealed_likelihood_is_as_broad_as_the_noise_of_the_level() {
     let (x, _) = particles(2);
     let pull = operator.adjoint(&(&y - operator.apply(&x)));
     let likelihood = GaussianLikelihood::new(operator, y, eta, SHAPE).unwrap();
-    let annealed = Annealed { prior: &prior, likelihood: &likelihood };
+    let annealed = AnnealedPosterior { prior: &prior, likelihood: &likelihood };
     let exact = Posterior { prior: &prior, likelihood: &likelihood };
     for sigma in [5.0, 0.3, eta / 3.0, 0.01] {
         let variance = (eta * eta).max(9.0 * sigma * sigma);
@@ -456,7 +456,7 @@ fn inpainting_of_independent_pixels_is_the_recursion_of_one_pixel() {
     let state = problem(&prior, &*operator, &y, 0.2).after(&walk);
     for pixel in 0..N {
         let gain = seen.flatten(0, -1).double_value(&[pixel]);
-        let of = walk::Gaussian { mean: 0.3, variance: 0.25, gain, measurement: 0.8 * gain, eta: 0.2 };
+        let of = walk::GaussianPixel { mean: 0.3, variance: 0.25, gain, measurement: 0.8 * gain, eta: 0.2 };
         let start = PixelMoments { mean: 0.0, variance: 1.0 };
         let expected = walk.moments(&of, start).last().unwrap();
         assert!((state.mean.double_value(&[pixel]) - expected.mean).abs() < ROUNDING);

@@ -11,7 +11,7 @@ use tweedie::{
     inverse::{
         detectors::Detector,
         likelihood::Likelihood,
-        operators::{AnyTask, InpaintBox, InpaintRandom, Kernel, SuperResolution},
+        operators::{AnyTask, DownsampleKernel, InpaintBox, InpaintRandom, SuperResolution},
         restoration::{self, InverseProblem, Method},
     },
     models::card::Model,
@@ -19,9 +19,9 @@ use tweedie::{
         plan::AnySampler,
         samplers::{Ramp, Simplified},
         schedule::{AnySchedule, Geometric, LinearBeta, Schedule, Sigmoid},
-        walk::{Gaussian, PixelMoments},
+        walk::{GaussianPixel, PixelMoments},
     },
-    run::released::{Perturbation, Problem, Released, Start},
+    run::released::{Perturbation, PublishedProblem, Released, Start},
     scores::noise::Seeded,
 };
 
@@ -137,9 +137,9 @@ fn the_seven_configurations_ask_for_what_the_paper_ran() {
         let task = match measurement {
             FREE => None,
             INPAINTING => Some(AnyTask::InpaintRandom(InpaintRandom { hidden: 0.92 })),
-            _ => Some(AnyTask::SuperResolution(SuperResolution { factor: 4, kernel: Kernel::Bicubic })),
+            _ => Some(AnyTask::SuperResolution(SuperResolution { factor: 4, kernel: DownsampleKernel::Bicubic })),
         };
-        assert_eq!(published.problem, task.map(|task| Problem { task, eta: 0.2 * unit }));
+        assert_eq!(published.problem, task.map(|task| PublishedProblem { task, eta: 0.2 * unit }));
         // N(0, I) of pixels of 0 … 1 is N(−1, 4 I) in data units.
         assert_eq!(published.start, Start { mean: 1.0 - unit, deviation: unit });
         let kind = if network == VE { Perturbation::Ve } else { Perturbation::Vp };
@@ -170,7 +170,7 @@ fn levels_run_between_the_ends_of_the_network() {
 }
 
 /// What becomes of a pixel N(m, v), v in the pixels of the file.
-fn last(published: &Released, v: f64, gain: f64) -> (PixelMoments, Gaussian) {
+fn last(published: &Released, v: f64, gain: f64) -> (PixelMoments, GaussianPixel) {
     let unit = published.start.deviation;
     let data = |x: f64| unit * x + published.start.mean;
     let limit = published.problem.as_ref().map_or(f64::INFINITY, |problem| problem.eta * problem.eta);
@@ -178,7 +178,7 @@ fn last(published: &Released, v: f64, gain: f64) -> (PixelMoments, Gaussian) {
     let eta = published.problem.as_ref().map_or(1.0, |problem| problem.eta);
     // y = h m + 0.5 in the file's pixels: in data units it is shifted as A does a grey image.
     let mean = data(0.3);
-    let pixel = Gaussian { mean, variance: unit * unit * v, gain, measurement: gain * mean + unit * 0.5, eta };
+    let pixel = GaussianPixel { mean, variance: unit * unit * v, gain, measurement: gain * mean + unit * 0.5, eta };
     let start = PixelMoments { mean: published.start.mean, variance: unit * unit };
     (walk.moments(&pixel, start).last().unwrap(), pixel)
 }
@@ -386,7 +386,7 @@ fn restore_runs_a_configuration_as_it_is() {
         let clean = operator.apply(&images::from_bytes(&truth).unsqueeze(0));
         let y = Detector::Gaussian { eta: problem.eta }.measure(&clean, &[0]).unwrap();
         let likelihood = problem.likelihood(operator, y, [3, side, side]).unwrap();
-        let method = restoration::Walk { limit: Problem::LIMIT };
+        let method = restoration::ConditionalWalk { limit: PublishedProblem::LIMIT };
         let resolved = published.plan.resolve(model.range(), method.step_limit(&likelihood)).unwrap();
         let noise = Seeded(vec![0]);
         let x = published.start.states(&Tensor::zeros([1, 3, side, side], (Kind::Float, Device::Cpu)), &noise);

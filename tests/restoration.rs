@@ -10,7 +10,7 @@ use tweedie::{
         operators::{AnyTask, Operator},
         restoration::{self, AnyMethod, Effort, InverseProblem, Method},
     },
-    networks::{AnyNetwork, FfdnetConfig, Layout, weights::Weights},
+    networks::{AnyNetwork, FfdnetConfig, FfdnetLayout, weights::Weights},
     numbers::{
         plan::{Plan, ResolvedPlan},
         precondition::AnyPrecondition,
@@ -391,7 +391,7 @@ fn tiles_leave_no_seam() {
 /// FFDNet with random weights, of few channels.
 fn convolutions(layers: usize) -> Pretrained {
     let weights = Weights::fresh(1, Device::Cpu, Kind::Float);
-    let config = FfdnetConfig { in_channels: 1, width: 8, layers, layout: Layout::Kair };
+    let config = FfdnetConfig { in_channels: 1, width: 8, layers, layout: FfdnetLayout::Kair };
     let network = AnyNetwork::Ffdnet(config).build(&weights).unwrap();
     let precondition: AnyPrecondition = yaml("{kind: plain, predicts: denoised, range: [0.01, 0.6]}");
     Pretrained { network, precondition: precondition.build().unwrap() }

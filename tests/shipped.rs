@@ -104,7 +104,7 @@ fn the_network_of_clothes_denoises_as_it_did_in_training() {
         for (i, class) in classes.into_iter().enumerate() {
             let i = i as i64;
             let denoised = tch::no_grad(|| {
-                model.denoiser.of(Some(&[class])).denoise(&z.narrow(0, i, 1), sigmas.double_value(&[i]))
+                model.denoiser.for_classes(Some(&[class])).denoise(&z.narrow(0, i, 1), sigmas.double_value(&[i]))
             });
             let apart = (denoised - expected.narrow(0, i, 1)).abs().max().double_value(&[]);
             assert!(apart < 1e-4, "{file}, image {i}: {apart}");

@@ -10,7 +10,7 @@ use tweedie::numbers::{
     scheme::Scheme,
     sde::{AnySde, Cosine, CsubVp, Cvp, Edm, FlowMatching, Ou, Sde, SubVp, Ve, Vp},
     sigma::Sigmas,
-    walk::{Gaussian, PixelMoments, Step, Walk},
+    walk::{GaussianPixel, PixelMoments, Step, Walk},
 };
 
 use crate::common::{Line, body, difference, levels, normals, relative, slope};
@@ -116,7 +116,7 @@ proptest! {
         let start = PixelMoments { mean: image + 3.0 * sigmas.max(), variance: sigmas.max().powi(2) };
         for beta in [Beta::Shares { shares }, Beta::Frozen { rho }, Beta::Ddim { eta: 0.3 }] {
             let walk = walk(&NonMarkovian { beta }, &sigmas);
-            for (at, (_, next)) in walk.moments(&Gaussian::prior(image, 0.0), start).zip(sigmas.pairs()) {
+            for (at, (_, next)) in walk.moments(&GaussianPixel::prior(image, 0.0), start).zip(sigmas.pairs()) {
                 // Where next is 0 the variance is what rounding left of σ².
                 prop_assert!((at.variance - next * next).abs() <= 1e-12 * sigmas.max().powi(2));
                 prop_assert!(next == 0.0 || relative(at.variance, next * next) < 1e-12);
@@ -130,7 +130,7 @@ proptest! {
         let walk = walk(&Snr { rho, gamma, ..Snr::default() }, &sigmas);
         let variance = v + sigmas.max().powi(2);
         let scheme = Scheme::from(&walk).variances(v, variance);
-        let images = Gaussian::prior(0.5, v);
+        let images = GaussianPixel::prior(0.5, v);
         let rows = walk.moments(&images, PixelMoments { mean: 0.0, variance });
         let (mut before, mut rounding) = (variance, 0.0);
         for ((row, scheme), step) in rows.zip(scheme).zip(&walk.0) {
@@ -221,7 +221,7 @@ fn on_equal_levels_every_process_takes_the_same_path_in_signal_to_noise_space() 
 fn standard_deviations_at_the_end_are_golden() {
     let end = |sampler: &Snr, count: usize| {
         let start = PixelMoments { mean: 0.0, variance: 6400.0 };
-        walk(sampler, &edm(count)).moments(&Gaussian::prior(0.0, 0.25), start).last().unwrap().variance.sqrt()
+        walk(sampler, &edm(count)).moments(&GaussianPixel::prior(0.0, 0.25), start).last().unwrap().variance.sqrt()
     };
     let flow = [
         (18, [0.364699349, 0.423031436, 0.455776422, 0.487510004]),
@@ -306,7 +306,7 @@ fn fall(sampler: &Snr, v: f64, counts: &[usize], (max, min): (f64, f64)) -> f64 
     let error = |count: &usize| {
         let start = PixelMoments { mean: 0.0, variance: v + max * max };
         let steps = body(walk(sampler, &geometric(*count, max, min)));
-        let end = steps.moments(&Gaussian::prior(0.0, v), start).last().unwrap().variance;
+        let end = steps.moments(&GaussianPixel::prior(0.0, v), start).last().unwrap().variance;
         (end - v - min * min).abs()
     };
     slope(counts, &counts.iter().map(error).collect::<Vec<_>>())

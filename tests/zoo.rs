@@ -12,7 +12,7 @@ use tweedie::{
         checkpoint::safetensors,
         zoo::{self, Contents},
     },
-    networks::{AnyNetwork, FfdnetConfig, Layout, weights::Weights},
+    networks::{AnyNetwork, FfdnetConfig, FfdnetLayout, weights::Weights},
     numbers::precondition::AnyPrecondition,
     scores::denoiser::Denoiser,
 };
@@ -47,7 +47,7 @@ fn agrees_at(path: &Path, case: &str, settings: &[&str], mend: impl Fn(&Model)) 
     let scale = 2.0 / (white - black);
     let read = |name: &str| (Tensor::read_npy(folder.join(name)).unwrap() - black) * scale - 1.0;
     let expected = read("denoised.npy");
-    let denoiser = model.denoiser.of(classes.as_deref());
+    let denoiser = model.denoiser.for_classes(classes.as_deref());
     let denoised = tch::no_grad(|| denoiser.denoise(&read("z.npy"), scale * sigma));
     let largest = |x: Tensor| f64::try_from(x.abs().max()).unwrap();
     let (error, scale) = (largest(denoised - &expected), largest(expected));
@@ -280,9 +280,9 @@ fn ffdnets_have_the_published_numbers_of_parameters() {
         let trained = |(name, tensor): &(String, Tensor)| if name.contains("running") { 0 } else { tensor.numel() };
         weights.finish().unwrap().iter().map(trained).sum()
     };
-    assert_eq!(count(Layout::Kair, 3, 96, 12), 852_108);
-    assert_eq!(count(Layout::Ipol, 1, 64, 15), 486_080);
-    assert_eq!(count(Layout::Ipol, 3, 96, 12), 854_688);
+    assert_eq!(count(FfdnetLayout::Kair, 3, 96, 12), 852_108);
+    assert_eq!(count(FfdnetLayout::Ipol, 1, 64, 15), 486_080);
+    assert_eq!(count(FfdnetLayout::Ipol, 3, 96, 12), 854_688);
 }
 
 /// Convolutions in a row under the same names are no FFDNet without a map of σ.

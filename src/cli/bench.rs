@@ -6,18 +6,18 @@ use tweedie::{
     backend::kernels,
     models::card::Model,
     run::{
-        bench::{Bench as Measurement, BenchRequest, BenchRow, PeerRequest},
+        bench::{Bench, BenchRequest, BenchRow, PeerRequest},
         session::Session,
     },
 };
 
-use super::args::bench::Bench;
+use super::args::bench::BenchArgs;
 
-impl Bench {
+impl BenchArgs {
     pub fn run(&self) -> Result<()> {
         let session = self.device.session()?;
         let model = self.source.open(&self.model, &session, &self.output)?;
-        let mut bench = Measurement::new(&self.request(), &model, &session)?;
+        let mut bench = Bench::new(&self.request(), &model, &session)?;
         self.output.say(header(&session, bench.peak()));
         let (mut rows, observer) = (Vec::new(), self.output.observer());
         for &batch in &self.batches {

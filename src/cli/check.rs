@@ -9,7 +9,7 @@ use tweedie::run::{
     report::experiments,
 };
 
-use super::{args::check::Check, thousands};
+use super::{args::check::CheckArgs, thousands};
 
 /// Expectations that were missed: told line by line before.
 #[derive(Debug)]
@@ -23,26 +23,26 @@ impl fmt::Display for Missed {
 
 impl std::error::Error for Missed {}
 
-impl Check {
+impl CheckArgs {
     pub fn run(&self) -> Result<()> {
         if self.rate.is_some_and(|rate| rate.is_nan() || rate <= 0.0) {
             bail!("--rate must be positive");
         }
-        let (mut missed, mut told) = (0, Vec::new());
+        let (mut missed, mut lines) = (0, Vec::new());
         for folder in &self.experiments {
             for path in experiments(folder)? {
                 self.output.say(format_args!("\n{}", path.display()));
                 for row in check::rows(&path) {
                     missed += usize::from(row.cost.is_err());
-                    told.push(self.tell(&path.display().to_string(), row));
+                    lines.push(self.line(&path.display().to_string(), row));
                 }
             }
         }
-        self.output.record(&told)?;
+        self.output.record(&lines)?;
         if missed > 0 { Err(Missed(missed).into()) } else { Ok(()) }
     }
 
-    fn tell(&self, file: &str, CheckedRow { name, cost }: CheckedRow) -> Value {
+    fn line(&self, file: &str, CheckedRow { name, cost }: CheckedRow) -> Value {
         let RowCost { evaluations, images } = match cost {
             Ok(cost) => cost,
             Err(e) => {

@@ -13,9 +13,9 @@ use tweedie::{
     run::session::Session,
 };
 
-use super::args::convert::Convert;
+use super::args::convert::ConvertArgs;
 
-impl Convert {
+impl ConvertArgs {
     pub fn run(&self) -> Result<()> {
         self.check()?;
         let session = Session { precision: self.precision.into(), ..Session::on(Device::Cpu) };

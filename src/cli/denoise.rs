@@ -3,9 +3,9 @@
 use anyhow::Result;
 use tweedie::{models::card::Card, run::denoise::DenoiseRequest};
 
-use super::args::denoise::Denoise;
+use super::args::denoise::DenoiseArgs;
 
-impl Denoise {
+impl DenoiseArgs {
     pub fn run(&self) -> Result<()> {
         let request = DenoiseRequest::new(self.sigma)?.classes(self.class.list()?);
         let (session, terminal) = (self.device.session()?, &self.terminal);

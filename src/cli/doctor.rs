@@ -13,10 +13,10 @@ use tweedie::{
     models::card,
 };
 
-use super::args::doctor::Doctor;
+use super::args::doctor::DoctorArgs;
 
 /// What was found.
-struct Found {
+struct Diagnosis {
     cores: usize,
     cpu_works: bool,
     cuda: Result<i64, String>,
@@ -26,11 +26,11 @@ struct Found {
     features: Vec<&'static str>,
 }
 
-impl Doctor {
+impl DoctorArgs {
     pub fn run(&self) -> Result<()> {
-        let found = Found::now();
+        let found = Diagnosis::now();
         if self.output.json {
-            let Found { cores, cpu_works, cuda, kernels, graphs, models, features } = found;
+            let Diagnosis { cores, cpu_works, cuda, kernels, graphs, models, features } = found;
             return self.output.record(&serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"), "libtorch": libtorch::folder(), "cpu_works": cpu_works,
                 "cores": cores, "cuda": cuda, "cuda_kernels": kernels, "graphs": graphs, "models": models,
@@ -41,7 +41,7 @@ impl Doctor {
     }
 }
 
-impl Found {
+impl Diagnosis {
     fn now() -> Self {
         let product = tch::no_grad(|| {
             let ones = Tensor::ones([64, 64], (Kind::Float, Device::Cpu));

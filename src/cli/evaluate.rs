@@ -9,9 +9,9 @@ use tweedie::{
     },
 };
 
-use super::{args::evaluate::Evaluate, target, thousands};
+use super::{args::evaluate::EvaluateArgs, target, thousands};
 
-impl Evaluate {
+impl EvaluateArgs {
     pub fn run(&self) -> Result<()> {
         let session = Session { batch: Some(self.batch), ..self.place.session()? };
         let evaluated = self.request()?.run(&session, &self.output.observer())?;
@@ -67,6 +67,6 @@ fn lines(evaluated: &Evaluated) -> Vec<String> {
 }
 
 fn figure(Figure { name, value, spread, spread_of, .. }: &Figure) -> String {
-    let spread = spread.zip(spread_of.as_ref()).map(|(spread, of)| format!(" ± {spread:.4} ({of})"));
+    let spread = spread.zip(spread_of.as_ref()).map(|(spread, what)| format!(" ± {spread:.4} ({what})"));
     format!("{name}: {value:.4}{}", spread.unwrap_or_default())
 }

@@ -8,41 +8,44 @@ use tch::{Device, Kind};
 use tweedie::{
     backend::libtorch,
     models::card::{Model, sha256_of},
-    run::{fingerprint::Origin, session},
+    run::{
+        fingerprint::Origin,
+        session::{Precision, Session},
+    },
 };
 
 use super::{
-    args::flags::{BatchFlags, DeviceFlags, ModelFlags, OutputFlags, PlaceFlags, Precision},
+    args::flags::{BatchFlags, DeviceFlags, ModelFlags, OutputFlags, PlaceFlags, PrecisionFlag},
     progress::Terminal,
     thousands,
 };
 
-impl From<Precision> for session::Precision {
-    fn from(precision: Precision) -> Self {
+impl From<PrecisionFlag> for Precision {
+    fn from(precision: PrecisionFlag) -> Self {
         match precision {
-            Precision::F32 => Self::F32,
-            Precision::Tf32 => Self::Tf32,
-            Precision::Bf16 => Self::Bf16,
+            PrecisionFlag::F32 => Self::F32,
+            PrecisionFlag::Tf32 => Self::Tf32,
+            PrecisionFlag::Bf16 => Self::Bf16,
         }
     }
 }
 
 impl DeviceFlags {
     /// The session that these flags describe, one block for all images; process-wide switches are set.
-    pub fn session(&self) -> Result<session::Session> {
+    pub fn session(&self) -> Result<Session> {
         self.session_with(&BatchFlags::default(), 0)
     }
 
     /// The same with blocks and a seed.
-    pub fn session_with(&self, batch: &BatchFlags, seed: u64) -> Result<session::Session> {
-        let session = session::Session {
+    pub fn session_with(&self, batch: &BatchFlags, seed: u64) -> Result<Session> {
+        let session = Session {
             precision: self.precision.into(),
             exact: self.exact,
             batch: batch.batch,
             deterministic: batch.deterministic,
             threads: self.threads,
             seed,
-            ..session::Session::on(libtorch::device(&self.device)?)
+            ..Session::on(libtorch::device(&self.device)?)
         };
         session.apply()?;
         Ok(session)
@@ -51,15 +54,15 @@ impl DeviceFlags {
 
 impl PlaceFlags {
     /// The session that these flags describe, in f32; process-wide switches are set.
-    pub fn session(&self) -> Result<session::Session> {
+    pub fn session(&self) -> Result<Session> {
         let Self { device, exact, threads } = self.clone();
-        DeviceFlags { device, precision: Precision::F32, exact, threads }.session()
+        DeviceFlags { device, precision: PrecisionFlag::F32, exact, threads }.session()
     }
 }
 
 impl ModelFlags {
     /// Opens MODEL, and prints its size and what was assumed of it.
-    pub fn open(&self, model: &str, session: &session::Session, output: &OutputFlags) -> Result<Model> {
+    pub fn open(&self, model: &str, session: &Session, output: &OutputFlags) -> Result<Model> {
         let model = session.open_with(model, self.card.as_deref(), &self.set)?;
         output.introduce(&model, session);
         Ok(model)
@@ -98,7 +101,7 @@ impl OutputFlags {
     }
 
     /// Prints the size of a model, its device and what was assumed of it.
-    pub fn introduce(&self, model: &Model, session: &session::Session) {
+    pub fn introduce(&self, model: &Model, session: &Session) {
         let place = if session.device.is_cuda() {
             format!("{:?}", session.device)
         } else {
@@ -111,7 +114,7 @@ impl OutputFlags {
         if !model.assumed.is_empty() {
             self.say(format_args!("assumed: {}", model.assumed));
         }
-        if session.precision == session::Precision::Bf16 && !session.device.is_cuda() && !libtorch::convolves_bf16() {
+        if session.precision == Precision::Bf16 && !session.device.is_cuda() && !libtorch::convolves_bf16() {
             self.say("note: on a CPU without AVX-512, bf16 takes a hundred times as long as f32");
         }
     }

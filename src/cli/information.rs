@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use tweedie::{
     numbers::schedule::AnySchedule,
-    run::information::{BitsPerDimension, FlowRequest, Information as Figures, InformationFolder, InformationRequest},
+    run::information::{BitsPerDimension, FlowRequest, Information, InformationFolder, InformationRequest},
 };
 
-use super::{args::information::Information, choice, data, thousands};
+use super::{args::information::InformationArgs, choice, data, thousands};
 
-impl Information {
+impl InformationArgs {
     pub fn run(&self) -> Result<()> {
         let request = self.request()?;
         request.check()?;
@@ -44,7 +44,7 @@ impl Information {
 }
 
 /// The curve, a line for each level.
-fn table(figures: &Figures) -> String {
+fn table(figures: &Information) -> String {
     let mut text =
         String::from("       σ      λ = 1/σ²    ln λ   MMSE/d       ±          I/d: nats     bits   linear MMSE/d\n");
     for row in &figures.levels {
@@ -66,7 +66,7 @@ fn table(figures: &Figures) -> String {
 }
 
 /// Bits per dimension, a line for each way to find them.
-fn summary(figures: &Figures) -> String {
+fn summary(figures: &Information) -> String {
     let BitsPerDimension { i_mmse, spread, halved, flow, flow_minus_i_mmse, gaussian } = figures.bits_per_dimension;
     let mut text = format!(
         "bits per dimension, {} images of {} numbers ({:.0} s):\n  by the squared errors (I-MMSE)  {:.4} ± {:.4}, from \

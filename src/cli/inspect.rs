@@ -7,9 +7,9 @@ use std::{
 
 use anyhow::Result;
 
-use super::{args::inspect::Inspect, thousands};
+use super::{args::inspect::InspectArgs, thousands};
 
-impl Inspect {
+impl InspectArgs {
     pub fn run(&self) -> Result<()> {
         let start = Instant::now();
         let model = self.source.on_cpu(&self.model)?;

@@ -21,10 +21,10 @@ use tweedie::{
 
 use super::args::{
     flags::OutputFlags,
-    lists::{Families, Methods, Metrics, Models, Samplers, Schedules, Tasks},
+    lists::{FamiliesArgs, MethodsArgs, MetricsArgs, ModelsArgs, SamplersArgs, SchedulesArgs, TasksArgs},
 };
 
-impl Models {
+impl ModelsArgs {
     pub fn run(&self) -> Result<()> {
         let cards = card::cards()?;
         if self.output.json {
@@ -50,7 +50,7 @@ const METHODS: Asked =
 const METRICS: Asked = (Metric::LIST, "tweedie evaluate out/samples --reference photos/ --metrics {}");
 const FAMILIES: Asked = (zoo::LIST, "tweedie inspect checkpoint.pth");
 
-impl Samplers {
+impl SamplersArgs {
     pub fn run(&self) -> Result<()> {
         if let Some(name) = &self.name {
             return print(&self.output, name, &[SAMPLERS, SCHEDULES, PROCESSES]);
@@ -71,14 +71,14 @@ impl Samplers {
     }
 }
 
-impl Schedules {
+impl SchedulesArgs {
     pub fn run(&self) -> Result<()> {
         let title = "Schedules (--schedule NAME, '{kind: NAME, max: 80}' or '[80, 10, 1]'):";
         list(&self.output, self.name.as_deref(), title, &[SCHEDULES, PROCESSES], records)
     }
 }
 
-impl Tasks {
+impl TasksArgs {
     pub fn run(&self) -> Result<()> {
         let title = "Tasks (--task NAME, or '{kind: NAME, …}'):";
         list(&self.output, self.name.as_deref(), title, &[TASKS], rows)?;
@@ -90,7 +90,7 @@ impl Tasks {
     }
 }
 
-impl Methods {
+impl MethodsArgs {
     pub fn run(&self) -> Result<()> {
         let title = "Methods (--method NAME, or '{kind: NAME, …}'); cost: evaluations + gradients a level, by default:";
         list(&self.output, self.name.as_deref(), title, &[METHODS], records)?;
@@ -103,14 +103,14 @@ impl Methods {
     }
 }
 
-impl Metrics {
+impl MetricsArgs {
     pub fn run(&self) -> Result<()> {
         let title = "Figures (--metrics NAME,NAME); features: those kept in memory:";
         list(&self.output, self.name.as_deref(), title, &[METRICS], records)
     }
 }
 
-impl Families {
+impl FamiliesArgs {
     pub fn run(&self) -> Result<()> {
         list(&self.output, self.name.as_deref(), "Checkpoints that are recognised:", &[FAMILIES], records)
     }

@@ -119,7 +119,7 @@ fn style(unit: &'static str) -> ProgressStyle {
         let _ = write!(out, "{:.1}/s", state.per_sec());
     };
     let left = |state: &ProgressState, out: &mut dyn fmt::Write| {
-        let _ = write!(out, "{}", told(state.eta()));
+        let _ = write!(out, "{}", duration(state.eta()));
     };
     let template = format!("{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit}, {{rate:.dim}}, {{left}} left {{msg}}");
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -130,14 +130,14 @@ fn style(unit: &'static str) -> ProgressStyle {
 fn sentence(stage: &str, done: u64, all: u64, spent: Duration) -> String {
     let unit = unit(stage);
     if all == 0 || done == 0 {
-        return format!("{stage}: {done} {unit} in {}", told(spent));
+        return format!("{stage}: {done} {unit} in {}", duration(spent));
     }
     let left = spent.mul_f64(all.saturating_sub(done) as f64 / done as f64);
-    format!("{stage}: {done} of {all} {unit}, {} left", told(left))
+    format!("{stage}: {done} of {all} {unit}, {} left", duration(left))
 }
 
 /// 44 s, 12 min or 3.5 h.
-fn told(time: Duration) -> String {
+fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match seconds {
         ..90.0 => format!("{seconds:.0} s"),

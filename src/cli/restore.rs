@@ -26,11 +26,11 @@ use tweedie::{
 };
 
 use super::{
-    args::restore::{ProblemFlags, Restore, ResultFlags},
+    args::restore::{ProblemFlags, RestoreArgs, ResultFlags},
     choice, command, data,
 };
 
-impl Restore {
+impl RestoreArgs {
     pub fn run(&self) -> Result<()> {
         let session = self.device.session_with(&self.batch, self.seed.seed)?;
         let model = self.source.open(&self.model, &session, &self.output)?;

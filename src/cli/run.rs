@@ -18,12 +18,12 @@ use tweedie::{
 use super::{
     args::{
         flags::{DeviceFlags, OutputFlags},
-        run::Run,
+        run::RunArgs,
     },
     command,
 };
 
-impl Run {
+impl RunArgs {
     pub fn run(&self) -> Result<()> {
         let experiment = AnyExperiment::read(&self.experiment)?;
         if self.dry {
@@ -41,8 +41,8 @@ impl Run {
                 output.say(format_args!("table and plot in {}", request.result("md").display()));
                 output.record(&json!({"experiment": request.name, "figures": figures, "floor": floor}))
             }
-            (ExperimentResult::Records(records), AnyExperiment::Generation(of)) => {
-                output.say(markdown(of, &records));
+            (ExperimentResult::Records(records), AnyExperiment::Generation(table)) => {
+                output.say(markdown(table, &records));
                 let lines = self.results.join(records::FILE);
                 output.say(format_args!("records in {}; `tweedie table` makes a page of them", lines.display()));
                 output.record(&records)

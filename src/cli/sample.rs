@@ -14,9 +14,9 @@ use tweedie::{
     },
 };
 
-use super::{args::sample::Sample, command};
+use super::{args::sample::SampleArgs, command};
 
-impl Sample {
+impl SampleArgs {
     pub fn run(&self) -> Result<()> {
         let seeds = blocks::parse(&self.seeds)?;
         let session = self.device.session_with(&self.batch, 0)?;

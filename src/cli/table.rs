@@ -3,9 +3,9 @@
 use anyhow::Result;
 use tweedie::run::report::ReportRequest;
 
-use super::{args::table::Table, command};
+use super::{args::table::TableArgs, command};
 
-impl Table {
+impl TableArgs {
     pub fn run(&self) -> Result<()> {
         let Self { experiments, results, .. } = self;
         let request = ReportRequest { experiments: experiments.clone(), results: results.clone(), command: command() };

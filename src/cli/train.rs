@@ -3,9 +3,9 @@
 use anyhow::Result;
 use tweedie::{files::yaml, run::train::TrainingRun};
 
-use super::{Interrupted, args::train::Train, thousands};
+use super::{Interrupted, args::train::TrainArgs, thousands};
 
-impl Train {
+impl TrainArgs {
     pub fn run(&self) -> Result<()> {
         let session = self.device.session()?;
         let mut run = TrainingRun::open(yaml::read(&self.config)?, self.resume, &session)?;

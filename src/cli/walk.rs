@@ -14,12 +14,12 @@ use tweedie::numbers::{
     schedule::{Chain, LinearBeta},
     scheme::Scheme,
     sigma::Sigmas,
-    walk::Walk as Steps,
+    walk::Walk,
 };
 
-use super::args::{flags::ModelFlags, walk::Walk};
+use super::args::{flags::ModelFlags, walk::WalkArgs};
 
-impl Walk {
+impl WalkArgs {
     pub fn run(&self) -> Result<()> {
         let (precondition, default) = self.conventions()?;
         let plan = self.plan.over(&default)?;
@@ -110,7 +110,7 @@ fn prose(ResolvedPlan { walk, scheme, .. }: &ResolvedPlan, ratios: &[(f64, f64)]
     text
 }
 
-fn csv(walk: &Steps, precondition: &dyn Precondition) -> String {
+fn csv(walk: &Walk, precondition: &dyn Precondition) -> String {
     let mut text = String::from("k,sigma,tau,temperature,tau_over_sigma2,time\n");
     for (k, step) in walk.0.iter().enumerate() {
         let (relative, time) = (step.tau / (step.sigma * step.sigma), precondition.at(step.sigma).label);

@@ -15,23 +15,23 @@ use crate::files::{images, npz};
 const LARGE: u64 = (1 << 32) - (1 << 16);
 
 /// An archive that is being written, image after image.
-pub struct Archive {
+pub struct ImageArchive {
     zip: ZipWriter<BufWriter<File>>,
-    layout: Layout,
+    layout: ArchiveLayout,
 }
 
 /// How images lie in an archive.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Layout {
+pub enum ArchiveLayout {
     /// `arr_0.npy`, `[count, height, width, channels]`, bytes [guided-diffusion].
     Npz,
     /// `000000/000000.png` and so on: a folder for every thousand seeds [EDM, generate.py --subdirs].
     Zip,
 }
 
-impl std::fmt::Debug for Archive {
+impl std::fmt::Debug for ImageArchive {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Archive").field("layout", &self.layout).finish_non_exhaustive()
+        f.debug_struct("ImageArchive").field("layout", &self.layout).finish_non_exhaustive()
     }
 }
 
@@ -43,17 +43,17 @@ fn options(bytes: u64) -> SimpleFileOptions {
         .large_file(bytes >= LARGE)
 }
 
-impl Archive {
+impl ImageArchive {
     /// An archive of `count` images of this `[channels, height, width]`, at `path`.
     pub fn create(
         path: &Path,
-        layout: Layout,
+        layout: ArchiveLayout,
         count: u64,
         [channels, height, width]: [i64; 3],
     ) -> Result<Self, String> {
         let file = File::create(path).map_err(|e| e.to_string())?;
         let mut zip = ZipWriter::new(BufWriter::new(file));
-        if layout == Layout::Npz {
+        if layout == ArchiveLayout::Npz {
             let bytes = count * (channels * height * width) as u64;
             zip.start_file("arr_0.npy", options(bytes)).map_err(|e| e.to_string())?;
             zip.write_all(&npz::header("|u1", &[count as i64, height, width, channels])).map_err(|e| e.to_string())?;
@@ -63,7 +63,7 @@ impl Archive {
 
     /// Adds the images of seeds that follow each other: bytes, `[batch, channels, height, width]`.
     pub fn push(&mut self, seeds: impl Iterator<Item = u64>, pixels: &Tensor) -> Result<(), String> {
-        if self.layout == Layout::Npz {
+        if self.layout == ArchiveLayout::Npz {
             let bytes = images::bytes(&pixels.permute([0, 2, 3, 1])).map_err(|e| e.to_string())?;
             return self.zip.write_all(&bytes).map_err(|e| e.to_string());
         }

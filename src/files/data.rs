@@ -59,7 +59,7 @@ impl AnyData {
         let mut data = self.clone();
         let path = match &mut data {
             Self::Idx(idx) => &mut idx.images,
-            Self::Folder(of) => &mut of.path,
+            Self::Folder(folder) => &mut folder.path,
             Self::Zip(zip) => &mut zip.path,
             Self::Npz(npz) => &mut npz.path,
             Self::Cifar(cifar) => &mut cifar.path,
@@ -78,11 +78,11 @@ impl AnyData {
     /// Images of folders and archives stay there until they are read.
     pub fn reader(&self) -> Result<Reader, Error> {
         let store = match self {
-            Self::Idx(idx) => Store::Memory(idx.load()?),
-            Self::Npz(npz) => Store::Memory(npz.load()?),
-            Self::Cifar(cifar) => Store::Memory(cifar.load()?),
-            Self::Folder(folder) => Store::Files(images::files(&folder.path)?, folder.channels),
-            Self::Prepared(set) => Store::Photographs(images::files(&set.path)?, set.clone()),
+            Self::Idx(idx) => ReaderStore::Memory(idx.load()?),
+            Self::Npz(npz) => ReaderStore::Memory(npz.load()?),
+            Self::Cifar(cifar) => ReaderStore::Memory(cifar.load()?),
+            Self::Folder(folder) => ReaderStore::Files(images::files(&folder.path)?, folder.channels),
+            Self::Prepared(set) => ReaderStore::Photographs(images::files(&set.path)?, set.clone()),
             Self::Zip(zip) => zip.open()?,
         };
         Ok(Reader { store, size: None })
@@ -133,12 +133,12 @@ pub fn located(path: &Path, folder: Option<&Path>) -> PathBuf {
 /// Images that are read as they are asked for; all must be of one size.
 #[derive(Debug)]
 pub struct Reader {
-    store: Store,
+    store: ReaderStore,
     size: Option<Vec<i64>>,
 }
 
 #[derive(Debug)]
-enum Store {
+enum ReaderStore {
     Memory(Images),
     /// Files, and how many channels are wanted of each.
     Files(Vec<PathBuf>, i64),
@@ -150,7 +150,7 @@ enum Store {
 
 /// Some of a set's images.
 #[derive(Debug)]
-pub struct Chunk {
+pub struct ImageChunk {
     /// The images.
     pub images: Images,
     /// How many of them come from JPEG files.
@@ -161,25 +161,25 @@ impl Reader {
     /// How many images there are.
     pub fn count(&self) -> usize {
         match &self.store {
-            Store::Memory(images) => images.count(),
-            Store::Files(files, _) | Store::Photographs(files, _) => files.len(),
-            Store::Archive(_, _, names, _) => names.len(),
+            ReaderStore::Memory(images) => images.count(),
+            ReaderStore::Files(files, _) | ReaderStore::Photographs(files, _) => files.len(),
+            ReaderStore::Archive(_, _, names, _) => names.len(),
         }
     }
 
     /// Those of these numbers.
-    pub fn read(&mut self, range: Range<usize>) -> Result<Chunk, Error> {
+    pub fn read(&mut self, range: Range<usize>) -> Result<ImageChunk, Error> {
         let decoded = match &mut self.store {
-            Store::Memory(images) => {
+            ReaderStore::Memory(images) => {
                 let part = |all: &Tensor| all.narrow(0, range.start as i64, range.len() as i64);
                 let images = Images { pixels: part(&images.pixels), labels: images.labels.as_ref().map(part) };
-                return Ok(Chunk { images, jpegs: 0 });
+                return Ok(ImageChunk { images, jpegs: 0 });
             }
-            Store::Files(files, channels) => {
+            ReaderStore::Files(files, channels) => {
                 let read = |path: &PathBuf| Ok((path.clone(), decoded(path, *channels)?));
                 files[range].par_iter().map(read).collect::<Result<Vec<_>, Error>>()?
             }
-            Store::Photographs(files, set) => {
+            ReaderStore::Photographs(files, set) => {
                 let read = |path: &PathBuf| {
                     let (image, jpeg) = decoded(path, 3)?;
                     let square = set.recipe.apply(&image, set.side).map_err(|e| Error::file(path, e))?;
@@ -187,7 +187,7 @@ impl Reader {
                 };
                 files[range].iter().map(read).collect::<Result<Vec<_>, Error>>()?
             }
-            Store::Archive(path, archive, names, channels) => {
+            ReaderStore::Archive(path, archive, names, channels) => {
                 let mut read = |name: &String| {
                     let path = path.join(name);
                     let contents = contents(archive, name).map_err(|cause| Error::file(&path, cause))?;
@@ -200,7 +200,7 @@ impl Reader {
         self.stacked(decoded)
     }
 
-    fn stacked(&mut self, decoded: Vec<(PathBuf, (Tensor, bool))>) -> Result<Chunk, Error> {
+    fn stacked(&mut self, decoded: Vec<(PathBuf, (Tensor, bool))>) -> Result<ImageChunk, Error> {
         let mut pixels = Vec::with_capacity(decoded.len());
         let mut jpegs = 0;
         for (path, (image, jpeg)) in decoded {
@@ -212,7 +212,7 @@ impl Reader {
             jpegs += usize::from(jpeg);
             pixels.push(image);
         }
-        Ok(Chunk { images: Images { pixels: Tensor::stack(&pixels, 0), labels: None }, jpegs })
+        Ok(ImageChunk { images: Images { pixels: Tensor::stack(&pixels, 0), labels: None }, jpegs })
     }
 }
 
@@ -299,7 +299,7 @@ pub struct Zip {
 }
 
 impl Zip {
-    fn open(&self) -> Result<Store, Error> {
+    fn open(&self) -> Result<ReaderStore, Error> {
         let unreadable = |cause: String| Error::file(&self.path, format!("cannot be read: {cause}"));
         let file = File::open(&self.path).map_err(|e| unreadable(e.to_string()))?;
         let archive = ZipArchive::new(file).map_err(|e| unreadable(e.to_string()))?;
@@ -309,7 +309,7 @@ impl Zip {
         if names.is_empty() {
             return Err(Error::file(&self.path, "holds no image (.png, .jpg or .webp)"));
         }
-        Ok(Store::Archive(self.path.clone(), Box::new(archive), names, self.channels))
+        Ok(ReaderStore::Archive(self.path.clone(), Box::new(archive), names, self.channels))
     }
 }
 
@@ -346,8 +346,9 @@ pub struct Cifar {
 impl Cifar {
     fn load(&self) -> Result<Images, Error> {
         let parts: Vec<Images> = self.files()?.iter().map(|file| cifar(file)).collect::<Result<_, _>>()?;
-        let all =
-            |of: &dyn Fn(&Images) -> Option<Tensor>| Tensor::cat(&parts.iter().filter_map(of).collect::<Vec<_>>(), 0);
+        let all = |part: &dyn Fn(&Images) -> Option<Tensor>| {
+            Tensor::cat(&parts.iter().filter_map(part).collect::<Vec<_>>(), 0)
+        };
         let pixels = all(&|part| Some(part.pixels.shallow_clone()));
         Ok(Images { pixels, labels: Some(all(&|part| part.labels.as_ref().map(Tensor::shallow_clone))) })
     }

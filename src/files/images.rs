@@ -174,17 +174,17 @@ pub fn write_whole(path: &Path, contents: &[u8]) -> Result<(), Error> {
 /// The same with what `write` writes to the path that it is given.
 pub fn write_by(path: &Path, write: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), Error> {
     let failed = |cause: String| Error::file(path, format!("cannot be written: {cause}"));
-    let told = |e: std::io::Error| failed(e.to_string());
+    let unwritable = |e: std::io::Error| failed(e.to_string());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(told)?;
-    let file = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(folder).map_err(told)?;
+    fs::create_dir_all(folder).map_err(unwritable)?;
+    let file = tempfile::Builder::new().prefix(".unfinished-").tempfile_in(folder).map_err(unwritable)?;
     write(file.path()).map_err(failed)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).map_err(told)?;
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).map_err(unwritable)?;
     }
-    file.persist(path).map_err(|e| told(e.error))?;
+    file.persist(path).map_err(|e| unwritable(e.error))?;
     Ok(())
 }
 

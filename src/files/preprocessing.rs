@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use crate::{
     Error,
-    files::resample::{Kernel, resample},
+    files::resample::{ResampleKernel, resample},
 };
 
 /// A program's way from a photograph to a square.
@@ -58,15 +58,15 @@ impl Preprocessing {
                 cut(&pillow(image, [height, width]), start, [side; 2])
             }
             Self::Middle => middle(image, side),
-            Self::CelebaScoreSde => tensorflow(&middle(image, 140), [side; 2], Kernel::Bilinear),
+            Self::CelebaScoreSde => tensorflow(&middle(image, 140), [side; 2], ResampleKernel::Bilinear),
             Self::LsunScoreSde if side == 128 => {
                 let ratio = side as f64 / height.min(width) as f64;
                 let size = [height, width].map(|length| (length as f64 * ratio).round_ties_even() as i64);
-                middle(&tensorflow(image, size, Kernel::Bilinear), side)
+                middle(&tensorflow(image, size, ResampleKernel::Bilinear), side)
             }
             Self::LsunScoreSde => {
                 let crop = height.min(width);
-                tensorflow(&middle(image, crop), [side; 2], Kernel::Bicubic)
+                tensorflow(&middle(image, crop), [side; 2], ResampleKernel::Bicubic)
             }
         })
     }
@@ -85,11 +85,11 @@ fn middle(image: &Tensor, side: i64) -> Tensor {
 /// Pillow's bilinear: bytes after each pass.
 fn pillow(image: &Tensor, size: [i64; 2]) -> Tensor {
     let bytes = |x: Tensor| (x + 0.5).floor().clamp(0.0, 255.0);
-    resample(image, size, Kernel::Bilinear, bytes).to_kind(Kind::Uint8)
+    resample(image, size, ResampleKernel::Bilinear, bytes).to_kind(Kind::Uint8)
 }
 
 /// TensorFlow's, of which Score SDE keeps the whole part of 255 x.
-fn tensorflow(image: &Tensor, size: [i64; 2], kernel: Kernel) -> Tensor {
+fn tensorflow(image: &Tensor, size: [i64; 2], kernel: ResampleKernel) -> Tensor {
     let resized = resample(image, size, kernel, |x| x.to_kind(Kind::Float));
     resized.clamp(0.0, 255.0).floor().to_kind(Kind::Uint8)
 }

@@ -4,14 +4,14 @@ use tch::{Kind, Tensor};
 
 /// How much of a pixel there is at a distance from its centre.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kernel {
+pub enum ResampleKernel {
     /// 1 − |x|.
     Bilinear,
     /// Keys' cubic with a = −½.
     Bicubic,
 }
 
-impl Kernel {
+impl ResampleKernel {
     fn reach(self) -> f64 {
         match self {
             Self::Bilinear => 1.0,
@@ -53,7 +53,12 @@ impl Kernel {
 
 /// The last two dimensions, `[…, height, width]`, become `[height, width]` pixels: columns first, then rows, in f64, with
 /// `round` after each.
-pub fn resample(x: &Tensor, [height, width]: [i64; 2], kernel: Kernel, round: impl Fn(Tensor) -> Tensor) -> Tensor {
+pub fn resample(
+    x: &Tensor,
+    [height, width]: [i64; 2],
+    kernel: ResampleKernel,
+    round: impl Fn(Tensor) -> Tensor,
+) -> Tensor {
     let size = x.size();
     let [tall, wide] = [size[size.len() - 2], size[size.len() - 1]];
     let matrix = |size, side| kernel.matrix(size, side).to_device(x.device());

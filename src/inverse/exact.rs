@@ -37,13 +37,20 @@ impl Mixture {
     ///
     /// The posterior of a mixture is one: wⱼ′ ∝ wⱼ N(y; A mⱼ, Sⱼ) with Sⱼ = vⱼ AAᵀ + η² I, means mⱼ + vⱼ Aᵀ Sⱼ⁻¹ (y − A mⱼ)
     /// and covariances vⱼ I − vⱼ² Aᵀ Sⱼ⁻¹ A. Made for few pixels: matrices of all of them are set up for each component.
-    pub fn posterior(&self, of: &LinearGaussian, shape: [i64; 3], count: usize, seed: u64) -> Result<Tensor, Error> {
+    pub fn posterior(
+        &self,
+        likelihood: &LinearGaussian,
+        shape: [i64; 3],
+        count: usize,
+        seed: u64,
+    ) -> Result<Tensor, Error> {
         let (n, options) = (self.means.size()[1], (self.means.kind(), self.means.device()));
         let images = |rows: &Tensor| rows.reshape([&[-1], shape.as_slice()].concat());
-        let matrix = of.operator.apply(&images(&Tensor::eye(n, options))).flatten(1, -1).tr();
+        let matrix = likelihood.operator.apply(&images(&Tensor::eye(n, options))).flatten(1, -1).tr();
         let v = self.variances.view([-1, 1, 1]);
-        let system = matrix.matmul(&matrix.tr()) * &v + Tensor::eye(matrix.size()[0], options) * (of.eta * of.eta);
-        let surprise = (of.measurement.flatten(1, -1) - self.means.matmul(&matrix.tr())).unsqueeze(2);
+        let system = matrix.matmul(&matrix.tr()) * &v
+            + Tensor::eye(matrix.size()[0], options) * (likelihood.eta * likelihood.eta);
+        let surprise = (likelihood.measurement.flatten(1, -1) - self.means.matmul(&matrix.tr())).unsqueeze(2);
         let weighed = Tensor::f_linalg_solve(&system, &surprise, true)?;
         let misfit = (&surprise * &weighed).sum_dim_intlist([1i64, 2].as_slice(), false, None);
         let log = self.weights.log() - (misfit + system.logdet()) / 2.0;

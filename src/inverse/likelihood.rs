@@ -215,20 +215,22 @@ impl Likelihood for PoissonLikelihood {
 /// With ℓ = η²/‖A‖² that is Aᵀ(y − A x)/(η² + γ²) with γ² = max(0, σ²‖A‖² − η²), where the paper leaves γ free: at level σ the likelihood is as broad as the noise of x is when
 /// measured, and once σ‖A‖ ≤ η it is the exact one. Thus τ = c σ² with c ≤ 1 never overshoots, where the exact likelihood
 /// allows η²/‖A‖² only; and what the image shows is decided while σ is large, before the measurement pins single pixels.
-pub struct Annealed<'a> {
+pub struct AnnealedPosterior<'a> {
     /// The score of the images.
     pub prior: &'a dyn Score,
     /// The likelihood of the measurement.
     pub likelihood: &'a dyn Likelihood,
 }
 
-impl fmt::Debug for Annealed<'_> {
+impl fmt::Debug for AnnealedPosterior<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Annealed").field("exact_below", &self.likelihood.step_limit().sqrt()).finish_non_exhaustive()
+        f.debug_struct("AnnealedPosterior")
+            .field("exact_below", &self.likelihood.step_limit().sqrt())
+            .finish_non_exhaustive()
     }
 }
 
-impl Score for Annealed<'_> {
+impl Score for AnnealedPosterior<'_> {
     fn score(&self, x: &Tensor, sigma: f64) -> Tensor {
         let trust = (self.likelihood.step_limit() / (sigma * sigma)).min(1.0);
         self.prior.score(x, sigma) + self.likelihood.score(x) * trust

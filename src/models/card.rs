@@ -124,7 +124,8 @@ impl Card {
 
 /// The keys of a card that describe the network and its conventions.
 fn known(card: &serde_json::Value) -> Vec<String> {
-    let within = |of: &str| card.get(of).and_then(serde_json::Value::as_object).into_iter().flat_map(|map| map.keys());
+    let within =
+        |key: &str| card.get(key).and_then(serde_json::Value::as_object).into_iter().flat_map(|map| map.keys());
     within("network")
         .chain(within("precondition"))
         .filter(|key| *key != "kind")
@@ -135,7 +136,7 @@ fn known(card: &serde_json::Value) -> Vec<String> {
 
 /// A network that no card's configuration builds: a TorchScript program, or one that the calling program holds.
 #[derive(Clone)]
-enum Given {
+enum ExternalNetwork {
     Program(Arc<CModule>),
     Own(Own),
 }
@@ -173,7 +174,7 @@ pub struct Model {
     /// The files themselves.
     sources: Arc<[Source]>,
     /// The network itself, where the card cannot build it.
-    given: Option<Given>,
+    given: Option<ExternalNetwork>,
     /// What a family takes for granted that neither names nor shapes of its file can tell; empty where a card says it.
     pub assumed: String,
     /// Parameters, by name and in the network's order.
@@ -223,7 +224,7 @@ pub fn card(model: &str) -> Result<Option<Card>, Error> {
 }
 
 /// What a name on the command line stands for.
-pub(crate) struct Found {
+pub(crate) struct OpenedSource {
     /// The text of the card, and the file that it came from.
     pub card: (String, PathBuf),
     /// Where the weights are.
@@ -234,7 +235,7 @@ pub(crate) struct Found {
 
 /// Finds a name among the shipped cards, a card file (.yaml) with its weights beside it, or a .safetensors file with a
 /// card inside.
-pub(crate) fn find(model: &str, shipped: &[Shipped]) -> Result<Found, Error> {
+pub(crate) fn find(model: &str, shipped: &[Shipped]) -> Result<OpenedSource, Error> {
     let (card, source) = locate(model, shipped)?;
     let (stored, metadata) = safetensors::index(&source)?;
     let card = match card {
@@ -242,7 +243,7 @@ pub(crate) fn find(model: &str, shipped: &[Shipped]) -> Result<Found, Error> {
         None => (inside(&metadata, source.path())?, source.path().to_owned()),
     };
     let tensors = stored.into_iter().map(|(name, stored)| Ok((name, source.load(&stored)?)));
-    Ok(Found { card, tensors: tensors.collect::<Result<_, Error>>()?, source })
+    Ok(OpenedSource { card, tensors: tensors.collect::<Result<_, Error>>()?, source })
 }
 
 fn inside(metadata: &Metadata, source: &Path) -> Result<String, Error> {
@@ -329,10 +330,10 @@ fn is_published(path: &Path) -> Result<bool, Error> {
 }
 
 /// The last of `weights=ema` and `weights=raw`.
-fn weights(settings: &[String]) -> Result<zoo::Weights, Error> {
-    settings.last().map_or(Ok(zoo::Weights::default()), |setting| match setting.as_str() {
-        "weights=ema" => Ok(zoo::Weights::Ema),
-        "weights=raw" => Ok(zoo::Weights::Raw),
+fn weights(settings: &[String]) -> Result<zoo::WeightsChoice, Error> {
+    settings.last().map_or(Ok(zoo::WeightsChoice::default()), |setting| match setting.as_str() {
+        "weights=ema" => Ok(zoo::WeightsChoice::Ema),
+        "weights=raw" => Ok(zoo::WeightsChoice::Raw),
         _ => Err(Error::file(Path::new("`set`"), format!("{setting}: weights are ema or raw"))),
     })
 }
@@ -371,7 +372,7 @@ impl Model {
             let weights = Weights::stored(tensors, device, kind);
             return Self::build(card, path.to_owned(), sources.into(), assumed, weights, None);
         }
-        let Found { card: (card, path), source, tensors } = find(model, models::SHIPPED)?;
+        let OpenedSource { card: (card, path), source, tensors } = find(model, models::SHIPPED)?;
         let card = given.map_or_else(|| Card::parse(&card, &path), Ok)?.with(settings)?;
         let place = source.path().to_owned();
         Self::build(card, place, [source].into(), String::new(), Weights::stored(tensors, device, kind), None)
@@ -421,7 +422,7 @@ impl Model {
         let (device, kind) =
             parameters.first().map_or((Device::Cpu, Kind::Float), |(_, tensor)| (tensor.device(), tensor.kind()));
         let weights = Weights::shared(&parameters, device, kind);
-        let given = Some((Given::Own(Own::new(network)), parameters));
+        let given = Some((ExternalNetwork::Own(Own::new(network)), parameters));
         Self::build(card, PathBuf::from(name), Arc::new([]), String::new(), weights, given)
     }
 
@@ -443,7 +444,7 @@ impl Model {
         TorchScript::new(config, module.clone(), kind)?.fits(card.image, device).map_err(wrong)?;
         let parameters = module.named_parameters()?;
         let weights = Weights::shared(&parameters, device, kind);
-        let given = Some((Given::Program(module), parameters));
+        let given = Some((ExternalNetwork::Program(module), parameters));
         Self::build(card, path.clone(), [source].into(), String::new(), weights, given)
     }
 
@@ -453,14 +454,16 @@ impl Model {
         sources: Arc<[Source]>,
         assumed: String,
         weights: Weights,
-        given: Option<(Given, Parameters)>,
+        given: Option<(ExternalNetwork, Parameters)>,
     ) -> Result<Self, Error> {
         let (given, network, parameters): (_, Box<dyn Network>, _) = match (&card.network, given) {
-            (AnyNetwork::TorchScript(config), Some((Given::Program(module), parameters))) => {
+            (AnyNetwork::TorchScript(config), Some((ExternalNetwork::Program(module), parameters))) => {
                 let network = TorchScript::new(config, module.clone(), weights.root().kind())?;
-                (Some(Given::Program(module)), Box::new(network), parameters)
+                (Some(ExternalNetwork::Program(module)), Box::new(network), parameters)
             }
-            (_, Some((Given::Own(own), parameters))) => (Some(Given::Own(own.clone())), Box::new(own), parameters),
+            (_, Some((ExternalNetwork::Own(own), parameters))) => {
+                (Some(ExternalNetwork::Own(own.clone())), Box::new(own), parameters)
+            }
             (network, _) => {
                 let network = network.build(&weights)?;
                 (None, network, weights.finish().map_err(|e| Error::file(&source, e))?)
@@ -479,12 +482,12 @@ impl Model {
 
     /// Whether the network is a TorchScript program.
     pub fn is_script(&self) -> bool {
-        matches!(self.given, Some(Given::Program(_)))
+        matches!(self.given, Some(ExternalNetwork::Program(_)))
     }
 
     /// Whether the network is one of the calling program.
     pub fn is_own(&self) -> bool {
-        matches!(self.given, Some(Given::Own(_)))
+        matches!(self.given, Some(ExternalNetwork::Own(_)))
     }
 
     /// Another network with the same parameters, for a thread of its own: they are shared, not copied.

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::{
     Network,
     layers::{
-        Conv, Fusion, GroupNorm, Linear, Resize, Sinusoidal, TimeEmbedding, attend, channels_last, doubled, image_of,
+        Conv, Fusion, GroupNorm, Linear, Rescale, Sinusoidal, TimeEmbedding, attend, channels_last, doubled, image_of,
         pixels,
     },
     weights::{Path, Weights},
@@ -138,18 +138,18 @@ struct ResBlock {
     norm2: GroupNorm,
     conv2: Conv,
     shortcut: Option<Conv>,
-    resize: Resize,
+    resize: Rescale,
     scale_shift: bool,
 }
 
 impl ResBlock {
-    fn new(path: &Path, config: &AdmConfig, inputs: i64, outputs: i64, resize: Resize) -> Self {
+    fn new(path: &Path, config: &AdmConfig, inputs: i64, outputs: i64, resize: Rescale) -> Self {
         let scale_shift = config.use_scale_shift_norm;
-        let told = if scale_shift { 2 * outputs } else { outputs };
+        let width = if scale_shift { 2 * outputs } else { outputs };
         Self {
             norm1: config.norm(&(path / "in_layers.0"), inputs),
             conv1: Conv::new(&(path / "in_layers.2"), inputs, outputs, 3),
-            time: Linear::new(&(path / "emb_layers.1"), 4 * config.model_channels, told),
+            time: Linear::new(&(path / "emb_layers.1"), 4 * config.model_channels, width),
             norm2: config.norm(&(path / "out_layers.0"), outputs),
             conv2: Conv::zero(&(path / "out_layers.3"), outputs, outputs, 3),
             shortcut: (inputs != outputs).then(|| Conv::new(&(path / "skip_connection"), inputs, outputs, 1)),
@@ -160,13 +160,15 @@ impl ResBlock {
 
     /// `embedding` has passed its SiLU already, once for all blocks.
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
-        let told = self.time.forward(embedding);
-        let (before, after) = if self.scale_shift { (Some(&told), None) } else { (None, Some(&told)) };
+        let time = self.time.forward(embedding);
+        let (before, after) = if self.scale_shift { (Some(&time), None) } else { (None, Some(&time)) };
         let h = match self.resize {
-            Resize::Keep => self.conv1.within(x, &Fusion { norm: Some(&self.norm1), told: after, ..Fusion::default() }),
+            Rescale::Keep => {
+                self.conv1.within(x, &Fusion { norm: Some(&self.norm1), time_bias: after, ..Fusion::default() })
+            }
             resize => {
                 let h = resize.apply(&self.norm1.silu(x, None));
-                self.conv1.within(&h, &Fusion { told: after, ..Fusion::default() })
+                self.conv1.within(&h, &Fusion { time_bias: after, ..Fusion::default() })
             }
         };
         let x = self.resize.apply(x);
@@ -177,7 +179,7 @@ impl ResBlock {
 }
 
 #[derive(Debug)]
-struct Attention {
+struct QkvAttention {
     norm: GroupNorm,
     /// A 1×1 convolution over the row of pixels, `[3 · channels, channels, 1]` in the file.
     qkv: Linear,
@@ -186,7 +188,7 @@ struct Attention {
     new_order: bool,
 }
 
-impl Attention {
+impl QkvAttention {
     fn new(path: &Path, config: &AdmConfig, channels: i64) -> Self {
         Self {
             norm: config.norm(&(path / "norm"), channels),
@@ -214,20 +216,20 @@ impl Attention {
 #[derive(Debug)]
 enum Part {
     Res(Box<ResBlock>),
-    Attention(Attention),
+    QkvAttention(QkvAttention),
     Halve(Conv),
     Double(Conv),
 }
 
 impl Part {
-    fn res(path: &Path, config: &AdmConfig, inputs: i64, outputs: i64, resize: Resize) -> Self {
+    fn res(path: &Path, config: &AdmConfig, inputs: i64, outputs: i64, resize: Rescale) -> Self {
         Self::Res(Box::new(ResBlock::new(path, config, inputs, outputs, resize)))
     }
 
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
         match self {
             Self::Res(block) => block.forward(x, embedding),
-            Self::Attention(attention) => attention.forward(x),
+            Self::QkvAttention(attention) => attention.forward(x),
             Self::Halve(conv) => conv.forward(x),
             Self::Double(conv) => conv.forward(&doubled(x)),
         }
@@ -262,11 +264,11 @@ impl Adm {
         let mut skips = vec![first];
         let down = Self::down(&(root / "input_blocks"), config, &mut skips);
         let path = root / "middle_block";
-        let mut middle = vec![Part::res(&(&path / 0), config, deepest, deepest, Resize::Keep)];
+        let mut middle = vec![Part::res(&(&path / 0), config, deepest, deepest, Rescale::Keep)];
         if config.middle_attention {
-            middle.push(Part::Attention(Attention::new(&(&path / 1), config, deepest)));
+            middle.push(Part::QkvAttention(QkvAttention::new(&(&path / 1), config, deepest)));
         }
-        middle.push(Part::res(&(&path / middle.len()), config, deepest, deepest, Resize::Keep));
+        middle.push(Part::res(&(&path / middle.len()), config, deepest, deepest, Rescale::Keep));
         let up = Self::up(&(root / "output_blocks"), config, &mut skips);
         Ok(Self {
             config: config.clone(),
@@ -288,9 +290,9 @@ impl Adm {
             for _ in 0..config.num_res_blocks {
                 let path = root / (blocks.len() + 1);
                 let inputs = skips[skips.len() - 1];
-                let mut parts = vec![Part::res(&(&path / 0), config, inputs, width, Resize::Keep)];
+                let mut parts = vec![Part::res(&(&path / 0), config, inputs, width, Rescale::Keep)];
                 if config.attention_levels.contains(&level) {
-                    parts.push(Part::Attention(Attention::new(&(&path / 1), config, width)));
+                    parts.push(Part::QkvAttention(QkvAttention::new(&(&path / 1), config, width)));
                 }
                 blocks.push(parts);
                 skips.push(width);
@@ -298,7 +300,7 @@ impl Adm {
             if level + 1 < config.block_out_channels.len() {
                 let path = root / (blocks.len() + 1) / 0;
                 blocks.push(vec![if config.resblock_updown {
-                    Part::res(&path, config, width, width, Resize::Halve)
+                    Part::res(&path, config, width, width, Rescale::Halve)
                 } else {
                     Part::Halve(Conv::new(&(path / "op"), width, width, 3).strided(2, 1))
                 }]);
@@ -315,14 +317,14 @@ impl Adm {
             for i in 0..=config.num_res_blocks {
                 let path = root / blocks.len();
                 let skip = skips.pop().unwrap_or(width);
-                let mut parts = vec![Part::res(&(&path / 0), config, inputs + skip, width, Resize::Keep)];
+                let mut parts = vec![Part::res(&(&path / 0), config, inputs + skip, width, Rescale::Keep)];
                 if config.attention_levels.contains(&level) {
-                    parts.push(Part::Attention(Attention::new(&(&path / 1), config, width)));
+                    parts.push(Part::QkvAttention(QkvAttention::new(&(&path / 1), config, width)));
                 }
                 if level > 0 && i == config.num_res_blocks {
                     let path = &path / parts.len();
                     parts.push(if config.resblock_updown {
-                        Part::res(&path, config, width, width, Resize::Double)
+                        Part::res(&path, config, width, width, Rescale::Double)
                     } else {
                         Part::Double(Conv::new(&(path / "conv"), width, width, 3))
                     });

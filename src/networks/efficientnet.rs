@@ -35,13 +35,13 @@ struct Same {
 
 impl Same {
     fn forward(&self, x: &Tensor) -> Tensor {
-        let of = |side: i64| {
+        let padding = |side: i64| {
             let out = (side + self.stride - 1) / self.stride;
             let all = ((out - 1) * self.stride + self.taps - side).max(0);
             [all / 2, all - all / 2]
         };
         let size = x.size();
-        let ([top, bottom], [left, right]) = (of(size[2]), of(size[3]));
+        let ([top, bottom], [left, right]) = (padding(size[2]), padding(size[3]));
         self.convolution.forward(&channels_last(&x.constant_pad_nd([left, right, top, bottom])))
     }
 }

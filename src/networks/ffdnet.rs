@@ -21,13 +21,13 @@ pub struct FfdnetConfig {
     /// How many convolutions; 2 or more.
     pub layers: usize,
     /// Whose network it is.
-    pub layout: Layout,
+    pub layout: FfdnetLayout,
 }
 
 /// The two published forms of the network, here N(p, s) with pixels p and noise s of 0 … 1.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Layout {
+pub enum FfdnetLayout {
     /// KAIR's: one map of s after the pixels, biases, no normalisation; N is the denoised image.
     Kair,
     /// IPOL's [Tassano, Delon & Veit 2019]: a map of s for each channel before the pixels, batch normalisation, no biases;
@@ -35,7 +35,7 @@ pub enum Layout {
     Ipol,
 }
 
-impl Layout {
+impl FfdnetLayout {
     /// The name of the i-th convolution.
     pub fn convolution(self, i: usize) -> String {
         self.layer(match self {
@@ -92,8 +92,8 @@ impl Ffdnet {
             let outputs = if i + 1 == layers { 4 * in_channels } else { width };
             let path = root / layout.convolution(i);
             let conv = match layout {
-                Layout::Kair => Conv::new(&path, inputs, outputs, 3),
-                Layout::Ipol => Conv::unbiased(&path, inputs, outputs, 3),
+                FfdnetLayout::Kair => Conv::new(&path, inputs, outputs, 3),
+                FfdnetLayout::Ipol => Conv::unbiased(&path, inputs, outputs, 3),
             };
             (conv, layout.norm(i, layers).map(|name| BatchNorm::new(&(root / name), outputs)))
         };
@@ -107,8 +107,8 @@ impl Ffdnet {
         let layout = self.config.layout;
         let map = noise.expand([batch, layout.maps(self.config.in_channels), height, width], false);
         let input = match layout {
-            Layout::Kair => Tensor::cat(&[fine, map], 1),
-            Layout::Ipol => Tensor::cat(&[map, fine], 1),
+            FfdnetLayout::Kair => Tensor::cat(&[fine, map], 1),
+            FfdnetLayout::Ipol => Tensor::cat(&[map, fine], 1),
         };
         let last = self.layers.len() - 1;
         let h = self.layers.iter().enumerate().fold(channels_last(&input), |h, (i, (conv, norm))| {
@@ -128,8 +128,8 @@ impl Network for Ffdnet {
         let raw = self.raw(&pixels, &(&sigma / 2.0).to_kind(self.kind));
         let raw = raw.narrow(2, 0, height).narrow(3, 0, width).to_kind(x.kind()) * 2.0;
         match self.config.layout {
-            Layout::Kair => raw - 1.0,
-            Layout::Ipol => raw / sigma.to_kind(x.kind()),
+            FfdnetLayout::Kair => raw - 1.0,
+            FfdnetLayout::Ipol => raw / sigma.to_kind(x.kind()),
         }
     }
 

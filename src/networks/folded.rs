@@ -21,9 +21,9 @@ impl Folded {
     /// W is `[outputs, inputs / groups, rows, columns]` at `conv`, and the four numbers of each channel are at `norm`.
     pub fn new(conv: &Path, norm: &Path, shape: [i64; 4], groups: i64) -> Self {
         let weight = conv.tensor("weight", &shape, Init::FanIn(shape[1..].iter().product()));
-        let of = |name: &str, value| norm.tensor(name, &shape[..1], Init::Constant(value)).to_kind(Kind::Double);
-        let gain = of("weight", 1.0) / (of("running_var", 1.0) + 1e-3).sqrt();
-        let bias = of("bias", 0.0) - of("running_mean", 0.0) * &gain;
+        let parameter = |name: &str, value| norm.tensor(name, &shape[..1], Init::Constant(value)).to_kind(Kind::Double);
+        let gain = parameter("weight", 1.0) / (parameter("running_var", 1.0) + 1e-3).sqrt();
+        let bias = parameter("bias", 0.0) - parameter("running_mean", 0.0) * &gain;
         let folded = weight.to_kind(Kind::Double) * gain.view([-1, 1, 1, 1]);
         let weight = channels_last(&folded.to_kind(weight.kind()));
         Self { bias: bias.to_kind(weight.kind()), weight, stride: 1, padding: [0, 0], groups }

@@ -12,24 +12,24 @@ use crate::{
 
 /// What is known of a form of inputs.
 #[derive(Debug)]
-enum State {
+enum FormState {
     /// It was seen so often.
     Seen(usize),
-    Recorded(Evaluation),
+    Recorded(RecordedEvaluation),
     /// Why it is not recorded.
     Refused(String),
 }
 
 #[derive(Debug)]
-struct Evaluation {
+struct RecordedEvaluation {
     inputs: Inputs,
     recording: Recording,
     /// The FLOPs of an evaluation, as [`layers::flops`] counts them.
     flops: f64,
 }
 
-impl Evaluation {
-    fn of(&mut self, given: &Inputs) -> Result<Tensor, String> {
+impl RecordedEvaluation {
+    fn replay(&mut self, given: &Inputs) -> Result<Tensor, String> {
         self.inputs.set(given);
         self.recording.replay.replay()?;
         layers::add_flops(self.flops);
@@ -50,7 +50,7 @@ pub struct Graphed {
     network: Box<dyn Network>,
     recorder: Box<dyn Recorder>,
     /// The recordings by form; the one used last comes last.
-    known: RefCell<Vec<(Form, State)>>,
+    known: RefCell<Vec<(Form, FormState)>>,
 }
 
 impl Graphed {
@@ -70,34 +70,34 @@ impl Graphed {
 
     /// How many recordings are kept at present.
     pub fn recordings(&self) -> usize {
-        self.known.borrow().iter().filter(|(_, state)| matches!(state, State::Recorded(_))).count()
+        self.known.borrow().iter().filter(|(_, state)| matches!(state, FormState::Recorded(_))).count()
     }
 
     fn evaluate(&self, given: &Inputs) -> Tensor {
         self.network.forward(&given.x, &given.label, given.class.as_ref())
     }
 
-    fn next(&self, state: State, given: &Inputs) -> (Tensor, State) {
+    fn next(&self, state: FormState, given: &Inputs) -> (Tensor, FormState) {
         match state {
-            State::Seen(times) if times < Self::PATIENCE || !self.refusals().is_empty() => {
-                (self.evaluate(given), State::Seen(times + 1))
+            FormState::Seen(times) if times < Self::PATIENCE || !self.refusals().is_empty() => {
+                (self.evaluate(given), FormState::Seen(times + 1))
             }
-            State::Seen(_) => {
+            FormState::Seen(_) => {
                 self.make_room();
                 let answer = self.evaluate(given);
-                let state = self.record(given, &answer).map_or_else(State::Refused, State::Recorded);
+                let state = self.record(given, &answer).map_or_else(FormState::Refused, FormState::Recorded);
                 (answer, state)
             }
-            State::Recorded(mut evaluation) => match evaluation.of(given) {
-                Ok(answer) => (answer, State::Recorded(evaluation)),
-                Err(why) => (self.evaluate(given), State::Refused(why)),
+            FormState::Recorded(mut evaluation) => match evaluation.replay(given) {
+                Ok(answer) => (answer, FormState::Recorded(evaluation)),
+                Err(why) => (self.evaluate(given), FormState::Refused(why)),
             },
-            State::Refused(why) => (self.evaluate(given), State::Refused(why)),
+            FormState::Refused(why) => (self.evaluate(given), FormState::Refused(why)),
         }
     }
 
     /// The evaluation of inputs of this form, if it answers `answer` to `given`.
-    fn record(&self, given: &Inputs, answer: &Tensor) -> Result<Evaluation, String> {
+    fn record(&self, given: &Inputs, answer: &Tensor) -> Result<RecordedEvaluation, String> {
         if answer.requires_grad() {
             return Err("it records gradients".to_owned());
         }
@@ -110,8 +110,8 @@ impl Graphed {
             after = layers::flops();
             answer
         })?;
-        let mut evaluation = Evaluation { inputs, recording, flops: after - before };
-        let replayed = evaluation.of(given)?;
+        let mut evaluation = RecordedEvaluation { inputs, recording, flops: after - before };
+        let replayed = evaluation.replay(given)?;
         let largest = |x: &Tensor| x.abs().max().double_value(&[]);
         let (difference, scale) = (largest(&(&replayed - answer)), largest(answer));
         if difference <= Self::ROUNDING * scale {
@@ -123,7 +123,7 @@ impl Graphed {
     /// Forgets the recording that was idle longest, if there are as many as there may be.
     fn make_room(&self) {
         let mut known = self.known.borrow_mut();
-        let recorded = |(_, state): &(Form, State)| matches!(state, State::Recorded(_));
+        let recorded = |(_, state): &(Form, FormState)| matches!(state, FormState::Recorded(_));
         if known.iter().filter(|entry| recorded(entry)).count() >= Self::KEPT
             && let Some(oldest) = known.iter().position(recorded)
         {
@@ -141,7 +141,7 @@ impl Network for Graphed {
             Inputs { x: x.shallow_clone(), label: label.shallow_clone(), class: class.map(Tensor::shallow_clone) };
         let form = given.form();
         let known = self.known.borrow().iter().position(|(known, _)| *known == form);
-        let state = known.map_or(State::Seen(0), |at| self.known.borrow_mut().remove(at).1);
+        let state = known.map_or(FormState::Seen(0), |at| self.known.borrow_mut().remove(at).1);
         let (answer, state) = self.next(state, &given);
         let mut known = self.known.borrow_mut();
         known.push((form, state));
@@ -166,7 +166,7 @@ impl Network for Graphed {
     fn refusals(&self) -> Vec<String> {
         let known = self.known.borrow();
         let refused = known.iter().filter_map(|(form, state)| match state {
-            State::Refused(why) => Some(format!("{:?}: {why}", form[0].0)),
+            FormState::Refused(why) => Some(format!("{:?}: {why}", form[0].0)),
             _ => None,
         });
         refused.collect()

@@ -36,7 +36,7 @@ impl Unit {
 
 /// What a branch does before it convolves.
 #[derive(Clone, Copy, Debug)]
-enum Pool {
+enum Pooling {
     Nothing,
     /// The mean of 3×3 pixels, of those of them that are within the image.
     Mean,
@@ -46,7 +46,7 @@ enum Pool {
     Halve,
 }
 
-impl Pool {
+impl Pooling {
     fn apply(self, x: &Tensor) -> Tensor {
         match self {
             Self::Nothing => x.shallow_clone(),
@@ -60,7 +60,7 @@ impl Pool {
 /// A pool, units one after another, and perhaps a fork: two units on the same input.
 #[derive(Debug)]
 struct Branch {
-    pool: Pool,
+    pool: Pooling,
     chain: Vec<Unit>,
     fork: Vec<Unit>,
 }
@@ -80,9 +80,9 @@ type Row<'a> = (&'a str, i64, [i64; 2]);
 
 /// Branches beside each other; their channels follow one another.
 #[derive(Debug)]
-struct Block(Vec<Branch>);
+struct Branches(Vec<Branch>);
 
-impl Block {
+impl Branches {
     fn forward(&self, x: &Tensor) -> Tensor {
         Tensor::cat(&self.0.iter().map(|branch| branch.forward(x)).collect::<Vec<_>>(), 1)
     }
@@ -105,7 +105,7 @@ impl Builder<'_> {
         (rows.iter().map(&mut unit).collect(), inputs)
     }
 
-    fn branch(&self, pool: Pool, rows: &[Row]) -> Branch {
+    fn branch(&self, pool: Pooling, rows: &[Row]) -> Branch {
         Branch { pool, chain: self.chain(rows).0, fork: Vec::new() }
     }
 
@@ -113,36 +113,36 @@ impl Builder<'_> {
     fn halving(&self, rows: &[Row], (name, outputs, taps): Row) -> Branch {
         let (mut chain, inputs) = self.chain(rows);
         chain.push(Unit::new(&(&self.path / name), inputs, outputs, taps, 2));
-        Branch { pool: Pool::Nothing, chain, fork: Vec::new() }
+        Branch { pool: Pooling::Nothing, chain, fork: Vec::new() }
     }
 
     fn forking(&self, rows: &[Row], fork: [Row; 2]) -> Branch {
         let (chain, inputs) = self.chain(rows);
         let fork = fork.map(|(name, outputs, taps)| Unit::same(&(&self.path / name), inputs, outputs, taps));
-        Branch { pool: Pool::Nothing, chain, fork: fork.into() }
+        Branch { pool: Pooling::Nothing, chain, fork: fork.into() }
     }
 
     /// The maximum alone.
     fn halve() -> Branch {
-        Branch { pool: Pool::Halve, chain: Vec::new(), fork: Vec::new() }
+        Branch { pool: Pooling::Halve, chain: Vec::new(), fork: Vec::new() }
     }
 
     /// 35×35 pixels.
-    fn a(&self, pooled: i64) -> Block {
-        Block(vec![
-            self.branch(Pool::Nothing, &[("branch1x1", 64, [1, 1])]),
-            self.branch(Pool::Nothing, &[("branch5x5_1", 48, [1, 1]), ("branch5x5_2", 64, [5, 5])]),
+    fn a(&self, pooled: i64) -> Branches {
+        Branches(vec![
+            self.branch(Pooling::Nothing, &[("branch1x1", 64, [1, 1])]),
+            self.branch(Pooling::Nothing, &[("branch5x5_1", 48, [1, 1]), ("branch5x5_2", 64, [5, 5])]),
             self.branch(
-                Pool::Nothing,
+                Pooling::Nothing,
                 &[("branch3x3dbl_1", 64, [1, 1]), ("branch3x3dbl_2", 96, [3, 3]), ("branch3x3dbl_3", 96, [3, 3])],
             ),
-            self.branch(Pool::Mean, &[("branch_pool", pooled, [1, 1])]),
+            self.branch(Pooling::Mean, &[("branch_pool", pooled, [1, 1])]),
         ])
     }
 
     /// The block that reduces to 17×17 pixels.
-    fn b(&self) -> Block {
-        Block(vec![
+    fn b(&self) -> Branches {
+        Branches(vec![
             self.halving(&[], ("branch3x3", 384, [3, 3])),
             self.halving(
                 &[("branch3x3dbl_1", 64, [1, 1]), ("branch3x3dbl_2", 96, [3, 3])],
@@ -153,15 +153,15 @@ impl Builder<'_> {
     }
 
     /// 17×17 pixels.
-    fn c(&self, width: i64) -> Block {
-        Block(vec![
-            self.branch(Pool::Nothing, &[("branch1x1", 192, [1, 1])]),
+    fn c(&self, width: i64) -> Branches {
+        Branches(vec![
+            self.branch(Pooling::Nothing, &[("branch1x1", 192, [1, 1])]),
             self.branch(
-                Pool::Nothing,
+                Pooling::Nothing,
                 &[("branch7x7_1", width, [1, 1]), ("branch7x7_2", width, [1, 7]), ("branch7x7_3", 192, [7, 1])],
             ),
             self.branch(
-                Pool::Nothing,
+                Pooling::Nothing,
                 &[
                     ("branch7x7dbl_1", width, [1, 1]),
                     ("branch7x7dbl_2", width, [7, 1]),
@@ -170,13 +170,13 @@ impl Builder<'_> {
                     ("branch7x7dbl_5", 192, [1, 7]),
                 ],
             ),
-            self.branch(Pool::Mean, &[("branch_pool", 192, [1, 1])]),
+            self.branch(Pooling::Mean, &[("branch_pool", 192, [1, 1])]),
         ])
     }
 
     /// The block that reduces to 8×8 pixels.
-    fn d(&self) -> Block {
-        Block(vec![
+    fn d(&self) -> Branches {
+        Branches(vec![
             self.halving(&[("branch3x3_1", 192, [1, 1])], ("branch3x3_2", 320, [3, 3])),
             self.halving(
                 &[("branch7x7x3_1", 192, [1, 1]), ("branch7x7x3_2", 192, [1, 7]), ("branch7x7x3_3", 192, [7, 1])],
@@ -187,9 +187,9 @@ impl Builder<'_> {
     }
 
     /// 8×8 pixels.
-    fn e(&self, pool: Pool) -> Block {
-        Block(vec![
-            self.branch(Pool::Nothing, &[("branch1x1", 320, [1, 1])]),
+    fn e(&self, pool: Pooling) -> Branches {
+        Branches(vec![
+            self.branch(Pooling::Nothing, &[("branch1x1", 320, [1, 1])]),
             self.forking(
                 &[("branch3x3_1", 384, [1, 1])],
                 [("branch3x3_2a", 384, [1, 3]), ("branch3x3_2b", 384, [3, 1])],
@@ -207,7 +207,7 @@ impl Builder<'_> {
 #[derive(Debug)]
 pub struct Inception {
     stem: [Vec<Unit>; 2],
-    blocks: Vec<Block>,
+    blocks: Vec<Branches>,
     spatial: Unit,
     weight: Tensor,
     bias: Tensor,
@@ -260,7 +260,7 @@ impl Inception {
         let mut x = channels_last(x);
         let mut means = Vec::with_capacity(4);
         for units in &self.stem {
-            x = Pool::Halve.apply(&units.iter().fold(x, |x, unit| unit.forward(&x)));
+            x = Pooling::Halve.apply(&units.iter().fold(x, |x, unit| unit.forward(&x)));
             means.push(mean(&x));
         }
         let mut spatial = None;
@@ -289,7 +289,7 @@ impl Inception {
     }
 }
 
-fn blocks(root: &Path) -> Vec<Block> {
+fn blocks(root: &Path) -> Vec<Branches> {
     let at = |name: &str, inputs| Builder { path: root / name, inputs };
     vec![
         at("Mixed_5b", 192).a(32),
@@ -301,8 +301,8 @@ fn blocks(root: &Path) -> Vec<Block> {
         at("Mixed_6d", 768).c(160),
         at("Mixed_6e", 768).c(192),
         at("Mixed_7a", 768).d(),
-        at("Mixed_7b", 1280).e(Pool::Mean),
-        at("Mixed_7c", 2048).e(Pool::Max),
+        at("Mixed_7b", 1280).e(Pooling::Mean),
+        at("Mixed_7c", 2048).e(Pooling::Max),
     ]
 }
 

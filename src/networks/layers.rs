@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 use super::weights::{FREQUENCIES, Init, Path};
 use crate::backend::{
     autograd::{self, Saved},
-    kernels::{self, ConvGeometry, Direction, GroupMoments, Method, Packed, device},
+    kernels::{self, ConvGeometry, ConvMethod, Direction, GroupMoments, Packed, device},
 };
 
 thread_local! {
@@ -44,7 +44,7 @@ pub fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
-/// What is done before a convolution and after it: y = factor · (W ∗ a(x) + b + told + residual).
+/// What is done before a convolution and after it: y = factor · (W ∗ a(x) + b + time_bias + residual).
 #[derive(Clone, Copy, Debug)]
 pub struct Fusion<'a> {
     /// a(x) = SiLU of x, normalised by this; x itself if left out.
@@ -52,7 +52,7 @@ pub struct Fusion<'a> {
     /// `[batch, 2 · inputs]`: after it is normalised, x is scaled by 1 + the first half and shifted by the second.
     pub modulation: Option<&'a Tensor>,
     /// `[batch, outputs]`.
-    pub told: Option<&'a Tensor>,
+    pub time_bias: Option<&'a Tensor>,
     /// `[batch, outputs, …]`.
     pub residual: Option<&'a Tensor>,
     /// Multiplies the whole.
@@ -62,7 +62,7 @@ pub struct Fusion<'a> {
 /// Nothing.
 impl Default for Fusion<'_> {
     fn default() -> Self {
-        Self { norm: None, modulation: None, told: None, residual: None, factor: 1.0 }
+        Self { norm: None, modulation: None, time_bias: None, residual: None, factor: 1.0 }
     }
 }
 
@@ -80,22 +80,22 @@ impl Conv {
     /// `size`×`size` taps from `inputs` to `outputs` channels, at stride 1 and padded to keep the image's size.
     pub fn new(path: &Path, inputs: i64, outputs: i64, size: i64) -> Self {
         let init = Init::FanIn(inputs * size * size);
-        Self::of(path, &[outputs, inputs, size, size], init, Some(init))
+        Self::with_shape(path, &[outputs, inputs, size, size], init, Some(init))
     }
 
     /// The same, starting from the zero map.
     pub fn zero(path: &Path, inputs: i64, outputs: i64, size: i64) -> Self {
         let init = Init::Constant(0.0);
-        Self::of(path, &[outputs, inputs, size, size], init, Some(init))
+        Self::with_shape(path, &[outputs, inputs, size, size], init, Some(init))
     }
 
     /// The same without b.
     pub fn unbiased(path: &Path, inputs: i64, outputs: i64, size: i64) -> Self {
-        Self::of(path, &[outputs, inputs, size, size], Init::FanIn(inputs * size * size), None)
+        Self::with_shape(path, &[outputs, inputs, size, size], Init::FanIn(inputs * size * size), None)
     }
 
     /// Of a weight of this shape, which has one tap if nothing says how many.
-    fn of(path: &Path, shape: &[i64], weight: Init, bias: Option<Init>) -> Self {
+    fn with_shape(path: &Path, shape: &[i64], weight: Init, bias: Option<Init>) -> Self {
         let size = shape.get(3).copied().unwrap_or(1);
         Self {
             weight: path.tensor("weight", shape, weight),
@@ -123,65 +123,68 @@ impl Conv {
     }
 
     /// The same with what is around it.
-    pub fn within(&self, x: &Tensor, around: &Fusion) -> Tensor {
-        let y = if self.is_fast(x, around) { self.by_kernels(x, around) } else { self.by_libtorch(x, around) };
+    pub fn within(&self, x: &Tensor, fusion: &Fusion) -> Tensor {
+        let y = if self.is_fast(x, fusion) { self.by_kernels(x, fusion) } else { self.by_libtorch(x, fusion) };
         count(y.numel(), self.weight.size()[1..].iter().product());
         y
     }
 
-    fn is_fast(&self, x: &Tensor, around: &Fusion) -> bool {
-        let computed: Vec<&Tensor> = [around.modulation, around.told, around.residual].into_iter().flatten().collect();
-        let norm = around.norm.map_or([None; 2], |norm| [Some(&norm.weight), Some(&norm.bias)]);
+    fn is_fast(&self, x: &Tensor, fusion: &Fusion) -> bool {
+        let computed: Vec<&Tensor> =
+            [fusion.modulation, fusion.time_bias, fusion.residual].into_iter().flatten().collect();
+        let norm = fusion.norm.map_or([None; 2], |norm| [Some(&norm.weight), Some(&norm.bias)]);
         let own = [Some(&self.weight), self.bias.as_ref()];
         let parameters: Vec<&Tensor> = own.into_iter().chain(norm).flatten().collect();
         kernels::take(x, &computed, &parameters)
     }
 
-    fn by_kernels(&self, x: &Tensor, around: &Fusion) -> Tensor {
-        let norm = around.norm.map(|norm| norm.kernel(around.modulation, true));
+    fn by_kernels(&self, x: &Tensor, fusion: &Fusion) -> Tensor {
+        let norm = fusion.norm.map(|norm| norm.kernel(fusion.modulation, true));
         let (y, moments) = tch::no_grad(|| {
             let moments = norm.map(|norm| norm.moments(x));
-            let method = Method::cheapest(self.taps, Direction::Forward, &x.size());
-            let mut job = kernels::Fusion {
+            let method = ConvMethod::cheapest(self.taps, Direction::Forward, &x.size());
+            let mut job = kernels::ConvFusion {
                 normalised: moments.as_ref().map(GroupMoments::affine),
                 bias: self.bias.as_ref(),
-                told: around.told,
-                residual: around.residual,
-                factor: around.factor,
+                time_bias: fusion.time_bias,
+                residual: fusion.residual,
+                factor: fusion.factor,
             };
             // Directly, each pixel is read once for every tap, and would be normalised as often.
-            let entered = norm.zip(moments.as_ref()).filter(|_| method == Method::Direct);
+            let entered = norm.zip(moments.as_ref()).filter(|_| method == ConvMethod::Direct);
             let entered = entered.map(|(norm, moments)| norm.apply(x, moments));
             if entered.is_some() {
                 job.normalised = None;
             }
             (self.packed(Direction::Forward, method).convolve(entered.as_ref().unwrap_or(x), &job), moments)
         });
-        self.recorded(x, around, y, moments)
+        self.recorded(x, fusion, y, moments)
     }
 
     /// y with its way back to x and to what is around it.
-    fn recorded(&self, x: &Tensor, around: &Fusion, y: Tensor, moments: Option<GroupMoments>) -> Tensor {
-        let given = [Some(x), around.modulation, around.told, around.residual];
+    fn recorded(&self, x: &Tensor, fusion: &Fusion, y: Tensor, moments: Option<GroupMoments>) -> Tensor {
+        let given = [Some(x), fusion.modulation, fusion.time_bias, fusion.residual];
         let inputs: Vec<&Tensor> = given.into_iter().flatten().collect();
         if !autograd::recording(&inputs) {
             return y;
         }
         let present = given.map(|input| input.is_some());
         let wanted = given.map(|input| input.is_some_and(Tensor::requires_grad));
-        let factor = around.factor;
+        let factor = fusion.factor;
         let adjoint = (wanted[0] || wanted[1]).then(|| self.adjoint(x, &y));
-        let norm = around.norm.zip(moments).map(|(norm, moments)| norm.saved(x, around.modulation, true, moments));
+        let norm = fusion.norm.zip(moments).map(|(norm, moments)| norm.saved(x, fusion.modulation, true, moments));
         autograd::record(&inputs, y, move |gradient| {
             let scaled = |gradient: Tensor| if factor == 1.0 { gradient } else { gradient * factor };
-            let told = wanted[2].then(|| scaled(gradient.sum_dim_intlist([2i64, 3].as_slice(), false, None)));
+            let time_bias = wanted[2].then(|| scaled(gradient.sum_dim_intlist([2i64, 3].as_slice(), false, None)));
             let entered = adjoint.as_ref().map(|adjoint| adjoint.apply(&gradient, factor)).transpose()?;
             let residual = wanted[3].then(|| scaled(gradient));
             let (x, modulation) = match (entered, &norm) {
-                (Some(entered), Some(norm)) => norm.slopes(&entered, true).map(|(x, told)| (Some(x), told))?,
+                (Some(entered), Some(norm)) => {
+                    norm.slopes(&entered, true).map(|(x, modulation)| (Some(x), modulation))?
+                }
                 (entered, _) => (entered, None),
             };
-            let gradients = [x.filter(|_| wanted[0]), modulation.filter(|_| wanted[1]), told, residual];
+            let gradients = [x.filter(|_| wanted[0]), modulation.filter(|_| wanted[1]), time_bias, residual];
             Ok(present
                 .into_iter()
                 .zip(gradients)
@@ -190,7 +193,7 @@ impl Conv {
         })
     }
 
-    fn packed(&self, direction: Direction, method: Method) -> Arc<Packed> {
+    fn packed(&self, direction: Direction, method: ConvMethod) -> Arc<Packed> {
         let mut all = self.packed.borrow_mut();
         if let Some(packed) = all.iter().find(|packed| packed.is_of(&self.weight, direction, method)) {
             return packed.clone();
@@ -204,40 +207,40 @@ impl Conv {
     /// The way back from y to what entered the convolution, x or its normalised values.
     fn adjoint(&self, x: &Tensor, y: &Tensor) -> Adjoint {
         if let Some(taps) = self.taps.adjoint() {
-            let method = Method::cheapest(taps, Direction::Backward, &y.size());
+            let method = ConvMethod::cheapest(taps, Direction::Backward, &y.size());
             return Adjoint::Kernel(self.packed(Direction::Backward, method));
         }
         Adjoint::Libtorch { weight: Saved::new(&self.weight), taps: self.taps, shape: x.size() }
     }
 
-    fn by_libtorch(&self, x: &Tensor, around: &Fusion) -> Tensor {
-        if let Some(y) = self.product(x, around) {
+    fn by_libtorch(&self, x: &Tensor, fusion: &Fusion) -> Tensor {
+        if let Some(y) = self.product(x, fusion) {
             return y;
         }
-        let activated = around.norm.map(|norm| norm.silu(x, around.modulation));
+        let activated = fusion.norm.map(|norm| norm.silu(x, fusion.modulation));
         let x = activated.as_ref().unwrap_or(x);
         let ConvGeometry { stride, padding, dilation, .. } = self.taps;
         let bias = self.bias.as_ref().map(|bias| bias.to_kind(x.kind()));
         let weight = self.weight.to_kind(x.kind());
         let conv = |bias: Option<&Tensor>| x.conv2d(&weight, bias, [stride; 2], [padding; 2], [dilation; 2], 1);
-        let Fusion { told, residual, factor, .. } = *around;
-        let sum = device::Sum { bias: bias.as_ref(), told, residual, factor };
+        let Fusion { time_bias, residual, factor, .. } = *fusion;
+        let sum = device::Sum { bias: bias.as_ref(), time_bias, residual, factor };
         if let Some(y) = sum.over(x, &weight, || conv(None)) {
             return y;
         }
         let mut y = conv(bias.as_ref());
-        if let Some(told) = around.told {
-            y += told.unsqueeze(-1).unsqueeze(-1);
+        if let Some(time_bias) = fusion.time_bias {
+            y += time_bias.unsqueeze(-1).unsqueeze(-1);
         }
-        if let Some(residual) = around.residual {
+        if let Some(residual) = fusion.residual {
             y = residual + y;
         }
-        if around.factor == 1.0 { y } else { y * around.factor }
+        if fusion.factor == 1.0 { y } else { y * fusion.factor }
     }
 
     /// W ∗ x + b of single taps on a GPU: one product of matrices, to which cuBLAS adds b itself.
-    fn product(&self, x: &Tensor, around: &Fusion) -> Option<Tensor> {
-        let Fusion { norm: None, told: None, residual: None, factor: 1.0, .. } = around else { return None };
+    fn product(&self, x: &Tensor, fusion: &Fusion) -> Option<Tensor> {
+        let Fusion { norm: None, time_bias: None, residual: None, factor: 1.0, .. } = fusion else { return None };
         (self.taps == ConvGeometry::SINGLE && x.device().is_cuda()).then(|| {
             let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.as_ref().map(|bias| bias.to_kind(x.kind())));
             image_of(&pixels(x).linear(&weight.flatten(1, -1), bias), x)
@@ -257,8 +260,8 @@ impl Adjoint {
     fn apply(&self, gradient: &Tensor, factor: f64) -> Result<Tensor, String> {
         match self {
             Self::Kernel(packed) => {
-                let around = kernels::Fusion { factor, ..Default::default() };
-                Ok(packed.convolve(gradient, &around))
+                let fusion = kernels::ConvFusion { factor, ..Default::default() };
+                Ok(packed.convolve(gradient, &fusion))
             }
             Self::Libtorch { weight, taps, shape } => {
                 let (ConvGeometry { size, stride, padding, dilation }, out) = (*taps, gradient.size());
@@ -291,7 +294,7 @@ impl Linear {
 
     fn drawn(path: &Path, shape: &[i64]) -> Self {
         let init = Init::FanIn(shape[1]);
-        Self(Conv::of(path, shape, init, Some(init)))
+        Self(Conv::with_shape(path, shape, init, Some(init)))
     }
 
     /// `[…, inputs]` to `[…, outputs]`.
@@ -312,9 +315,9 @@ impl Linear {
             return None;
         }
         let shape = self.0.weight.size();
-        let (image, around) = (x.reshape([1, -1, 1, shape[1]]).permute([0, 3, 1, 2]), Fusion::default());
-        self.0.is_fast(&image, &around).then(|| {
-            let y = self.0.within(&image, &around).permute([0, 2, 3, 1]);
+        let (image, fusion) = (x.reshape([1, -1, 1, shape[1]]).permute([0, 3, 1, 2]), Fusion::default());
+        self.0.is_fast(&image, &fusion).then(|| {
+            let y = self.0.within(&image, &fusion).permute([0, 2, 3, 1]);
             y.view([&x.size()[..x.dim() - 1], &shape[..1]].concat().as_slice())
         })
     }
@@ -351,7 +354,7 @@ impl GroupNorm {
         if self.is_fast(x, None) {
             return self.by_kernels(x, None, false);
         }
-        if let Some(y) = self.on_device().of(x, None, false) {
+        if let Some(y) = self.on_device().apply(x, None, false) {
             return y;
         }
         let (weight, bias) = (self.weight.to_kind(x.kind()), self.bias.to_kind(x.kind()));
@@ -363,7 +366,7 @@ impl GroupNorm {
         if self.is_fast(x, modulation) {
             return self.by_kernels(x, modulation, true);
         }
-        if let Some(y) = self.on_device().of(x, modulation, true) {
+        if let Some(y) = self.on_device().apply(x, modulation, true) {
             return y;
         }
         let y = self.forward(x);
@@ -372,8 +375,8 @@ impl GroupNorm {
         (y * (&parts[0] + 1.0) + &parts[1]).silu()
     }
 
-    fn on_device(&self) -> device::Norm<'_> {
-        device::Norm { weight: &self.weight, bias: &self.bias, groups: self.groups, epsilon: self.epsilon }
+    fn on_device(&self) -> device::DeviceGroupNorm<'_> {
+        device::DeviceGroupNorm { weight: &self.weight, bias: &self.bias, groups: self.groups, epsilon: self.epsilon }
     }
 
     fn is_fast(&self, x: &Tensor, modulation: Option<&Tensor>) -> bool {
@@ -398,9 +401,9 @@ impl GroupNorm {
         })
     }
 
-    fn kernel<'a>(&'a self, told: Option<&'a Tensor>, silu: bool) -> kernels::Norm<'a> {
+    fn kernel<'a>(&'a self, modulation: Option<&'a Tensor>, silu: bool) -> kernels::HostGroupNorm<'a> {
         let Self { weight, bias, groups, epsilon } = self;
-        kernels::Norm { weight, bias, told, groups: *groups, epsilon: *epsilon, silu }
+        kernels::HostGroupNorm { weight, bias, modulation, groups: *groups, epsilon: *epsilon, silu }
     }
 
     fn saved(&self, x: &Tensor, modulation: Option<&Tensor>, silu: bool, moments: GroupMoments) -> Normed {
@@ -426,9 +429,9 @@ impl Normed {
     /// The gradients of x and of the modulation from that of what became of x, which may be overwritten or not.
     fn slopes(&self, gradient: &Tensor, overwrite: bool) -> Result<(Tensor, Option<Tensor>), String> {
         let [weight, bias] = &self.parameters;
-        let told = self.modulation.as_ref().map(Saved::get).transpose()?;
+        let modulation = self.modulation.as_ref().map(Saved::get).transpose()?;
         let (weight, bias, groups, epsilon, silu) = (weight.get()?, bias.get()?, self.groups, self.epsilon, self.silu);
-        let norm = kernels::Norm { weight, bias, told, groups, epsilon, silu };
+        let norm = kernels::HostGroupNorm { weight, bias, modulation, groups, epsilon, silu };
         Ok(norm.slopes(self.x.get()?, &self.moments, gradient, overwrite))
     }
 }
@@ -585,11 +588,11 @@ impl TimeEmbedding {
 
 /// Sines and cosines of a label's product with random frequencies [Score SDE, Appendix C; Tancik et al. 2020].
 #[derive(Debug)]
-pub struct Fourier {
+pub struct FourierFeatures {
     frequencies: Tensor,
 }
 
-impl Fourier {
+impl FourierFeatures {
     /// `features / 2` frequencies, which are the file's.
     pub fn new(path: &Path, features: i64) -> Self {
         Self { frequencies: path.tensor(FREQUENCIES, &[features / 2], Init::FanIn(1)) }
@@ -604,7 +607,7 @@ impl Fourier {
 
 /// What a residual block does to the size of the image.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Resize {
+pub enum Rescale {
     /// Nothing.
     Keep,
     /// Two pixels become one, in both directions.
@@ -613,7 +616,7 @@ pub enum Resize {
     Double,
 }
 
-impl Resize {
+impl Rescale {
     /// Halves by means of 2×2 pixels, doubles by repetition.
     pub fn apply(self, x: &Tensor) -> Tensor {
         match self {

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Attention, Conv, Fourier, Fusion, GroupNorm, Linear, Resize, Sinusoidal, channels_last, linear},
+    layers::{Attention, Conv, FourierFeatures, Fusion, GroupNorm, Linear, Rescale, Sinusoidal, channels_last, linear},
     weights::{Path, Weights},
 };
 use crate::Error;
@@ -156,10 +156,10 @@ impl Resample {
         linear(x, |x| filtered(taps, x, padding), move |gradient| spread(&again, gradient, padding))
     }
 
-    fn apply(&self, x: &Tensor, resize: Resize) -> Tensor {
+    fn apply(&self, x: &Tensor, resize: Rescale) -> Tensor {
         match (&self.taps, resize) {
-            (Some(taps), Resize::Halve) => Self::halve_filtered(taps, x, 1),
-            (Some(taps), Resize::Double) => {
+            (Some(taps), Rescale::Halve) => Self::halve_filtered(taps, x, 1),
+            (Some(taps), Rescale::Double) => {
                 let (taps, again) = (taps * 4.0, taps * 4.0);
                 linear(x, |x| spread(&taps, x, 1), move |gradient| filtered(&again, gradient, 1))
             }
@@ -191,13 +191,13 @@ struct ResBlock {
     norm2: GroupNorm,
     conv2: Conv,
     shortcut: Option<Conv>,
-    resize: Resize,
+    resize: Rescale,
     scale: f64,
 }
 
 impl ResBlock {
-    fn new(path: &Path, config: &NcsnppConfig, inputs: i64, outputs: i64, resize: Resize) -> Self {
-        let shortcut = inputs != outputs || resize != Resize::Keep;
+    fn new(path: &Path, config: &NcsnppConfig, inputs: i64, outputs: i64, resize: Rescale) -> Self {
+        let shortcut = inputs != outputs || resize != Rescale::Keep;
         Self {
             norm1: norm(&(path / "norm1"), inputs),
             conv1: Conv::new(&(path / "conv1"), inputs, outputs, 3),
@@ -213,11 +213,11 @@ impl ResBlock {
     /// `embedding` has passed its SiLU already, once for all blocks.
     fn forward(&self, x: &Tensor, embedding: &Tensor, resample: &Resample) -> Tensor {
         let (time, norm1, norm2) = (self.time.forward(embedding), Some(&self.norm1), Some(&self.norm2));
-        let h = if self.resize == Resize::Keep {
-            self.conv1.within(x, &Fusion { norm: norm1, told: Some(&time), ..Fusion::default() })
+        let h = if self.resize == Rescale::Keep {
+            self.conv1.within(x, &Fusion { norm: norm1, time_bias: Some(&time), ..Fusion::default() })
         } else {
             let h = resample.apply(&self.norm1.silu(x, None), self.resize);
-            self.conv1.within(&h, &Fusion { told: Some(&time), ..Fusion::default() })
+            self.conv1.within(&h, &Fusion { time_bias: Some(&time), ..Fusion::default() })
         };
         let x = resample.apply(x, self.resize);
         let short = self.shortcut.as_ref().map_or_else(|| x.shallow_clone(), |shortcut| shortcut.forward(&x));
@@ -262,7 +262,7 @@ struct Up {
 pub struct Ncsnpp {
     config: NcsnppConfig,
     kind: Kind,
-    embedding: Features,
+    embedding: TimeFeatures,
     /// From `[batch, classes]`.
     classes: Option<Linear>,
     embed: [Linear; 2],
@@ -274,8 +274,8 @@ pub struct Ncsnpp {
 }
 
 #[derive(Debug)]
-enum Features {
-    Fourier(Fourier),
+enum TimeFeatures {
+    Fourier(FourierFeatures),
     Positional(Sinusoidal),
 }
 
@@ -287,8 +287,8 @@ impl Ncsnpp {
         let (first, features) = (config.model_channels, config.embedding_features);
         let deepest = config.block_out_channels[config.block_out_channels.len() - 1];
         let embedding = match config.embedding {
-            Embedding::Fourier => Features::Fourier(Fourier::new(&(root / "embedding"), features)),
-            Embedding::Positional => Features::Positional(Sinusoidal::new(features, root.device())),
+            Embedding::Fourier => TimeFeatures::Fourier(FourierFeatures::new(&(root / "embedding"), features)),
+            Embedding::Positional => TimeFeatures::Positional(Sinusoidal::new(features, root.device())),
         };
         let classes = config.num_classes.map(|count| Linear::new(&(root / "embedding" / "classes"), count, features));
         let embed = [
@@ -301,9 +301,9 @@ impl Ncsnpp {
         let down = down.collect();
         let middle = &(root / "middle");
         let middle = (
-            ResBlock::new(&(middle / "block1"), config, deepest, deepest, Resize::Keep),
+            ResBlock::new(&(middle / "block1"), config, deepest, deepest, Rescale::Keep),
             attention(&(middle / "attention"), config, deepest),
-            ResBlock::new(&(middle / "block2"), config, deepest, deepest, Resize::Keep),
+            ResBlock::new(&(middle / "block2"), config, deepest, deepest, Rescale::Keep),
         );
         let up = (0..config.block_out_channels.len()).rev().map(|level| Self::up(root, config, level, &mut skips));
         let up = up.collect();
@@ -322,7 +322,7 @@ impl Ncsnpp {
                 let inputs = skips[skips.len() - 1];
                 skips.push(width);
                 (
-                    ResBlock::new(&(&path / "blocks" / i), config, inputs, width, Resize::Keep),
+                    ResBlock::new(&(&path / "blocks" / i), config, inputs, width, Rescale::Keep),
                     attends.then(|| level_attention(&(&path / "attentions" / i), config, width)),
                 )
             })
@@ -330,7 +330,7 @@ impl Ncsnpp {
         let last = level + 1 == config.block_out_channels.len();
         let halve = (!last).then(|| {
             skips.push(width);
-            ResBlock::new(&(&path / "halve"), config, width, width, Resize::Halve)
+            ResBlock::new(&(&path / "halve"), config, width, width, Rescale::Halve)
         });
         let place = &path / "image";
         let image = match config.progressive_input {
@@ -356,7 +356,7 @@ impl Ncsnpp {
         let blocks = (0..=config.num_res_blocks)
             .map(|i| {
                 let (skip, own) = (skips.pop().unwrap_or(width), if i == 0 { below } else { width });
-                let block = ResBlock::new(&(&path / "blocks" / i), config, own + skip, width, Resize::Keep);
+                let block = ResBlock::new(&(&path / "blocks" / i), config, own + skip, width, Rescale::Keep);
                 if attends && config.diffusers_groups {
                     return ResBlock { norm1: block.norm1.in_groups(GROUPS.min(own + skip / 4)), ..block };
                 }
@@ -371,20 +371,20 @@ impl Ncsnpp {
                 let answer_norm = norm(&(&path / "answer_norm"), width);
                 (answer_norm, Conv::zero(&(&path / "answer"), width, config.in_channels, 3))
             }),
-            double: (level > 0).then(|| ResBlock::new(&(&path / "double"), config, width, width, Resize::Double)),
+            double: (level > 0).then(|| ResBlock::new(&(&path / "double"), config, width, width, Rescale::Double)),
         }
     }
 
     fn embedding(&self, label: &Tensor, class: Option<&Tensor>) -> Tensor {
         let features = match &self.embedding {
-            Features::Fourier(fourier) => fourier.forward(label),
-            Features::Positional(sinusoidal) => sinusoidal.forward(label),
+            TimeFeatures::Fourier(fourier) => fourier.forward(label),
+            TimeFeatures::Positional(sinusoidal) => sinusoidal.forward(label),
         };
         let mut features = features.to_kind(self.kind);
         if let (Some(layer), Some(count), Some(class)) = (&self.classes, self.config.num_classes, class) {
             // One of them, scaled to unit variance; the number after the last is zeros, as in EDM.
-            let told = class.one_hot(count + 1).narrow(1, 0, count).to_kind(self.kind) * (count as f64).sqrt();
-            features += layer.forward(&told);
+            let one_hot = class.one_hot(count + 1).narrow(1, 0, count).to_kind(self.kind) * (count as f64).sqrt();
+            features += layer.forward(&one_hot);
         }
         let [first, second] = &self.embed;
         second.forward(&first.forward(&features).silu()).silu()
@@ -394,7 +394,7 @@ impl Ncsnpp {
     fn with_image(&self, level: &Down, h: Tensor, image: &mut Tensor) -> Tensor {
         let Some(conv) = &level.image else { return h };
         if self.config.progressive_input == ProgressiveInput::InputSkip {
-            *image = self.resample.apply(image, Resize::Halve);
+            *image = self.resample.apply(image, Rescale::Halve);
             return h + conv.forward(image);
         }
         // FIR and stride after the convolution, or a convolution of stride 2 that pads below and to the right.
@@ -451,7 +451,7 @@ impl Network for Ncsnpp {
             if let Some((norm, conv)) = &level.answer {
                 let part = conv.within(&h, &Fusion { norm: Some(norm), ..Fusion::default() });
                 answer = Some(match answer {
-                    Some(below) => self.resample.apply(&below, Resize::Double) + part,
+                    Some(below) => self.resample.apply(&below, Rescale::Double) + part,
                     None => part,
                 });
             }

@@ -21,7 +21,7 @@ pub struct RefineNetConfig {
     /// Channels of the images.
     pub in_channels: i64,
     /// On the way down, finest first.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<RefineStage>,
     /// The number of noise levels on whose index every normalisation is conditioned (NCSN); left out, none is (NCSNv2).
     #[serde(default)]
     pub num_levels: Option<i64>,
@@ -30,7 +30,7 @@ pub struct RefineNetConfig {
 /// Two residual blocks on the way down, and what refines their result on the way up.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stage {
+pub struct RefineStage {
     /// Their number in the file: `res31` is 31.
     pub name: u32,
     /// The number of the refinement.
@@ -47,7 +47,7 @@ pub struct Stage {
 
 impl RefineNetConfig {
     fn check(&self) -> Result<(), Error> {
-        let fits = |stage: &Stage| stage.width > 1 && stage.refine_width > 1 && stage.dilation > 0;
+        let fits = |stage: &RefineStage| stage.width > 1 && stage.refine_width > 1 && stage.dilation > 0;
         if self.stages.is_empty() || !self.stages.iter().all(fits) || self.in_channels < 1 {
             let want = "of stages with widths of 2 or more and dilations of 1 or more";
             return Err(Error::parameter("network", want, format!("{self:?}")));
@@ -58,17 +58,17 @@ impl RefineNetConfig {
 
 /// InstanceNorm++: normalised pixels of each channel, plus α times its mean, normalised over the channels.
 #[derive(Debug)]
-enum Norm {
+enum InstanceNormPlus {
     /// γ, α, β.
     Fixed([Tensor; 3]),
     /// `[levels, 3 · channels]`: γ, α, β for each.
-    Told(Tensor),
+    Conditional(Tensor),
 }
 
-impl Norm {
+impl InstanceNormPlus {
     fn new(path: &Path, config: &RefineNetConfig, channels: i64) -> Self {
         if let Some(levels) = config.num_levels {
-            return Self::Told((path / "embed").tensor("weight", &[levels, 3 * channels], Init::Constant(1.0)));
+            return Self::Conditional((path / "embed").tensor("weight", &[levels, 3 * channels], Init::Constant(1.0)));
         }
         let parts = [("gamma", 1.0), ("alpha", 1.0), ("beta", 0.0)];
         Self::Fixed(parts.map(|(name, value)| path.tensor(name, &[channels], Init::Constant(value))))
@@ -78,7 +78,7 @@ impl Norm {
         let spread = |t: &Tensor| t.to_kind(x.kind()).unsqueeze(-1).unsqueeze(-1);
         let [gamma, alpha, beta] = match self {
             Self::Fixed(parts) => parts.each_ref().map(|part| spread(&part.unsqueeze(0))),
-            Self::Told(table) => {
+            Self::Conditional(table) => {
                 let parts = table.index_select(0, level).chunk(3, 1);
                 [0, 1, 2].map(|i| spread(&parts[i]))
             }
@@ -100,9 +100,9 @@ fn bare(path: &Path, inputs: i64, outputs: i64) -> Conv {
 
 #[derive(Debug)]
 struct ResBlock {
-    norm1: Norm,
+    norm1: InstanceNormPlus,
     conv1: Conv,
-    norm2: Norm,
+    norm2: InstanceNormPlus,
     conv2: Conv,
     shortcut: Option<Conv>,
     halves: bool,
@@ -110,16 +110,16 @@ struct ResBlock {
 
 impl ResBlock {
     /// The first of a stage changes the width, and halves the image or widens what its taps see.
-    fn new(path: &Path, config: &RefineNetConfig, inputs: i64, stage: &Stage, first: bool, finest: bool) -> Self {
+    fn new(path: &Path, config: &RefineNetConfig, inputs: i64, stage: &RefineStage, first: bool, finest: bool) -> Self {
         let changes = first && !finest;
         let halves = changes && stage.halves;
         let inner = if changes { inputs } else { stage.width };
         let dilated = |conv: Conv| conv.dilated(stage.dilation);
         let within = |name: &str| if halves { path / name / "conv" } else { path / name };
         Self {
-            norm1: Norm::new(&(path / "normalize1"), config, inputs),
+            norm1: InstanceNormPlus::new(&(path / "normalize1"), config, inputs),
             conv1: dilated(Conv::new(&(path / "conv1"), inputs, inner, 3)),
-            norm2: Norm::new(&(path / "normalize2"), config, inner),
+            norm2: InstanceNormPlus::new(&(path / "normalize2"), config, inner),
             conv2: dilated(Conv::new(&within("conv2"), inner, stage.width, 3)),
             shortcut: changes.then(|| {
                 let shortcut = within("shortcut");
@@ -142,28 +142,29 @@ impl ResBlock {
 }
 
 /// A convolution after its normalisation, which NCSNv2 does without.
-type Step = (Option<Norm>, Conv);
+type NormedConv = (Option<InstanceNormPlus>, Conv);
 
-fn normed(norm: Option<&Norm>, x: &Tensor, level: &Tensor) -> Tensor {
+fn normed(norm: Option<&InstanceNormPlus>, x: &Tensor, level: &Tensor) -> Tensor {
     norm.map_or_else(|| x.shallow_clone(), |norm| norm.forward(x, level))
 }
 
 /// Residual convolution units: two convolutions each, activated before.
 #[derive(Debug)]
-struct Units(Vec<[Step; 2]>);
+struct Units(Vec<[NormedConv; 2]>);
 
 impl Units {
     fn new(path: &Path, config: &RefineNetConfig, count: usize, channels: i64) -> Self {
         let step = |unit: usize, step: usize| {
             let name = format!("{unit}_{step}");
-            let norm = config.num_levels.map(|_| Norm::new(&(path / format!("{name}_norm")), config, channels));
+            let norm =
+                config.num_levels.map(|_| InstanceNormPlus::new(&(path / format!("{name}_norm")), config, channels));
             (norm, bare(&(path / format!("{name}_conv")), channels, channels))
         };
         Self((1..=count).map(|unit| [step(unit, 1), step(unit, 2)]).collect())
     }
 
     fn forward(&self, x: &Tensor, level: &Tensor) -> Tensor {
-        let step = |x: Tensor, (norm, conv): &Step| conv.forward(&normed(norm.as_ref(), &x, level).elu());
+        let step = |x: Tensor, (norm, conv): &NormedConv| conv.forward(&normed(norm.as_ref(), &x, level).elu());
         self.0.iter().fold(x.shallow_clone(), |x, unit| unit.iter().fold(x.shallow_clone(), step) + x)
     }
 }
@@ -172,8 +173,8 @@ impl Units {
 struct Refine {
     adapt: Vec<Units>,
     /// Brings its inputs together; none where there is one.
-    fuse: Vec<Step>,
-    pools: Vec<Step>,
+    fuse: Vec<NormedConv>,
+    pools: Vec<NormedConv>,
     output: Units,
     /// Pools are maxima in NCSNv2, means in NCSN.
     maxima: bool,
@@ -181,8 +182,8 @@ struct Refine {
 
 impl Refine {
     fn new(path: &Path, config: &RefineNetConfig, inputs: &[i64], outputs: i64, last: bool) -> Self {
-        let told = config.num_levels.is_some();
-        let norm = |path: Path, channels| told.then(|| Norm::new(&path, config, channels));
+        let conditional = config.num_levels.is_some();
+        let norm = |path: Path, channels| conditional.then(|| InstanceNormPlus::new(&path, config, channels));
         let adapt = |(i, width): (usize, &i64)| Units::new(&(path / "adapt_convs" / i), config, 2, *width);
         let (msf, crp) = (path / "msf", path / "crp");
         let fuse = |(i, width): (usize, &i64)| {
@@ -194,7 +195,7 @@ impl Refine {
             fuse: inputs.iter().enumerate().filter(|_| inputs.len() > 1).map(fuse).collect(),
             pools: (0..2).map(pool).collect(),
             output: Units::new(&(path / "output_convs"), config, if last { 3 } else { 1 }, outputs),
-            maxima: !told,
+            maxima: !conditional,
         }
     }
 
@@ -232,7 +233,7 @@ pub struct RefineNet {
     down: Vec<[ResBlock; 2]>,
     /// Coarsest first.
     up: Vec<Refine>,
-    norm_out: Norm,
+    norm_out: InstanceNormPlus,
     conv_out: Conv,
 }
 
@@ -266,7 +267,7 @@ impl RefineNet {
             conv_in: Conv::new(&(root / "begin_conv"), config.in_channels, first, 3),
             down,
             up,
-            norm_out: Norm::new(&(root / "normalizer"), config, last),
+            norm_out: InstanceNormPlus::new(&(root / "normalizer"), config, last),
             conv_out: Conv::new(&(root / "end_conv"), last, config.in_channels, 3),
         })
     }

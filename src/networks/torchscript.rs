@@ -96,8 +96,8 @@ pub(crate) fn called(module: &CModule, given: impl Iterator<Item = Tensor>) -> R
 /// The sentence in what TorchScript tells of a failure; the rest is its stack.
 fn first_line(error: &tch::TchError) -> String {
     let text = error.to_string();
-    let told = text.lines().rev().find(|line| line.contains("Error"));
-    told.or_else(|| text.lines().next()).unwrap_or_default().trim().to_owned()
+    let error = text.lines().rev().find(|line| line.contains("Error"));
+    error.or_else(|| text.lines().next()).unwrap_or_default().trim().to_owned()
 }
 
 impl Network for TorchScript {

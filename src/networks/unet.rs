@@ -162,7 +162,7 @@ impl ResBlock {
     /// `embedding` has passed its SiLU already, once for all blocks.
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
         let (time, norm1, norm2) = (self.time.forward(embedding), Some(&self.norm1), Some(&self.norm2));
-        let h = self.conv1.within(x, &Fusion { norm: norm1, told: Some(&time), ..Fusion::default() });
+        let h = self.conv1.within(x, &Fusion { norm: norm1, time_bias: Some(&time), ..Fusion::default() });
         let short = self.shortcut.as_ref().map(|shortcut| shortcut.forward(x));
         let residual = Some(short.as_ref().unwrap_or(x));
         self.conv2.within(&h, &Fusion { norm: norm2, residual, ..Fusion::default() })

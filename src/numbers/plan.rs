@@ -80,7 +80,7 @@ pub struct ResolvedPlan {
 ///
 /// A file may leave out `steps` where the schedule itself says how many levels there are.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(try_from = "Written")]
+#[serde(try_from = "PlanFields")]
 pub struct Plan {
     /// Where the levels lie.
     pub schedule: AnySchedule,
@@ -93,16 +93,16 @@ pub struct Plan {
 /// A plan as a file writes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct PlanFields {
     schedule: AnySchedule,
     steps: Option<usize>,
     sampler: AnySampler,
 }
 
-impl TryFrom<Written> for Plan {
+impl TryFrom<PlanFields> for Plan {
     type Error = &'static str;
 
-    fn try_from(Written { schedule, steps, sampler }: Written) -> Result<Self, Self::Error> {
+    fn try_from(PlanFields { schedule, steps, sampler }: PlanFields) -> Result<Self, Self::Error> {
         let steps = steps.or_else(|| schedule.get().levels()).ok_or("missing field `steps`, the number of levels")?;
         Ok(Self { schedule, steps, sampler })
     }

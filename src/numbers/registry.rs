@@ -247,13 +247,13 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Choice<T> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        let given = Given { map, list: self.0, found: None, sets: [].iter(), keys: Vec::new(), preset: None };
+        let given = EntryFields { map, list: self.0, found: None, sets: [].iter(), keys: Vec::new(), preset: None };
         T::deserialize(MapAccessDeserializer::new(given))
     }
 }
 
 /// The map that a file gives, with the entry's own name in place of an alias, and what the alias sets.
-struct Given<A> {
+struct EntryFields<A> {
     map: A,
     list: &'static List,
     found: Option<&'static Info>,
@@ -264,7 +264,7 @@ struct Given<A> {
     preset: Option<Value>,
 }
 
-impl<A> Given<A> {
+impl<A> EntryFields<A> {
     /// The next parameter that the alias sets; or a sentence about what the file lacks, or says otherwise.
     fn next_set(&mut self) -> Result<Option<&'static str>, String> {
         if let Some((name, text)) = self.sets.next() {
@@ -281,7 +281,7 @@ impl<A> Given<A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Given<A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for EntryFields<A> {
     type Error = A::Error;
 
     fn next_key_seed<K: serde::de::DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {

@@ -203,11 +203,11 @@ impl Scheme {
 
     /// How many values must be kept between steps.
     pub fn reach(&self) -> usize {
-        let of = |hop: &SolverStep| {
+        let reach = |hop: &SolverStep| {
             let stages = hop.stages.iter().enumerate().map(|(i, stage)| stage.at.values.len().saturating_sub(i));
             stages.chain([hop.next.values.len().saturating_sub(hop.stages.len())]).max().unwrap_or(0)
         };
-        self.hops().map(of).max().unwrap_or(0)
+        self.hops().map(reach).max().unwrap_or(0)
     }
 
     /// The exact variance after each step, where the images are N(m, v) and x begins with variance `start` around m.

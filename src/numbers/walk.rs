@@ -51,12 +51,12 @@ impl Walk {
     /// a = τ (1/(v + σ²) + h²/η²)
     /// M ← M + τ ((m − M)/(v + σ²) + h (y − h M)/η²),   V ← (1 − a)² V + 2 τ T
     /// ```
-    pub fn moments(&self, of: &Gaussian, start: PixelMoments) -> impl Iterator<Item = PixelMoments> {
+    pub fn moments(&self, pixel: &GaussianPixel, start: PixelMoments) -> impl Iterator<Item = PixelMoments> {
         self.0.iter().scan(start, move |state, step| {
-            let prior = step.tau / (of.variance + step.sigma * step.sigma);
-            let data = step.tau * of.gain * of.gain / (of.eta * of.eta);
-            let drift = of.gain * (of.measurement - of.gain * state.mean) / (of.eta * of.eta);
-            state.mean += prior * (of.mean - state.mean) + step.tau * drift;
+            let prior = step.tau / (pixel.variance + step.sigma * step.sigma);
+            let data = step.tau * pixel.gain * pixel.gain / (pixel.eta * pixel.eta);
+            let drift = pixel.gain * (pixel.measurement - pixel.gain * state.mean) / (pixel.eta * pixel.eta);
+            state.mean += prior * (pixel.mean - state.mean) + step.tau * drift;
             state.variance = (1.0 - prior - data).powi(2) * state.variance + 2.0 * step.tau * step.temperature;
             Some(*state)
         })
@@ -74,7 +74,7 @@ pub struct PixelMoments {
 
 /// One pixel X ~ N(m, v), and perhaps a measurement y = h X + η e of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Gaussian {
+pub struct GaussianPixel {
     /// m.
     pub mean: f64,
     /// v.
@@ -87,7 +87,7 @@ pub struct Gaussian {
     pub eta: f64,
 }
 
-impl Gaussian {
+impl GaussianPixel {
     /// N(m, v), not measured.
     pub fn prior(mean: f64, variance: f64) -> Self {
         Self { mean, variance, gain: 0.0, measurement: 0.0, eta: 1.0 }

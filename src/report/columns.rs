@@ -6,8 +6,8 @@ const GAP: usize = 2;
 /// Rows in columns, indented by two; the widest columns are wrapped until all fit into `room`.
 pub fn grid(rows: &[Vec<String>], room: usize) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let most = |of: fn(&str) -> usize| -> Vec<usize> {
-        let column = |c: usize| rows.iter().filter_map(|row| row.get(c)).map(|cell| of(cell)).max().unwrap_or(0);
+    let most = |width: fn(&str) -> usize| -> Vec<usize> {
+        let column = |c: usize| rows.iter().filter_map(|row| row.get(c)).map(|cell| width(cell)).max().unwrap_or(0);
         (0..count).map(column).collect()
     };
     let (mut widths, least) = (most(width), most(longest_word));

@@ -248,9 +248,9 @@ impl Case {
 }
 
 impl Picture {
-    fn html(&self, id: &str, of: &str, (width, height): (u32, u32), bytes: &[u8]) -> String {
+    fn html(&self, id: &str, heading: &str, (width, height): (u32, u32), bytes: &[u8]) -> String {
         let label = escaped(&self.label);
-        let alt = escaped(format!("{of} {}", self.label).trim());
+        let alt = escaped(format!("{heading} {}", self.label).trim());
         let small = if width.max(height) <= SMALL { " class=small" } else { "" };
         format!(
             "<figure><img id={id}{small} width={width} height={height} alt=\"{alt}\" src=\"data:image/png;base64,{}\">\
@@ -275,8 +275,8 @@ pub fn flow(value: &Value) -> String {
         Value::Array(values) if values.is_empty() => String::new(),
         Value::Array(values) => format!("[{}]", values.iter().map(flow).collect::<Vec<_>>().join(", ")),
         Value::Object(map) => {
-            let told = map.iter().filter(|(_, value)| !value.is_null());
-            let pairs: Vec<String> = told.map(|(key, value)| format!("{key}: {}", flow(value))).collect();
+            let stated = map.iter().filter(|(_, value)| !value.is_null());
+            let pairs: Vec<String> = stated.map(|(key, value)| format!("{key}: {}", flow(value))).collect();
             format!("{{{}}}", pairs.join(", "))
         }
         other => other.to_string(),

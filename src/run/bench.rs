@@ -22,7 +22,7 @@ use crate::{
     Error,
     backend::{
         cuda,
-        kernels::{self, ConvGeometry, Direction, Method, Packed},
+        kernels::{self, ConvGeometry, ConvMethod, Direction, Packed},
         libtorch,
     },
     models::{
@@ -440,8 +440,8 @@ fn peak(device: Device, kind: Kind) -> f64 {
     if !kernels::take(&rows, &[&b], &[]) {
         return by_libtorch;
     }
-    let packed = Packed::new(&b, ConvGeometry::SINGLE, Direction::Forward, Method::Direct);
-    by_libtorch.max(most(&|| packed.convolve(&rows, &kernels::Fusion::default())))
+    let packed = Packed::new(&b, ConvGeometry::SINGLE, Direction::Forward, ConvMethod::Direct);
+    by_libtorch.max(most(&|| packed.convolve(&rows, &kernels::ConvFusion::default())))
 }
 
 /// The most memory that the process has held so far, in MB, where the system tells.

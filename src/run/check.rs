@@ -30,11 +30,15 @@ pub struct RowCost {
 pub fn rows(path: &Path) -> Vec<CheckedRow> {
     match AnyExperiment::read(path) {
         Err(error) => vec![CheckedRow { name: String::new(), cost: Err(error) }],
-        Ok(AnyExperiment::Generation(of)) => generated(&of),
-        Ok(AnyExperiment::Distance(of)) => distances(&of),
-        Ok(AnyExperiment::Restorations(of)) => restored(&of),
-        Ok(AnyExperiment::Points(of)) => vec![exact(of.methods.len() * of.levels.len() * of.errors.len(), of.count)],
-        Ok(AnyExperiment::Posteriors(of)) => vec![exact(of.methods.len() * of.levels.len(), of.count)],
+        Ok(AnyExperiment::Generation(experiment)) => generated(&experiment),
+        Ok(AnyExperiment::Distance(experiment)) => distances(&experiment),
+        Ok(AnyExperiment::Restorations(experiment)) => restored(&experiment),
+        Ok(AnyExperiment::Points(experiment)) => {
+            vec![exact(experiment.methods.len() * experiment.levels.len() * experiment.errors.len(), experiment.count)]
+        }
+        Ok(AnyExperiment::Posteriors(experiment)) => {
+            vec![exact(experiment.methods.len() * experiment.levels.len(), experiment.count)]
+        }
     }
 }
 
@@ -43,30 +47,33 @@ fn exact(figures: usize, points: usize) -> CheckedRow {
     CheckedRow { name, cost: Ok(RowCost { evaluations: 0, images: 0 }) }
 }
 
-fn generated(of: &TableExperiment) -> Vec<CheckedRow> {
-    let whole = of.check().err().map(|error| CheckedRow { name: String::new(), cost: Err(error) });
+fn generated(experiment: &TableExperiment) -> Vec<CheckedRow> {
+    let whole = experiment.check().err().map(|error| CheckedRow { name: String::new(), cost: Err(error) });
     let row = |row: &TableRow| {
-        let images = of.images * of.repeats;
-        let cost = of.evaluations(row).map(|evaluations| RowCost { evaluations, images });
+        let images = experiment.images * experiment.repeats;
+        let cost = experiment.evaluations(row).map(|evaluations| RowCost { evaluations, images });
         CheckedRow { name: row.name.clone(), cost }
     };
-    whole.into_iter().chain(of.rows.iter().map(row)).collect()
+    whole.into_iter().chain(experiment.rows.iter().map(row)).collect()
 }
 
-fn distances(of: &DistanceExperiment) -> Vec<CheckedRow> {
+fn distances(experiment: &DistanceExperiment) -> Vec<CheckedRow> {
     let row = |method: &SamplingMethod| {
-        let evaluations = method.evaluations.as_ref().unwrap_or(&of.evaluations).iter().sum();
-        CheckedRow { name: method.name.clone(), cost: Ok(RowCost { evaluations, images: of.images * of.blocks }) }
+        let evaluations = method.evaluations.as_ref().unwrap_or(&experiment.evaluations).iter().sum();
+        CheckedRow {
+            name: method.name.clone(),
+            cost: Ok(RowCost { evaluations, images: experiment.images * experiment.blocks }),
+        }
     };
-    of.methods.iter().map(row).collect()
+    experiment.methods.iter().map(row).collect()
 }
 
-fn restored(of: &RestorationExperiment) -> Vec<CheckedRow> {
+fn restored(experiment: &RestorationExperiment) -> Vec<CheckedRow> {
     let mut rows = Vec::new();
-    for named in &of.tasks {
-        for way in &of.methods {
-            let images = (of.limit.unwrap_or(1) * of.samples) as u64;
-            let cost = of.estimate(named, way).map(|estimate| RowCost {
+    for named in &experiment.tasks {
+        for way in &experiment.methods {
+            let images = (experiment.limit.unwrap_or(1) * experiment.samples) as u64;
+            let cost = experiment.estimate(named, way).map(|estimate| RowCost {
                 evaluations: estimate.effort.evaluations + estimate.effort.gradients,
                 images,
             });

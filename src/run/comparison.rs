@@ -64,7 +64,7 @@ pub struct Compared {
 }
 
 /// Some of a row's figures.
-type Pick = fn(&RestoredRow) -> Option<&ImageFigures>;
+type FiguresOf = fn(&RestoredRow) -> Option<&ImageFigures>;
 
 impl RestorationExperiment {
     /// Restores all by all methods, and writes NAME.md and NAME.json after every method.
@@ -232,20 +232,22 @@ fn restored(
 fn line(RestoredFolder { rows, cost, .. }: &RestoredFolder, seconds: f64) -> MethodLine {
     let all = |pick: &dyn Fn(&RestoredRow) -> Option<f64>| -> Vec<f64> { rows.iter().filter_map(pick).collect() };
     let mean = |pick: &dyn Fn(&RestoredRow) -> Option<f64>| mean_and_spread(&all(pick)).0;
-    let of = |which: Pick, figure: fn(&ImageFigures) -> Option<f64>| mean(&|row| which(row).and_then(figure));
-    let sample: Pick = |row| Some(&row.truth.as_ref()?.sample);
-    let average: Pick = |row| Some(&row.truth.as_ref()?.mean);
+    let average_of =
+        |which: FiguresOf, figure: fn(&ImageFigures) -> Option<f64>| mean(&|row| which(row).and_then(figure));
+    let sample: FiguresOf = |row| Some(&row.truth.as_ref()?.sample);
+    let average: FiguresOf = |row| Some(&row.truth.as_ref()?.mean);
     let (psnr_sample, spread) = mean_and_spread(&all(&|row| row.truth.as_ref()?.sample.psnr));
-    let features = |which: Pick| Some(of(which, |figures| figures.features)).filter(|distance| distance.is_finite());
+    let features =
+        |which: FiguresOf| Some(average_of(which, |figures| figures.features)).filter(|distance| distance.is_finite());
     MethodLine {
         evaluations: cost.effort.evaluations,
         gradients: cost.effort.gradients,
-        psnr_measurement: of(|row| Some(&row.truth.as_ref()?.measurement), |figures| figures.psnr),
+        psnr_measurement: average_of(|row| Some(&row.truth.as_ref()?.measurement), |figures| figures.psnr),
         psnr_sample,
         error: spread.map(|spread| spread / (rows.len() as f64).sqrt()),
-        psnr_mean: of(average, |figures| figures.psnr),
-        ssim_sample: of(sample, |figures| figures.ssim),
-        ssim_mean: of(average, |figures| figures.ssim),
+        psnr_mean: average_of(average, |figures| figures.psnr),
+        ssim_sample: average_of(sample, |figures| figures.ssim),
+        ssim_mean: average_of(average, |figures| figures.ssim),
         features_sample: features(sample),
         features_mean: features(average),
         coverage: mean(&|row| Some(row.truth.as_ref()?.coverage)),
@@ -258,7 +260,7 @@ fn line(RestoredFolder { rows, cost, .. }: &RestoredFolder, seconds: f64) -> Met
 type Cell<'a> = Box<dyn Fn(&RestorationMethod, &MethodLine) -> String + 'a>;
 
 /// The columns of a problem's table: heading and cell.
-fn columns<'a>(of: &'a RestorationExperiment, named: &'a NamedProblem) -> Vec<(&'static str, Cell<'a>)> {
+fn columns<'a>(experiment: &'a RestorationExperiment, named: &'a NamedProblem) -> Vec<(&'static str, Cell<'a>)> {
     fn number<'a>(digits: usize, figure: fn(&MethodLine) -> Option<f64>) -> Cell<'a> {
         Box::new(move |_, line| figure(line).map_or("–".to_owned(), |figure| format!("{figure:.digits$}")))
     }
@@ -271,26 +273,26 @@ fn columns<'a>(of: &'a RestorationExperiment, named: &'a NamedProblem) -> Vec<(&
         ("evaluations + gradients", Box::new(|_, line| format!("{} + {}", line.evaluations, line.gradients))),
         ("sample, dB", sample),
     ];
-    let several = of.samples > 1;
+    let several = experiment.samples > 1;
     let figures: [(&str, bool, Cell); 8] = [
         ("mean, dB", several, number(2, |line| Some(line.psnr_mean))),
         ("SSIM sample", true, number(3, |line| Some(line.ssim_sample))),
         ("SSIM mean", several, number(3, |line| Some(line.ssim_mean))),
-        ("features sample", of.features.is_some(), number(3, |line| line.features_sample)),
-        ("features mean", several && of.features.is_some(), number(3, |line| line.features_mean)),
+        ("features sample", experiment.features.is_some(), number(3, |line| line.features_sample)),
+        ("features mean", several && experiment.features.is_some(), number(3, |line| line.features_mean)),
         ("coverage", several, number(3, |line| Some(line.coverage))),
         ("residual", true, number(3, |line| Some(line.residual))),
         ("s an image", true, number(2, |line| Some(line.seconds))),
     ];
     columns.extend(figures.into_iter().filter(|(_, shown, _)| *shown).map(|(heading, _, cell)| (heading, cell)));
-    if !of.published.is_empty() {
-        columns.push(("published", Box::new(|way, _| published(of, named, way).to_owned())));
+    if !experiment.published.is_empty() {
+        columns.push(("published", Box::new(|way, _| published(experiment, named, way).to_owned())));
     }
     columns
 }
 
-fn published<'a>(of: &'a RestorationExperiment, named: &NamedProblem, way: &RestorationMethod) -> &'a str {
-    of.published.get(&way.name).and_then(|of| of.get(&named.name)).map_or("–", String::as_str)
+fn published<'a>(experiment: &'a RestorationExperiment, named: &NamedProblem, way: &RestorationMethod) -> &'a str {
+    experiment.published.get(&way.name).and_then(|experiment| experiment.get(&named.name)).map_or("–", String::as_str)
 }
 
 /// P(|t| < 2/√(1 + 1/n)) for Student's t with n − 1 degrees of freedom: how many truths lie within two deviations of the mean

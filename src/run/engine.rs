@@ -26,7 +26,7 @@ use crate::{
 
 /// One step of a run, as a callback finds it.
 #[derive(Debug)]
-pub struct Step<'a> {
+pub struct SamplingStep<'a> {
     /// The seeds of the images, one for each row of `x`.
     pub seeds: &'a [u64],
     /// How many steps were taken before it.
@@ -41,7 +41,7 @@ pub struct Step<'a> {
 
 /// Called after every step, from the threads that compute (which share a tensor through a `Mutex`): `Break` ends the walk of these images where they are, an error
 /// ends the run.
-pub type OnStep<'a> = dyn Fn(&mut Step) -> Result<ControlFlow<()>, Error> + Sync + 'a;
+pub type OnStep<'a> = dyn Fn(&mut SamplingStep) -> Result<ControlFlow<()>, Error> + Sync + 'a;
 
 /// How a block of seeds becomes images.
 pub(crate) struct Engine<'a> {
@@ -190,7 +190,7 @@ impl Steps<'_> {
         self.heard = evaluations;
         if let (Some(on_step), Some((sigma, denoised))) = (self.engine.on_step, self.guard.first_answer()) {
             let denoised = one_of_each(denoised, self.seeds.len() as i64);
-            let mut step = Step { seeds: self.seeds, index: self.index, sigma, x, denoised: &denoised };
+            let mut step = SamplingStep { seeds: self.seeds, index: self.index, sigma, x, denoised: &denoised };
             if on_step(&mut step)?.is_break() {
                 self.stopped.replace(Some(x.shallow_clone()));
                 return Err(Error::Stopped);

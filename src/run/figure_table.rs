@@ -11,11 +11,11 @@ use crate::report::page::Table;
 const ROWS: usize = 32;
 
 /// One figure of a row.
-type Pick = fn(&RestoredRow) -> Option<f64>;
+type FigureOf = fn(&RestoredRow) -> Option<f64>;
 
 /// Heading, digits and figure of what the table may show; figures of the measurement and the sample but PSNR, and SSIM by
 /// uniform windows, are for those who read the rows.
-const COLUMNS: [(&str, usize, Pick); 13] = [
+const COLUMNS: [(&str, usize, FigureOf); 13] = [
     ("measurement", 2, |row| row.truth.as_ref()?.measurement.psnr),
     ("sample", 2, |row| row.truth.as_ref()?.sample.psnr),
     ("mean", 2, |row| row.truth.as_ref()?.mean.psnr),
@@ -38,10 +38,10 @@ const NOTE: &str = "Measurement, sample, mean and baseline: PSNR in dB for pixel
 /// The figures of every image and the median of each column; columns without a figure are left out, and so is the coverage of
 /// one sample, which has no spread.
 pub(crate) fn table(rows: &[RestoredRow], samples: usize) -> Table {
-    let told = |heading: &str| samples > 1 || heading != "coverage";
-    let known = |pick: Pick| rows.iter().any(|row| pick(row).is_some());
-    let columns: Vec<_> = COLUMNS.iter().filter(|(heading, _, pick)| told(heading) && known(*pick)).collect();
-    let line = |name: &str, figure: &dyn Fn(Pick) -> Option<f64>| -> Vec<String> {
+    let shown = |heading: &str| samples > 1 || heading != "coverage";
+    let known = |pick: FigureOf| rows.iter().any(|row| pick(row).is_some());
+    let columns: Vec<_> = COLUMNS.iter().filter(|(heading, _, pick)| shown(heading) && known(*pick)).collect();
+    let line = |name: &str, figure: &dyn Fn(FigureOf) -> Option<f64>| -> Vec<String> {
         let figures = columns.iter().map(|(_, digits, pick)| number(figure(*pick), *digits));
         std::iter::once(name.to_owned()).chain(figures).collect()
     };

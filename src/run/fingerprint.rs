@@ -147,7 +147,8 @@ pub(crate) fn write_record(out: &Path, record: &Value) -> Result<(), Error> {
 
 /// Every difference of two runs in words, as "noise was 0.05, is 0.1".
 fn differences(ours: &Value, theirs: &Value, given: &str) -> Vec<String> {
-    let keys = |of: &Value| of.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect::<BTreeSet<_>>();
+    let keys =
+        |value: &Value| value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect::<BTreeSet<_>>();
     let mut found = Vec::new();
     for key in keys(ours).union(&keys(theirs)).filter(|key| !OUTCOME.contains(&key.as_str())) {
         let (now, then) = (&ours[key.as_str()], &theirs[key.as_str()]);

@@ -202,7 +202,7 @@ pub struct InformationRecord {
 }
 
 /// What is the same for all images.
-struct Measurement<'a> {
+struct Estimation<'a> {
     /// d.
     numbers: usize,
     cells: Cells,
@@ -220,7 +220,7 @@ struct Measurement<'a> {
 
 /// The figures of one image.
 #[derive(Clone, Debug)]
-struct ImageFigures {
+struct ImageEstimates {
     index: usize,
     square: f64,
     errors: Vec<f64>,
@@ -283,7 +283,7 @@ impl InformationRequest {
         numbers: usize,
         classes: &'a Classes,
         (session, observer): (&Session, &'a dyn Observer),
-    ) -> Result<Measurement<'a>, Error> {
+    ) -> Result<Estimation<'a>, Error> {
         let schedule = self.schedule.get();
         let levels = schedule.sigmas(self.levels, model.range())?;
         let flow = self.flow.map(|flow| schedule.sigmas(flow.steps, model.range())).transpose()?;
@@ -292,7 +292,7 @@ impl InformationRequest {
         }
         let start = |sigmas: &Sigmas| model.denoiser.precondition.start(sigmas.max());
         let probes = self.flow.and_then(|flow| flow.probes);
-        Ok(Measurement {
+        Ok(Estimation {
             numbers,
             cells: Cells::default(),
             classes,
@@ -310,7 +310,7 @@ impl InformationRequest {
     fn fingerprint(
         &self,
         model: &Model,
-        measurement: &Measurement,
+        measurement: &Estimation,
         session: &Session,
         images: usize,
     ) -> Result<InformationFingerprint, Error> {
@@ -336,9 +336,9 @@ impl InformationRequest {
     }
 }
 
-impl Measurement<'_> {
+impl Estimation<'_> {
     /// Every image, block by block and each block in a thread of its own, in the order of the data.
-    fn all(&self, prior: &Prior, data: &Images, session: &Session) -> Result<Vec<ImageFigures>, Error> {
+    fn all(&self, prior: &Prior, data: &Images, session: &Session) -> Result<Vec<ImageEstimates>, Error> {
         let count = data.count();
         let batch = if session.deterministic { 1 } else { session.batch_for(count)? as usize };
         let all: Vec<usize> = (0..count).collect();
@@ -361,12 +361,12 @@ impl Measurement<'_> {
         Ok(found)
     }
 
-    fn block(&self, model: &Model, block: &[usize], bytes: &Tensor) -> Result<Vec<ImageFigures>, Error> {
+    fn block(&self, model: &Model, block: &[usize], bytes: &Tensor) -> Result<Vec<ImageEstimates>, Error> {
         go_on(self.observer)?;
         let seeds: Vec<u64> = block.iter().map(|&index| (self.seed << 32) + index as u64).collect();
         let x = self.cells.dequantise(bytes, &seeds).to_device(self.device);
         let classes = self.classes.rows(block.iter().map(|&index| index as u64));
-        let denoiser = model.denoiser.of(classes.as_deref());
+        let denoiser = model.denoiser.for_classes(classes.as_deref());
         let noise = Seeded(seeds);
         let errors: Vec<Vec<f64>> = Vec::try_from(squared_errors(&denoiser, &x, &self.levels, &noise, self.draws))?;
         if errors.iter().flatten().any(|error| !error.is_finite()) {
@@ -379,7 +379,7 @@ impl Measurement<'_> {
         };
         let squares = Vec::<f64>::try_from(square(&x))?;
         let all = block.iter().zip(squares).zip(errors).zip(divergences);
-        let each = |(((&index, square), errors), divergence)| ImageFigures { index, square, errors, divergence };
+        let each = |(((&index, square), errors), divergence)| ImageEstimates { index, square, errors, divergence };
         Ok(all.map(each).collect())
     }
 
@@ -542,23 +542,23 @@ fn levels(curve: &Curve, gaussian: Option<&[f64]>) -> Vec<InformationLevel> {
     curve.sigmas().iter().zip(curve.mmse()).zip(curve.information()).map(row).collect()
 }
 
-fn bits(curve: &Curve, found: &[ImageFigures], cells: Cells, gaussian: Option<&[f64]>) -> BitsPerDimension {
-    let of = |nats: f64| cells.bits(nats, curve.numbers());
-    let by_errors: Vec<f64> = curve.surprise().into_iter().map(of).collect();
+fn bits(curve: &Curve, found: &[ImageEstimates], cells: Cells, gaussian: Option<&[f64]>) -> BitsPerDimension {
+    let bits = |nats: f64| cells.bits(nats, curve.numbers());
+    let by_errors: Vec<f64> = curve.surprise().into_iter().map(bits).collect();
     // Both decode the smallest level alike, so that they differ in the density of its noisy images alone.
-    let along = |(found, left): (&ImageFigures, f64)| found.divergence.map(|divergence| of(divergence + left));
+    let along = |(found, left): (&ImageEstimates, f64)| found.divergence.map(|divergence| bits(divergence + left));
     let by_flow: Option<Vec<f64>> = found.iter().zip(curve.decoding()).map(along).collect();
     let apart = |flow: &Vec<f64>| flow.iter().zip(&by_errors).map(|(flow, errors)| flow - errors).collect::<Vec<_>>();
     let i_mmse = Mean::from_values(&by_errors);
     BitsPerDimension {
         i_mmse,
         spread: i_mmse.error * (by_errors.len() as f64).sqrt(),
-        halved: curve.halved().map(|nats| of(nats) - of(0.0)),
+        halved: curve.halved().map(|nats| bits(nats) - bits(0.0)),
         flow_minus_i_mmse: by_flow.as_ref().map(|flow| Mean::from_values(&apart(flow))),
         flow: by_flow.as_deref().map(Mean::from_values),
         gaussian: gaussian.map(|variances| {
             let twice: f64 = variances.iter().map(|v| (std::f64::consts::TAU * v).ln() + 1.0).sum();
-            of(twice / 2.0)
+            bits(twice / 2.0)
         }),
     }
 }

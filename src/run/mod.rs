@@ -30,4 +30,4 @@ pub mod session;
 pub mod table;
 pub mod train;
 
-pub use engine::{OnStep, Step};
+pub use engine::{OnStep, SamplingStep};

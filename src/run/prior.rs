@@ -17,7 +17,7 @@ use crate::{
     models::card::{self, Model, sha256_of},
     networks::ScriptClassifier,
     scores::{
-        denoiser::{Denoiser, OfClass},
+        denoiser::{Denoiser, ForClasses},
         guidance::{Beside, ClassifierFree, ClassifierGuided, Guidance, OneNetwork},
     },
 };
@@ -172,7 +172,10 @@ impl<'a> Prior<'a> {
             }
             (Some(Guide::Unconditional(other, null)), Some(classes)) => {
                 let none = null.map(|null| vec![null; classes.len()]);
-                Box::new(ClassifierFree { answers: (conditional, other.denoiser.of(none.as_deref())), guidance })
+                Box::new(ClassifierFree {
+                    answers: (conditional, other.denoiser.for_classes(none.as_deref())),
+                    guidance,
+                })
             }
             (Some(Guide::Classifier { classifier, .. }), Some(classes)) => {
                 let precondition = &*model.denoiser.precondition;
@@ -184,9 +187,9 @@ impl<'a> Prior<'a> {
     }
 
     /// Without guidance; classes that a classifier alone knows are not for the network.
-    fn conditional(&self, classes: Option<&[i64]>) -> OfClass<'a> {
+    fn conditional(&self, classes: Option<&[i64]>) -> ForClasses<'a> {
         let denoiser = &self.model.denoiser;
-        denoiser.of(classes.filter(|_| denoiser.network.classes().is_some()))
+        denoiser.for_classes(classes.filter(|_| denoiser.network.classes().is_some()))
     }
 
     /// Another with the same parameters, for a thread of its own: they are shared, not copied.

@@ -28,7 +28,7 @@ use crate::{
     Error,
     inverse::{
         likelihood::{GaussianLikelihood, StepLimit},
-        operators::{self, AnyTask, InpaintBox, InpaintRandom, Kernel, SuperResolution},
+        operators::{self, AnyTask, DownsampleKernel, InpaintBox, InpaintRandom, SuperResolution},
     },
     models::card::Card,
     networks::AnyNetwork,
@@ -48,7 +48,7 @@ pub struct Released {
     /// The law of the first state.
     pub start: Start,
     /// What is measured of each image; nothing where images are drawn freely.
-    pub problem: Option<Problem>,
+    pub problem: Option<PublishedProblem>,
     /// The network that it was written for.
     pub network: Expected,
     /// The network's file.
@@ -77,14 +77,14 @@ impl Start {
 
 /// y = A x + η n, whose likelihood is exact at every level.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
+pub struct PublishedProblem {
     /// A.
     pub task: AnyTask,
     /// η in data units.
     pub eta: f64,
 }
 
-impl Problem {
+impl PublishedProblem {
     /// How long steps may be: τ ≤ η², whatever ‖A‖ is.
     pub const LIMIT: StepLimit = StepLimit::Paper;
 
@@ -156,15 +156,15 @@ impl Expected {
 impl Released {
     /// From a file.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        Self::of(crate::files::yaml::read(path)?, path)
+        Self::from_file(crate::files::yaml::read(path)?, path)
     }
 
     /// From the text of a file; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        Self::of(crate::files::yaml::parse(text, path)?, path)
+        Self::from_file(crate::files::yaml::parse(text, path)?, path)
     }
 
-    fn of(file: File, path: &Path) -> Result<Self, Error> {
+    fn from_file(file: File, path: &Path) -> Result<Self, Error> {
         file.released().map_err(|cause| Error::file(path, cause))
     }
 }
@@ -220,7 +220,7 @@ section!(Machine { save_dir: PathBuf } unread { gpu_idx });
 section!(Data { root: PathBuf } unread { name });
 
 section!(Langevin {
-    schedule: Option<Levels>,
+    schedule: Option<ScheduleKind>,
     num_iters: Placed<usize>,
     temperature: Placed<f64>,
     scaling_constant_of_step_size: Placed<f64>,
@@ -228,7 +228,7 @@ section!(Langevin {
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Levels {
+enum ScheduleKind {
     Denoiser,
     Sigmoid,
     Linear,
@@ -273,19 +273,19 @@ section!(Detail { image_size: Placed<i64>, centered: Placed<bool> } unread { num
 section!(VpDiffusion {
     steps: Placed<usize>,
     beta_at_clean: Placed<f64>,
-    noise_schedule: Betas,
-    model_mean_type: Mean,
+    noise_schedule: BetaSchedule,
+    model_mean_type: MeanType,
 } unread { sampler, timestep_respacing, model_var_type, dynamic_threshold, clip_denoised, rescale_timesteps });
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Betas {
+enum BetaSchedule {
     Linear,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Mean {
+enum MeanType {
     Epsilon,
 }
 
@@ -369,9 +369,9 @@ impl File {
         let times = chain.times().map_err(|error| error.to_string())?;
         let (max, min) = (Some(times.sigma(times.last())), Some(times.sigma(0.0)));
         Ok(match self.langevin_hyperparam.schedule.ok_or_else(|| missing(kind, "schedule"))? {
-            Levels::Denoiser => AnySchedule::LinearBeta(chain),
-            Levels::Sigmoid => AnySchedule::Sigmoid(Sigmoid { start: 0.0, end: 3.0, tau: 0.3, max, min }),
-            Levels::Linear => AnySchedule::Linear(Linear { max, min }),
+            ScheduleKind::Denoiser => AnySchedule::LinearBeta(chain),
+            ScheduleKind::Sigmoid => AnySchedule::Sigmoid(Sigmoid { start: 0.0, end: 3.0, tau: 0.3, max, min }),
+            ScheduleKind::Linear => AnySchedule::Linear(Linear { max, min }),
         })
     }
 }
@@ -384,7 +384,7 @@ fn missing(kind: &Placed<Perturbation>, name: &str) -> String {
 
 impl VpDiffusion {
     fn chain(&self) -> Result<LinearBeta, String> {
-        let Self { noise_schedule: Betas::Linear, model_mean_type: Mean::Epsilon, .. } = self;
+        let Self { noise_schedule: BetaSchedule::Linear, model_mean_type: MeanType::Epsilon, .. } = self;
         let times = must("steps", &self.steps, "1000", self.steps.value == TIMES)?;
         let first = self.beta_at_clean.value;
         must("beta_at_clean", &self.beta_at_clean, "between 0 and 0.02", first > 0.0 && first < LAST_BETA)?;
@@ -393,7 +393,7 @@ impl VpDiffusion {
 }
 
 impl Measurement {
-    fn problem(&self, perturbation: Perturbation, side: i64) -> Result<Option<Problem>, String> {
+    fn problem(&self, perturbation: Perturbation, side: i64) -> Result<Option<PublishedProblem>, String> {
         let Disturbance { name: Law::Gaussian, sigma } = &self.noise;
         let name = &self.operator.name;
         let task = match name.value {
@@ -406,10 +406,10 @@ impl Measurement {
                 let factor = self.operator.scale_factor.as_ref();
                 let factor = factor.ok_or_else(|| at(name, "super_resolution needs scale_factor, which is missing"))?;
                 let factor = must("scale_factor", factor, "1 or larger", factor.value > 0)?;
-                AnyTask::SuperResolution(SuperResolution { factor, kernel: Kernel::Bicubic })
+                AnyTask::SuperResolution(SuperResolution { factor, kernel: DownsampleKernel::Bicubic })
             }
         };
-        Ok(Some(Problem { task, eta: perturbation.unit() * positive("sigma", sigma)? }))
+        Ok(Some(PublishedProblem { task, eta: perturbation.unit() * positive("sigma", sigma)? }))
     }
 }
 
@@ -422,17 +422,17 @@ impl Hiding {
                 let range = self.mask_prob_range.as_ref().ok_or_else(|| missing("mask_prob_range"))?;
                 let [hidden, most] = range.value;
                 let holds = hidden == most && (0.0..=1.0).contains(&hidden);
-                let told = || at(range, "mask_prob_range must be one part of 0 … 1, given twice");
-                if holds { Ok(AnyTask::InpaintRandom(InpaintRandom { hidden })) } else { Err(told()) }
+                let refusal = || at(range, "mask_prob_range must be one part of 0 … 1, given twice");
+                if holds { Ok(AnyTask::InpaintRandom(InpaintRandom { hidden })) } else { Err(refusal()) }
             }
             Hidden::Box => {
                 let range = self.mask_len_range.as_ref().ok_or_else(|| missing("mask_len_range"))?;
                 let [length, end] = range.value;
                 let part = length as f64 / size;
                 let hidden = InpaintBox { height: part, width: part, margin: MARGIN / size };
-                let told = || at(range, "mask_len_range must be a length and the next, as 128 and 129");
+                let refusal = || at(range, "mask_len_range must be a length and the next, as 128 and 129");
                 // Lengths are drawn below the second number.
-                if length > 0 && end == length + 1 { Ok(AnyTask::InpaintBox(hidden)) } else { Err(told()) }
+                if length > 0 && end == length + 1 { Ok(AnyTask::InpaintBox(hidden)) } else { Err(refusal()) }
             }
         }
     }

@@ -51,8 +51,8 @@ impl ReportRequest {
     pub fn write(&self) -> Result<ReportFiles, Error> {
         let chapters = self.chapters()?;
         if chapters.is_empty() {
-            let of = self.experiments.display();
-            let cause = format!("holds no results of {of} yet: tweedie run makes them");
+            let experiments = self.experiments.display();
+            let cause = format!("holds no results of {experiments} yet: tweedie run makes them");
             return Err(Error::file(&self.results, cause));
         }
         let mut text = format!("# Tables\n\n`{}`\n", self.command);
@@ -79,10 +79,10 @@ impl ReportRequest {
         for path in experiments(&self.experiments)? {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             match AnyExperiment::read(&path)? {
-                AnyExperiment::Generation(of) => {
-                    let latest = latest(&of, &name, &records);
+                AnyExperiment::Generation(table) => {
+                    let latest = latest(&table, &name, &records);
                     if !latest.is_empty() {
-                        chapters.push(self.generated(&of, &name, &path, &latest)?);
+                        chapters.push(self.generated(&table, &name, &path, &latest)?);
                     }
                 }
                 other => chapters.extend(self.plotted(&other, &name, &path)?),
@@ -94,16 +94,16 @@ impl ReportRequest {
     /// A table of generated images, with plots of quality against cost and a sheet of each row.
     fn generated(
         &self,
-        of: &TableExperiment,
+        table: &TableExperiment,
         name: &str,
         path: &Path,
         records: &[Record],
     ) -> Result<(Chapter, String), Error> {
-        let plots = self.plots(of, name, records)?;
-        let mut text = markdown(of, records);
-        let mut table = Figures::of_markdown(&text);
-        table.note = notes(of, records);
-        let _ = write!(text, "\n{}\n", table.note);
+        let plots = self.plots(table, name, records)?;
+        let mut text = markdown(table, records);
+        let mut figures = Figures::of_markdown(&text);
+        figures.note = notes(table, records);
+        let _ = write!(text, "\n{}\n", figures.note);
         let names = plots.iter().filter_map(|plot| Some((&plot.label, plot.file.file_name()?.to_string_lossy())));
         for (label, file) in names {
             let _ = write!(text, "\n![{label}]({file})\n");
@@ -111,30 +111,30 @@ impl ReportRequest {
         let grid =
             |record: &Record| Picture { label: record.row.clone(), file: Path::new(&record.out).join(images::SHEET) };
         let grids = records.iter().map(grid).filter(|picture| picture.file.exists()).collect();
-        let about = [&of.source, &of.figure, &of.differs]
+        let about = [&table.source, &table.figure, &table.differs]
             .map(|text| text.trim_end_matches('.'))
             .into_iter()
             .filter(|text| !text.is_empty());
         let chapter = Chapter {
-            title: of.about.clone(),
+            title: table.about.clone(),
             about: about.collect::<Vec<_>>().join(". "),
             command: format!("tweedie run {}", path.display()),
-            table,
+            table: figures,
             cases: vec![case("", plots), case("Images of the first seeds", grids)],
         };
         Ok((chapter, text))
     }
 
     /// Quality against cost, where there is more than one point of a line.
-    fn plots(&self, of: &TableExperiment, name: &str, records: &[Record]) -> Result<Vec<Picture>, Error> {
+    fn plots(&self, table: &TableExperiment, name: &str, records: &[Record]) -> Result<Vec<Picture>, Error> {
         let head = records.iter().find_map(|record| record.figures.keys().next()).map_or("", String::as_str);
         let mut plots = Vec::new();
         let costs: [(&str, CostOf); 2] = [("evaluations", |r| r.evaluations), ("seconds", |r| r.seconds)];
         for (cost, of_record) in costs {
-            let lines = series(of, records, of_record);
+            let lines = series(table, records, of_record);
             if lines.iter().any(|line| line.points.len() > 1) {
                 let file = self.results.join(format!("{name}-{cost}.png"));
-                let plot = sheet::lines(&of.about, (&format!("{cost} for an image"), head), &lines, None)?;
+                let plot = sheet::lines(&table.about, (&format!("{cost} for an image"), head), &lines, None)?;
                 images::write_png(&file, &plot)?;
                 plots.push(Picture { label: format!("Quality against {cost}"), file });
             }
@@ -201,17 +201,17 @@ fn is_experiment(path: &Path) -> bool {
 }
 
 /// The newest record of each row, in the order of the rows.
-fn latest(of: &TableExperiment, name: &str, records: &[Record]) -> Vec<Record> {
+fn latest(table: &TableExperiment, name: &str, records: &[Record]) -> Vec<Record> {
     let newest =
         |row: &TableRow| records.iter().rev().find(|record| record.experiment == name && record.row == row.name);
-    of.rows.iter().filter_map(|row| newest(row).cloned()).collect()
+    table.rows.iter().filter_map(|row| newest(row).cloned()).collect()
 }
 
 /// Rows that differ in the number of levels alone as one line, and what the paper prints of them as another.
-fn series(of: &TableExperiment, records: &[Record], cost: CostOf) -> Vec<Series> {
+fn series(table: &TableExperiment, records: &[Record], cost: CostOf) -> Vec<Series> {
     let mut lines: IndexMap<String, Vec<(&TableRow, &Record)>> = IndexMap::new();
     for record in records {
-        let Some(row) = of.rows.iter().find(|row| row.name == record.row) else { continue };
+        let Some(row) = table.rows.iter().find(|row| row.name == record.row) else { continue };
         let sampler = serde_json::to_string(&row.plan.sampler).unwrap_or_default();
         lines.entry(format!("{} {sampler}", row.model)).or_default().push((row, record));
     }
@@ -236,10 +236,10 @@ fn common<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
 }
 
 /// A line for each record: what is published, what was measured, what it cost, and what else was measured.
-pub fn markdown(of: &TableExperiment, records: &[Record]) -> String {
+pub fn markdown(table: &TableExperiment, records: &[Record]) -> String {
     let others: IndexSet<&str> =
         records.iter().flat_map(|record| record.figures.keys().skip(1)).map(String::as_str).collect();
-    let is_published = records.iter().any(|record| published(of, record).is_some());
+    let is_published = records.iter().any(|record| published(table, record).is_some());
     let mut headings = vec!["row", "measured"];
     if is_published {
         headings = vec!["row", "published", "measured", "difference"];
@@ -249,7 +249,7 @@ pub fn markdown(of: &TableExperiment, records: &[Record]) -> String {
     let mut text = format!("| {} |\n|{}\n", headings.join(" | "), " --- |".repeat(headings.len()));
     for record in records {
         let more = others.iter().map(|name| figure(record.figures.get(*name)));
-        let cells = cells(of, record, is_published).into_iter().chain(more);
+        let cells = cells(table, record, is_published).into_iter().chain(more);
         let _ = writeln!(text, "| {} |", cells.collect::<Vec<_>>().join(" | "));
     }
     text
@@ -264,17 +264,17 @@ fn figure(figure: Option<&(f64, Option<f64>)>) -> String {
 }
 
 /// What the paper prints, as the experiment has it now, and its spread.
-fn published(of: &TableExperiment, record: &Record) -> Option<(f64, Option<f64>)> {
-    let row = of.rows.iter().find(|row| row.name == record.row);
+fn published(table: &TableExperiment, record: &Record) -> Option<(f64, Option<f64>)> {
+    let row = table.rows.iter().find(|row| row.name == record.row);
     row.and_then(|row| Some((row.published?, row.spread)))
 }
 
 /// The cells of a record before its other figures.
-fn cells(of: &TableExperiment, record: &Record, is_published: bool) -> Vec<String> {
+fn cells(table: &TableExperiment, record: &Record, is_published: bool) -> Vec<String> {
     let head = record.figures.first().map(|(_, found)| found);
     let mut cells = vec![record.row.clone()];
     if is_published {
-        let theirs = published(of, record);
+        let theirs = published(table, record);
         let spread = theirs.and_then(|(_, spread)| spread).map_or_else(String::new, |spread| format!(" ± {spread:.2}"));
         let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
         let value = theirs.map(|(value, _)| value);
@@ -292,22 +292,22 @@ fn cells(of: &TableExperiment, record: &Record, is_published: bool) -> Vec<Strin
 }
 
 /// What a reader has to know of the figures.
-fn notes(of: &TableExperiment, records: &[Record]) -> String {
+fn notes(table: &TableExperiment, records: &[Record]) -> String {
     let head = records.iter().find_map(|record| record.figures.keys().next());
     let head = head.map_or_else(String::new, |name| format!("Measured: {name}. "));
-    let take = match (of.repeats, of.take) {
+    let take = match (table.repeats, table.take) {
         (1, _) => "",
         (_, Reduce::Mean) => "Means of several sets ± their standard deviation. ",
         (_, Reduce::Min) => "The least of several sets ± their standard deviation. ",
     };
-    let mut told: IndexMap<&str, Vec<&str>> = IndexMap::new();
+    let mut rows_of: IndexMap<&str, Vec<&str>> = IndexMap::new();
     for record in records {
         for text in &record.warnings {
-            told.entry(text).or_default().push(&record.row);
+            rows_of.entry(text).or_default().push(&record.row);
         }
     }
-    let rows = |of: &[&str]| if of.len() == records.len() { "All rows".to_owned() } else { of.join("; ") };
-    let warnings = told.iter().map(|(text, of)| format!("{}: {text}.", rows(of)));
+    let rows = |names: &[&str]| if names.len() == records.len() { "All rows".to_owned() } else { names.join("; ") };
+    let warnings = rows_of.iter().map(|(text, names)| format!("{}: {text}.", rows(names)));
     let record = records
         .first()
         .map(|record| format!("tweedie {}, libtorch {}, {}. ", record.version, record.libtorch, record.device));

@@ -23,11 +23,11 @@ use super::{
     released::{self, Released, Start},
     sample::notes,
     sample_seeds::SampleSeeds,
-    session::Session,
+    session::{Session, Threads},
 };
 use crate::{
     Error,
-    inverse::restoration::{self, AnyMethod, Effort, InverseProblem, Method, Mmps, Walk},
+    inverse::restoration::{self, AnyMethod, ConditionalWalk, Effort, InverseProblem, Method, Mmps},
     models::card::Model,
     networks::AnyNetwork,
     numbers::{
@@ -130,7 +130,7 @@ pub(crate) struct Settled {
 }
 
 /// What comes of a block.
-pub(crate) enum Drawn {
+pub(crate) enum RestoredPart {
     /// The walk of an image's first sample.
     Walk(usize, FrameRecorder),
     /// The wanted samples of an image, by their numbers, f32 on the CPU.
@@ -138,7 +138,7 @@ pub(crate) enum Drawn {
 }
 
 /// The samples that are wanted: a range of numbers for each image.
-pub(crate) type Wanted = BTreeMap<usize, Range<usize>>;
+pub(crate) type WantedSamples = BTreeMap<usize, Range<usize>>;
 
 /// A block of samples, ready for a thread of its own.
 struct Job {
@@ -270,7 +270,7 @@ impl<'a> Restoration<'a> {
     /// A released configuration: its walk, its limit of steps, its plan, and where it begins.
     pub fn released(self, released: &Released) -> Result<Self, Error> {
         released.network.check(&self.prior.model.card)?;
-        let walk = Walk { limit: released::Problem::LIMIT };
+        let walk = ConditionalWalk { limit: released::PublishedProblem::LIMIT };
         Ok(Self { start: Some(released.start), ..self.method(walk).plan(released.plan.clone()) })
     }
 
@@ -380,7 +380,7 @@ impl<'a> Restoration<'a> {
         let wanted = (0..count).map(|image| (image, 0..self.samples)).collect();
         let mut images = BTreeMap::new();
         self.draw(&settled, (&seeds, batch), &wanted, false, observer, &mut |drawn| {
-            if let Drawn::Image(i, samples) = drawn {
+            if let RestoredPart::Image(i, samples) = drawn {
                 let samples = Tensor::stack(&samples.into_values().collect::<Vec<_>>(), 0);
                 let baseline = baseline.as_ref().map(|baseline| baseline.get(i as i64));
                 let summary = Summary::new(&self.problem, (i, &samples), &settled.metrics, baseline.as_ref())?;
@@ -422,10 +422,10 @@ impl<'a> Restoration<'a> {
         &self,
         settled: &Settled,
         (seeds, batch): (&SampleSeeds, u64),
-        wanted: &Wanted,
+        wanted: &WantedSamples,
         film: bool,
         observer: &dyn Observer,
-        take: &mut dyn FnMut(Drawn) -> Result<(), Error>,
+        take: &mut dyn FnMut(RestoredPart) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let numbers: BTreeSet<u64> = wanted
             .iter()
@@ -435,7 +435,7 @@ impl<'a> Restoration<'a> {
         let steps = blocks.len() as u64 * batch * settled.cost.effort.evaluations as u64;
         observer.begun("restoring", steps);
         let engine = self.engine(settled, observer);
-        let threads = Threads::now();
+        let threads = Threads::kept();
         let workers = self.problem.prepare(threads.workers(self.session.device, blocks.len()))?;
         let workers = self.session.workers(workers);
         let worker = Worker {
@@ -458,7 +458,7 @@ impl<'a> Restoration<'a> {
             jobs,
             |prior, job| worker.compute(prior, job),
             |(x, block, walks)| {
-                walks.into_iter().try_for_each(|(image, walk)| take(Drawn::Walk(image, walk)))?;
+                walks.into_iter().try_for_each(|(image, walk)| take(RestoredPart::Walk(image, walk)))?;
                 gathered.add(&x, &block, take)
             },
         )?;
@@ -500,26 +500,6 @@ impl<'a> Restoration<'a> {
     }
 }
 
-/// libtorch's threads, which a run divides among its workers and gives back.
-struct Threads(i32);
-
-impl Threads {
-    fn now() -> Self {
-        Self(tch::get_num_threads())
-    }
-
-    /// How many workers there can be, each with an operator of its own.
-    fn workers(&self, device: Device, jobs: usize) -> usize {
-        if device.is_cuda() { 1 } else { (self.0.max(1) as usize).min(jobs) }
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        tch::set_num_threads(self.0);
-    }
-}
-
 /// What a thread needs to compute blocks.
 struct Worker<'a> {
     engine: &'a Engine<'a>,
@@ -544,13 +524,13 @@ impl Worker<'_> {
         };
         let wanted: BTreeSet<u64> = block.wanted.iter().map(|&i| block.seeds[i]).collect();
         let walks = Mutex::new(Walks::new());
-        let of = |seeds: &[u64]| {
+        let prior_of = |seeds: &[u64]| {
             let images = seeds.iter().map(|seed| self.seeds.place(seed - self.shift).0 as u64);
             large(prior, self.classes.rows(images).as_deref())
         };
         let x = self.pool.lend(|likelihood| {
             let likelihood = RefCell::new(likelihood);
-            self.engine.images(&seeds, Some(&init), &of, &|i, prior, x, noise, seen| {
+            self.engine.images(&seeds, Some(&init), &prior_of, &|i, prior, x, noise, seen| {
                 likelihood.borrow_mut().measure(measurements[i].shallow_clone());
                 let mut filmed = self.filmed(&noise.0, &wanted);
                 let likelihood: &_ = &**likelihood.borrow();
@@ -579,7 +559,7 @@ impl Worker<'_> {
 
 /// Samples that wait for the others of their image.
 struct Gathered<'a> {
-    wanted: &'a Wanted,
+    wanted: &'a WantedSamples,
     seeds: &'a SampleSeeds,
     images: BTreeMap<usize, BTreeMap<usize, Tensor>>,
 }
@@ -589,7 +569,7 @@ impl Gathered<'_> {
         &mut self,
         x: &Tensor,
         block: &Block,
-        take: &mut dyn FnMut(Drawn) -> Result<(), Error>,
+        take: &mut dyn FnMut(RestoredPart) -> Result<(), Error>,
     ) -> Result<(), Error> {
         for &i in &block.wanted {
             let (image, sample) = self.seeds.place(block.seeds[i]);
@@ -597,7 +577,7 @@ impl Gathered<'_> {
             drawn.insert(sample, x.get(i as i64));
             if self.wanted.get(&image).is_some_and(|all| drawn.len() == all.len()) {
                 let samples = self.images.remove(&image).unwrap_or_default();
-                take(Drawn::Image(image, samples))?;
+                take(RestoredPart::Image(image, samples))?;
             }
         }
         Ok(())

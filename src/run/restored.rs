@@ -17,7 +17,7 @@ use super::{
     figures::{PerceptualMetric, RestoredRow, Summary, is_picture},
     fingerprint::{Claim, Fingerprint, Origin, holds_another, recorded, remove_run, write_record},
     observer::Observer,
-    restore::{Drawn, Restoration, RestorationCost, Settled, Wanted},
+    restore::{Restoration, RestorationCost, RestoredPart, Settled, WantedSamples},
     sample_seeds::SampleSeeds,
 };
 use crate::{
@@ -134,15 +134,15 @@ impl Restoration<'_> {
         &self,
         results: &Results,
         claimed: &Claimed,
-        wanted: &Wanted,
+        wanted: &WantedSamples,
         observer: &dyn Observer,
     ) -> Result<(), Error> {
         let mut kept = self.problem.names.len() - wanted.len();
         let (settled, film) = (results.settled, results.folder.animate);
         let drawn = self.draw(settled, (&claimed.seeds, claimed.batch), wanted, film, observer, &mut |drawn| {
             match drawn {
-                Drawn::Walk(i, walk) => results.film(i, &walk)?,
-                Drawn::Image(i, samples) => {
+                RestoredPart::Walk(i, walk) => results.film(i, &walk)?,
+                RestoredPart::Image(i, samples) => {
                     results.finish(i, samples)?;
                     kept += 1;
                     observer.finished(1);
@@ -217,8 +217,8 @@ impl Restoration<'_> {
 
     /// Everything that the bits of the samples depend on, besides their number.
     fn record(&self, folder: &RestorationFolder, settled: &Settled, batch: u64) -> Result<Value, Error> {
-        let of = (&settled.classes, &settled.plan, batch);
-        let fingerprint = Fingerprint::new(&self.session, &self.prior, &folder.origin, of)?;
+        let identity = (&settled.classes, &settled.plan, batch);
+        let fingerprint = Fingerprint::new(&self.session, &self.prior, &folder.origin, identity)?;
         let fingerprint = Fingerprint { given: self.problem.sha256()?, ..fingerprint };
         let mut record = serde_json::to_value(fingerprint).map_err(|e| Error::file(&folder.out, e))?;
         record["libtorch"] = json!(libtorch::VERSION);
@@ -279,8 +279,8 @@ impl Results<'_> {
     /// Refuses a row without the figures that are asked for.
     fn suits(&self, file: &Path) -> Result<(), Error> {
         let (row, metrics) = (row(file)?, &self.settled.metrics);
-        let lacks = |metric: &Option<PerceptualMetric>, of: &Option<String>| {
-            metric.as_ref().is_some_and(|metric| of.as_ref() != Some(&metric.identity))
+        let lacks = |metric: &Option<PerceptualMetric>, recorded: &Option<String>| {
+            metric.as_ref().is_some_and(|metric| recorded.as_ref() != Some(&metric.identity))
         };
         let without = match () {
             () if lacks(&metrics.lpips, &row.lpips) => "the LPIPS that `lpips` asks for",
@@ -301,8 +301,8 @@ impl Results<'_> {
     }
 
     /// The samples that are not there, or not in the form that is asked for.
-    fn wanted(&self) -> Result<Wanted, Error> {
-        let mut wanted = Wanted::new();
+    fn wanted(&self) -> Result<WantedSamples, Error> {
+        let mut wanted = WantedSamples::new();
         for (i, name) in self.names().iter().enumerate() {
             let file = row_file(&self.folder.out, name);
             let done = if file.exists() { row(&file)?.samples.min(self.samples) } else { 0 };
@@ -331,7 +331,7 @@ impl Results<'_> {
         Ok(state.to_kind(Kind::Float))
     }
 
-    fn rounding_note(&self, wanted: &Wanted) -> Option<String> {
+    fn rounding_note(&self, wanted: &WantedSamples) -> Option<String> {
         let name = |image: &usize| &self.names()[*image];
         let rounded = wanted.iter().any(|(i, samples)| (0..samples.start).any(|s| !self.state(name(i), s).exists()));
         rounded.then(|| {

@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 use super::{
     blocks::{self, Block},
     classes::{ClassList, Classes},
-    engine::{Batch, Engine, Image, OnStep, PendingImages, Step, spread},
+    engine::{Batch, Engine, Image, OnStep, PendingImages, SamplingStep, spread},
     fingerprint::{Claim, Fingerprint, Origin, holds_another, recorded},
     observer::Observer,
     prior::{Cost, Prior},
@@ -260,7 +260,7 @@ impl<'a> Sampling<'a> {
         self.check()?;
         let kept: Mutex<BTreeMap<u64, Vec<Tensor>>> = Mutex::default();
         let asked = self.on_step;
-        let keep = |step: &mut Step| {
+        let keep = |step: &mut SamplingStep| {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             for (row, &seed) in step.seeds.iter().enumerate() {
                 kept.entry(seed).or_default().push(step.x.get(row as i64).to_device(Device::Cpu).copy());
@@ -342,8 +342,8 @@ impl<'a> Sampling<'a> {
 
     fn fingerprint(&self, folder: &SampleFolder, batch: u64) -> Result<Fingerprint, Error> {
         let classes = Classes::new(self.classes.as_ref(), &self.prior)?;
-        let of = (&classes, &self.plan, batch);
-        let fingerprint = Fingerprint::new(&self.session, &self.prior, &folder.origin, of)?;
+        let identity = (&classes, &self.plan, batch);
+        let fingerprint = Fingerprint::new(&self.session, &self.prior, &folder.origin, identity)?;
         Ok(Fingerprint { given: folder.given.clone(), ..fingerprint })
     }
 

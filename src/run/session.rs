@@ -166,6 +166,11 @@ impl Threads {
     pub fn kept() -> Self {
         Self(tch::get_num_threads())
     }
+
+    /// Number of workers for `jobs`, each with an operator of its own: one on a GPU, at most one for each thread on the CPU.
+    pub fn workers(&self, device: Device, jobs: usize) -> usize {
+        if device.is_cuda() { 1 } else { (self.0.max(1) as usize).min(jobs) }
+    }
 }
 
 impl Drop for Threads {

@@ -84,31 +84,31 @@ pub struct Pretrained {
 
 impl Pretrained {
     /// D(x, σ | class): the images of a batch are known to be of these classes, one for each, if the network has any.
-    pub fn of(&self, classes: Option<&[i64]>) -> OfClass<'_> {
-        OfClass { prior: self, classes: classes.map(Tensor::from_slice), placed: OnceCell::new() }
+    pub fn for_classes(&self, classes: Option<&[i64]>) -> ForClasses<'_> {
+        ForClasses { prior: self, classes: classes.map(Tensor::from_slice), placed: OnceCell::new() }
     }
 }
 
 impl Denoiser for Pretrained {
     fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.of(None).denoise(x, sigma)
+        self.for_classes(None).denoise(x, sigma)
     }
 
     fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.of(None).residual(x, sigma)
+        self.for_classes(None).residual(x, sigma)
     }
 }
 
 /// See [`Pretrained::of`].
 #[derive(Debug)]
-pub struct OfClass<'a> {
+pub struct ForClasses<'a> {
     prior: &'a Pretrained,
     classes: Option<Tensor>,
     /// The same where the images are: to bring them there makes a device wait, which is done once.
     placed: OnceCell<Tensor>,
 }
 
-impl OfClass<'_> {
+impl ForClasses<'_> {
     /// out · F(input · x, label).
     fn output(&self, x: &Tensor, Scaling { out, input, label, .. }: Scaling) -> Tensor {
         let label = Tensor::full([x.size()[0]], label, (Kind::Float, x.device()));
@@ -117,7 +117,7 @@ impl OfClass<'_> {
     }
 }
 
-impl Denoiser for OfClass<'_> {
+impl Denoiser for ForClasses<'_> {
     fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
         let scaling = self.prior.precondition.at(sigma);
         x * (1.0 + scaling.skip_minus_one) + self.output(x, scaling)

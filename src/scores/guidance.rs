@@ -12,7 +12,7 @@ use crate::{
     Error,
     networks::ScriptClassifier,
     numbers::precondition::{Precondition, Scaling},
-    scores::denoiser::{Denoiser, OfClass, Pretrained},
+    scores::denoiser::{Denoiser, ForClasses, Pretrained},
 };
 
 /// w, and where it holds.
@@ -78,9 +78,9 @@ impl<C: Denoiser, U: Denoiser> Answers for (C, U) {
 /// Of one network, which has a number for no class; both come from one pass of twice the batch.
 #[derive(Debug)]
 pub struct OneNetwork<'a> {
-    conditional: OfClass<'a>,
-    unconditional: OfClass<'a>,
-    both: OfClass<'a>,
+    conditional: ForClasses<'a>,
+    unconditional: ForClasses<'a>,
+    both: ForClasses<'a>,
 }
 
 impl<'a> OneNetwork<'a> {
@@ -88,7 +88,11 @@ impl<'a> OneNetwork<'a> {
     pub fn new(prior: &'a Pretrained, classes: &[i64], null: i64) -> Self {
         let none = vec![null; classes.len()];
         let both = [classes, &none].concat();
-        Self { conditional: prior.of(Some(classes)), unconditional: prior.of(Some(&none)), both: prior.of(Some(&both)) }
+        Self {
+            conditional: prior.for_classes(Some(classes)),
+            unconditional: prior.for_classes(Some(&none)),
+            both: prior.for_classes(Some(&both)),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub type States<'a> = Box<dyn Iterator<Item = Tensor> + 'a>;
 /// not capped here: see [`crate::numbers::plan::Plan::resolve`].
 pub fn sample<'a>(scheme: impl Into<Scheme>, x: Tensor, score: &'a dyn Score, noise: &'a dyn Noise) -> States<'a> {
     let scheme = scheme.into();
-    let run = Run::new(&scheme, score, noise);
+    let run = SolverRun::new(&scheme, score, noise);
     Box::new(scheme.0.into_iter().enumerate().scan((x, run), |(x, run), (k, step)| {
         let _guard = tch::no_grad_guard();
         *x = run.step(&step, x, k);
@@ -44,7 +44,7 @@ pub fn sample_to_end(
     seen: &mut dyn FnMut(&mut Tensor) -> Result<(), Error>,
 ) -> Result<Tensor, Error> {
     let _guard = tch::no_grad_guard();
-    let mut run = Run::new(scheme, score, noise);
+    let mut run = SolverRun::new(scheme, score, noise);
     for (k, step) in scheme.0.iter().enumerate() {
         x = run.step(step, &x, k);
         seen(&mut x)?;
@@ -53,7 +53,7 @@ pub fn sample_to_end(
 }
 
 /// What the loop carries from step to step besides the state.
-struct Run<'a> {
+struct SolverRun<'a> {
     score: &'a dyn Score,
     noise: &'a dyn Noise,
     reach: usize,
@@ -63,7 +63,7 @@ struct Run<'a> {
     pace: f64,
 }
 
-impl<'a> Run<'a> {
+impl<'a> SolverRun<'a> {
     fn new(scheme: &Scheme, score: &'a dyn Score, noise: &'a dyn Noise) -> Self {
         Self { score, noise, reach: scheme.reach(), values: Vec::new(), pace: f64::INFINITY }
     }
@@ -175,12 +175,12 @@ fn sum(mix: &LinearCombination, x: &Tensor, values: &[Tensor], drawn: &[Tensor])
 /// The loop needs no answer from the device, so it is asked once, at the end, by [`FiniteGuard::check`].
 pub struct FiniteGuard<'a> {
     prior: &'a dyn Denoiser,
-    seen: RefCell<Seen>,
+    seen: RefCell<WalkSums>,
     keeps: bool,
 }
 
 #[derive(Default)]
-struct Seen {
+struct WalkSums {
     sigmas: Vec<f64>,
     /// Of each evaluation, `[batch]`. A sum is finite only if all its terms are; images cannot come near the largest f32.
     sums: Vec<Tensor>,
@@ -222,7 +222,7 @@ impl<'a> FiniteGuard<'a> {
 
     /// What was seen of `seeds`, each of which may stand for several particles.
     pub fn check(&self, seeds: &[u64]) -> FiniteCheck {
-        let Seen { sigmas, sums, .. } = &*self.seen.borrow();
+        let WalkSums { sigmas, sums, .. } = &*self.seen.borrow();
         let sums = (!sums.is_empty()).then(|| HostCopy::start(&Tensor::stack(sums, 1)));
         FiniteCheck { sums, sigmas: sigmas.clone(), seeds: seeds.to_vec() }
     }
@@ -246,7 +246,7 @@ impl FiniteCheck {
             sums.chunks(sigmas.len()).map(|image| image.iter().position(|sum| !sum.is_finite())).collect();
         let Some(&evaluation) = first.iter().flatten().min() else { return Ok(()) };
         let particles = first.chunks((first.len() / seeds.len().max(1)).max(1));
-        let lost = particles.zip(seeds).filter(|(of, _)| of.iter().any(Option::is_some));
+        let lost = particles.zip(seeds).filter(|(particles_of, _)| particles_of.iter().any(Option::is_some));
         Err(Error::NotFinite { evaluation, sigma: sigmas[evaluation], seeds: lost.map(|(_, seed)| seed).collect() })
     }
 }

@@ -81,17 +81,17 @@ impl<D: Denoiser> Denoiser for Tiled<D> {
         let weights = Tensor::zeros(&size[2..], (x.kind(), x.device()));
         for top in self.places(size[2], height) {
             for left in self.places(size[3], width) {
-                let of =
+                let tile =
                     |image: &Tensor, dims: [i64; 2]| image.narrow(dims[0], top, height).narrow(dims[1], left, width);
                 let weight = self.ramp((top, height, size[2]), x).unsqueeze(1) * self.ramp((left, width, size[3]), x);
-                let part = self.prior.residual(&of(x, [2, 3]).contiguous(), sigma) * &weight;
+                let part = self.prior.residual(&tile(x, [2, 3]).contiguous(), sigma) * &weight;
                 let right = [left, size[3] - left - width, top, size[2] - top - height];
                 if part.requires_grad() {
                     total += part.constant_pad_nd(right);
                 } else {
-                    let _ = of(&total, [2, 3]).g_add_(&part);
+                    let _ = tile(&total, [2, 3]).g_add_(&part);
                 }
-                let _ = of(&weights, [0, 1]).g_add_(&weight);
+                let _ = tile(&weights, [0, 1]).g_add_(&weight);
             }
         }
         total / weights

@@ -179,7 +179,7 @@ const OPTIONS: (Kind, Device) = (Kind::Double, Device::Cpu);
 /// The exact denoiser of a set, whose points are images of one row.
 pub fn denoiser(set: &dyn ToyData) -> Result<Mixture, Error> {
     let components = set.components()?;
-    let column = |of: fn(&Component) -> f64| Tensor::from_slice(&components.iter().map(of).collect::<Vec<f64>>());
+    let column = |value: fn(&Component) -> f64| Tensor::from_slice(&components.iter().map(value).collect::<Vec<f64>>());
     let places: Vec<f64> = components.iter().flat_map(|component| component.place.iter().copied()).collect();
     let places = Tensor::from_slice(&places).reshape([components.len() as i64, 1, 1, -1]);
     Mixture::new(&column(|c| c.weight), &places, &column(|c| c.deviation * c.deviation))

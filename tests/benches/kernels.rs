@@ -4,7 +4,9 @@
 
 use criterion::{BenchmarkId, Criterion};
 use tch::{Device, Kind, Tensor};
-use tweedie::backend::kernels::{ConvGeometry, Direction, Fusion, Method, Norm, Packed, attend, instructions};
+use tweedie::backend::kernels::{
+    ConvFusion, ConvGeometry, ConvMethod, Direction, HostGroupNorm, Packed, attend, instructions,
+};
 
 fn random(shape: &[i64]) -> Tensor {
     Tensor::randn(shape, (Kind::Float, Device::Cpu))
@@ -24,10 +26,12 @@ fn convolutions(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("libtorch", &name), |bench| {
             bench.iter(|| x.conv2d(&weight, None::<Tensor>, 1, 1, 1, 1));
         });
-        for (label, method) in [("F(4)", Method::Winograd4), ("F(2)", Method::Winograd2), ("direct", Method::Direct)] {
+        for (label, method) in
+            [("F(4)", ConvMethod::Winograd4), ("F(2)", ConvMethod::Winograd2), ("direct", ConvMethod::Direct)]
+        {
             let packed = Packed::new(&weight, ConvGeometry::default(), Direction::Forward, method);
             group.bench_function(BenchmarkId::new(label, &name), |bench| {
-                bench.iter(|| packed.convolve(&x, &Fusion::default()));
+                bench.iter(|| packed.convolve(&x, &ConvFusion::default()));
             });
         }
     }
@@ -41,7 +45,7 @@ fn normalisations(criterion: &mut Criterion) {
     group.bench_function("libtorch", |bench| {
         bench.iter(|| x.group_norm(32, Some(&weight), Some(&bias), 1e-5, true).silu());
     });
-    let norm = Norm { weight: &weight, bias: &bias, told: None, groups: 32, epsilon: 1e-5, silu: true };
+    let norm = HostGroupNorm { weight: &weight, bias: &bias, modulation: None, groups: 32, epsilon: 1e-5, silu: true };
     group.bench_function("kernels", |bench| bench.iter(|| norm.apply(&x, &norm.moments(&x))));
     group.finish();
 }
@@ -67,8 +71,8 @@ fn products(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("linear layer");
     let (x, weight, bias) = (random(&[1024, 256]), random(&[256, 256]), random(&[256]));
     group.bench_function("libtorch", |bench| bench.iter(|| x.linear(&weight, Some(&bias))));
-    let packed = Packed::new(&weight, ConvGeometry::SINGLE, Direction::Forward, Method::Direct);
-    let around = Fusion { bias: Some(&bias), ..Fusion::default() };
+    let packed = Packed::new(&weight, ConvGeometry::SINGLE, Direction::Forward, ConvMethod::Direct);
+    let around = ConvFusion { bias: Some(&bias), ..ConvFusion::default() };
     let pixels = x.view([1, 1024, 1, 256]).permute([0, 3, 1, 2]);
     group.bench_function("kernels", |bench| bench.iter(|| packed.convolve(&pixels, &around)));
     group.finish();

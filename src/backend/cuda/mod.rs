@@ -59,7 +59,7 @@ unsafe extern "C" {
 }
 
 /// What a function of `cuda.cpp` answered: why it failed, in one line.
-fn told(answer: Answer) -> Result<(), String> {
+fn checked(answer: Answer) -> Result<(), String> {
     if answer.is_null() {
         return Ok(());
     }
@@ -103,7 +103,7 @@ impl Stream {
     pub fn current(index: usize) -> Result<Self, String> {
         let mut stream = Self { index: index as c_int, id: 0 };
         // SAFETY: `id` lives through the call.
-        told(unsafe { tweedie_stream_current(stream.index, &raw mut stream.id) })?;
+        checked(unsafe { tweedie_stream_current(stream.index, &raw mut stream.id) })?;
         Ok(stream)
     }
 
@@ -111,7 +111,7 @@ impl Stream {
     pub fn another(index: usize) -> Result<Self, String> {
         let mut stream = Self { index: index as c_int, id: 0 };
         // SAFETY: `id` lives through the call.
-        told(unsafe { tweedie_stream_another(stream.index, &raw mut stream.id) })?;
+        checked(unsafe { tweedie_stream_another(stream.index, &raw mut stream.id) })?;
         Ok(stream)
     }
 
@@ -121,12 +121,12 @@ impl Stream {
         impl Drop for Back {
             fn drop(&mut self) {
                 // SAFETY: numbers alone. Where this fails, the device has failed, and the next call says so.
-                let _ = told(unsafe { tweedie_stream_leave(self.0, self.1, self.2) });
+                let _ = checked(unsafe { tweedie_stream_leave(self.0, self.1, self.2) });
             }
         }
         let (mut was_index, mut was_id) = (0, 0);
         // SAFETY: both live through the call.
-        told(unsafe { tweedie_stream_enter(self.index, self.id, &raw mut was_index, &raw mut was_id) })?;
+        checked(unsafe { tweedie_stream_enter(self.index, self.id, &raw mut was_index, &raw mut was_id) })?;
         let _back = Back(self.index, was_id, was_index);
         Ok(launch())
     }
@@ -135,20 +135,20 @@ impl Stream {
     pub fn event(&self) -> Result<Event, String> {
         let mut event = null_mut();
         // SAFETY: `event` lives through the call.
-        told(unsafe { tweedie_event_new(self.index, self.id, &raw mut event) })?;
+        checked(unsafe { tweedie_event_new(self.index, self.id, &raw mut event) })?;
         Ok(Event(event))
     }
 
     /// Goes on after this moment only.
     pub fn after(&self, event: &Event) -> Result<(), String> {
         // SAFETY: the event lives.
-        told(unsafe { tweedie_event_block(event.0, self.index, self.id) })
+        checked(unsafe { tweedie_event_block(event.0, self.index, self.id) })
     }
 
     /// Until it has done all that it was given.
     pub fn wait(&self) -> Result<(), String> {
         // SAFETY: numbers alone.
-        told(unsafe { tweedie_stream_wait(self.index, self.id) })
+        checked(unsafe { tweedie_stream_wait(self.index, self.id) })
     }
 }
 
@@ -163,7 +163,7 @@ impl Event {
     /// Until it has come.
     pub fn wait(&self) -> Result<(), String> {
         // SAFETY: the event lives.
-        told(unsafe { tweedie_event_wait(self.0) })
+        checked(unsafe { tweedie_event_wait(self.0) })
     }
 }
 
@@ -188,7 +188,7 @@ impl Graph {
     fn new(index: c_int) -> Result<Self, String> {
         let mut graph = null_mut();
         // SAFETY: `graph` lives through the call; the functions are those of the object that it makes.
-        told(unsafe { tweedie_graph_new(functions()?, &raw mut graph) })?;
+        checked(unsafe { tweedie_graph_new(functions()?, &raw mut graph) })?;
         Ok(Self { graph, index })
     }
 
@@ -196,10 +196,10 @@ impl Graph {
     fn record<T>(&self, launch: impl FnOnce() -> T) -> Result<T, String> {
         let functions = functions()?;
         // SAFETY: the object lives, and its functions are its own.
-        told(unsafe { tweedie_graph_begin(functions, self.graph) })?;
+        checked(unsafe { tweedie_graph_begin(functions, self.graph) })?;
         let launched = quietly(launch);
         // SAFETY: as above. It ends what was begun, whatever came of it.
-        let ended = told(unsafe { tweedie_graph_end(functions, self.graph) });
+        let ended = checked(unsafe { tweedie_graph_end(functions, self.graph) });
         let launched = launched?;
         ended.map(|()| launched)
     }
@@ -208,7 +208,7 @@ impl Graph {
 impl Replay for Graph {
     fn replay(&mut self) -> Result<(), String> {
         // SAFETY: the object lives, and its functions are its own.
-        told(unsafe { tweedie_graph_replay(functions()?, self.graph) })
+        checked(unsafe { tweedie_graph_replay(functions()?, self.graph) })
     }
 }
 
@@ -216,7 +216,7 @@ impl Drop for Graph {
     fn drop(&mut self) {
         if let Ok(functions) = functions() {
             // SAFETY: made by `tweedie_graph_new`, and freed here alone.
-            let _ = told(unsafe { tweedie_graph_free(functions, self.graph, self.index) });
+            let _ = checked(unsafe { tweedie_graph_free(functions, self.graph, self.index) });
         }
     }
 }
@@ -270,7 +270,7 @@ impl Recorder for Graphs {
             side.wait()?;
             // A graph has memory of its own, and takes none of what others have laid aside.
             // SAFETY: what is given back is what no tensor uses.
-            told(unsafe { tweedie_memory_release() })?;
+            checked(unsafe { tweedie_memory_release() })?;
             graph.record(|| evaluate(inputs))
         })??;
         own.after(&side.event()?)?;
@@ -282,7 +282,7 @@ impl Recorder for Graphs {
 pub fn peak_memory(index: usize) -> Result<i64, String> {
     let mut bytes = 0;
     // SAFETY: `bytes` lives through the call.
-    told(unsafe { tweedie_memory_peak(index as c_int, &raw mut bytes) })?;
+    checked(unsafe { tweedie_memory_peak(index as c_int, &raw mut bytes) })?;
     Ok(bytes)
 }
 
@@ -295,9 +295,9 @@ fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let loud = panic::take_hook();
-        panic::set_hook(Box::new(move |of| {
+        panic::set_hook(Box::new(move |panic| {
             if !QUIET.get() {
-                loud(of);
+                loud(panic);
             }
         }));
     });

@@ -130,10 +130,10 @@ __device__ void sums(const Kind *x, double2 *partial, long long pixels, int chan
     }
 }
 
-/// The scale and the shift of each channel, [images, channels], from the sums of its group over `count` numbers; where `told`,
+/// The scale and the shift of each channel, [images, channels], from the sums of its group over `count` numbers; where `modulation`,
 /// [images, 2 · channels], is given, of (1 + its first half) · the normalised + its second. Blocks of FEW: groups, images.
 template <class Kind>
-__device__ void fold(const double2 *partial, const Kind *weight, const Kind *bias, const Kind *told, float2 *folded,
+__device__ void fold(const double2 *partial, const Kind *weight, const Kind *bias, const Kind *modulation, float2 *folded,
                      double count, double epsilon, int channels, int chunks) {
     __shared__ double2 each[FEW];
     const int me = threadIdx.x, width = channels / (int)gridDim.x;
@@ -156,8 +156,8 @@ __device__ void fold(const double2 *partial, const Kind *weight, const Kind *bia
     const double deviation = sqrt((variance > 0 ? variance : 0) + epsilon);
     for (int channel = blockIdx.x * width + me; channel < ((int)blockIdx.x + 1) * width; channel += FEW) {
         double scale = number(weight[channel]) / deviation, shift = number(bias[channel]) - mean * scale;
-        if (told) {
-            const Kind *halves = told + (long long)blockIdx.y * 2 * channels;
+        if (modulation) {
+            const Kind *halves = modulation + (long long)blockIdx.y * 2 * channels;
             const double more = 1. + number(halves[channel]);
             scale *= more;
             shift = shift * more + number(halves[channels + channel]);
@@ -186,10 +186,10 @@ __device__ void apply(const Kind *x, const float2 *folded, Kind *y, long long pi
     }
 }
 
-/// y ← factor · (y + bias + told + residual) with bias [channels] and told [images, channels]; what is null is left out. Blocks:
+/// y ← factor · (y + bias + time_bias + residual) with bias [channels] and time_bias [images, channels]; what is null is left out. Blocks:
 /// tiles of pixels, images.
 template <class Kind, int MANY>
-__device__ void add(Kind *y, const Kind *bias, const Kind *told, const Kind *residual, float factor, long long pixels,
+__device__ void add(Kind *y, const Kind *bias, const Kind *time_bias, const Kind *residual, float factor, long long pixels,
                     int channels, int tile) {
     const Share<MANY> share(channels);
     const long long first = (long long)blockIdx.x * tile, last = least(first + tile, pixels);
@@ -199,7 +199,7 @@ __device__ void add(Kind *y, const Kind *bias, const Kind *told, const Kind *res
         for (int j = 0; j < MANY; j++) {
             const int channel = lane * MANY + j;
             own[j] = bias ? number(bias[channel]) : -0.f;  // which changes no number, nor the sign of 0
-            if (told) own[j] += number(told[(long long)blockIdx.y * channels + channel]);
+            if (time_bias) own[j] += number(time_bias[(long long)blockIdx.y * channels + channel]);
         }
         const Ahead<MANY> ahead = {image + lane * MANY, first + share.row, last, share.rows, channels};
         const auto both = [&](long long at) {
@@ -252,7 +252,7 @@ __device__ inline double2 reduced(double x, int n, bool close) {
 }
 
 /// sin x and cos x for x ∈ [0, 2π], with msun's bits (s_sin.c, k_sin.c, k_cos.c): polynomials of y + t, which is x less the
-/// nearest n π/2. Which that is, is told by the upper half of x's bits, as there.
+/// nearest n π/2. Which that is, is read from the upper half of x's bits, as there.
 __device__ inline double2 sine_and_cosine(double x) {
     const unsigned high = (unsigned)(__double_as_longlong(x) >> 32);
     if (high < 0x3e46a09e) return {x, 1.0};
@@ -332,9 +332,9 @@ __device__ void normal(const long long *seeds, unsigned long long step, unsigned
                                                    int channels, int tile, int activate) {                                    \
         apply<Kind, MANY>(x, folded, y, pixels, channels, tile, activate);                                                    \
     }                                                                                                                         \
-    GLOBAL __launch_bounds__(THREADS) add_##name(Kind *y, const Kind *bias, const Kind *told, const Kind *residual,           \
+    GLOBAL __launch_bounds__(THREADS) add_##name(Kind *y, const Kind *bias, const Kind *time_bias, const Kind *residual,           \
                                                  float factor, long long pixels, int channels, int tile) {                    \
-        add<Kind, MANY>(y, bias, told, residual, factor, pixels, channels, tile);                                             \
+        add<Kind, MANY>(y, bias, time_bias, residual, factor, pixels, channels, tile);                                             \
     }
 IMAGES(bf16, Bf16, 1)
 IMAGES(bf16_by_8, Bf16, 8)
@@ -343,9 +343,9 @@ IMAGES(f32_by_4, float, 4)
 #undef IMAGES
 
 #define FOLD(name, Kind)                                                                                                      \
-    GLOBAL __launch_bounds__(FEW) fold_##name(const double2 *partial, const Kind *weight, const Kind *bias, const Kind *told, \
+    GLOBAL __launch_bounds__(FEW) fold_##name(const double2 *partial, const Kind *weight, const Kind *bias, const Kind *modulation, \
                                               float2 *folded, double count, double epsilon, int channels, int chunks) {       \
-        fold<Kind>(partial, weight, bias, told, folded, count, epsilon, channels, chunks);                                    \
+        fold<Kind>(partial, weight, bias, modulation, folded, count, epsilon, channels, chunks);                                    \
     }
 FOLD(bf16, Bf16)
 FOLD(f32, float)

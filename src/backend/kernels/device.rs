@@ -1,6 +1,6 @@
 //! Group normalisation, sums after a convolution, and noise, by kernels of our own on NVIDIA GPUs.
 //!
-//! `device.cu` holds them. A [`Module`] is that file compiled for one GPU, by the compiler that comes with libtorch's CUDA half,
+//! `device.cu` holds them. A [`CudaModule`] is that file compiled for one GPU, by the compiler that comes with libtorch's CUDA half,
 //! when the GPU is first used; it must then give what libtorch and the host give, or is not used again in this process
 //! ([`status`] tells why). They serve f32 and bf16 where no gradient is recorded, on libtorch's stream and in its memory, so
 //! that a CUDA graph may hold them; first use cannot be inside of one. After [`set_exact`](super::set_exact) they rest.
@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{
     EXACT,
-    driver::{self, Module},
+    driver::{self, CudaModule},
     held, rows, sizes,
 };
 use crate::numbers::stream;
@@ -69,7 +69,7 @@ pub trait Launch: Send + Sync {
 
 /// Group normalisation's parameters: two of `[channels]`, in so many groups.
 #[derive(Clone, Copy, Debug)]
-pub struct Norm<'a> {
+pub struct DeviceGroupNorm<'a> {
     /// Multiplies what is normalised.
     pub weight: &'a Tensor,
     /// Is added then.
@@ -80,26 +80,26 @@ pub struct Norm<'a> {
     pub epsilon: f64,
 }
 
-/// What is added to a convolution's products: y = factor · (y + bias + told + residual).
+/// What is added to a convolution's products: y = factor · (y + bias + time_bias + residual).
 #[derive(Clone, Copy, Debug)]
 pub struct Sum<'a> {
     /// `[channels]`.
     pub bias: Option<&'a Tensor>,
     /// `[batch, channels]`.
-    pub told: Option<&'a Tensor>,
+    pub time_bias: Option<&'a Tensor>,
     /// A tensor of y's shape that is added.
     pub residual: Option<&'a Tensor>,
     /// Multiplies everything.
     pub factor: f64,
 }
 
-impl Norm<'_> {
-    /// x, normalised; where `told` is given, `[batch, 2 · channels]`, times 1 + its first half, plus its second; then its SiLU,
+impl DeviceGroupNorm<'_> {
+    /// x, normalised; where `modulation` is given, `[batch, 2 · channels]`, times 1 + its first half, plus its second; then its SiLU,
     /// if asked for. None where libtorch has to do it.
-    pub fn of(&self, x: &Tensor, told: Option<&Tensor>, silu: bool) -> Option<Tensor> {
-        let parameters: Vec<&Tensor> = [self.weight, self.bias].into_iter().chain(told).collect();
+    pub fn apply(&self, x: &Tensor, modulation: Option<&Tensor>, silu: bool) -> Option<Tensor> {
+        let parameters: Vec<&Tensor> = [self.weight, self.bias].into_iter().chain(modulation).collect();
         let kernels = take(x, &parameters)?;
-        settled(x.device(), self.by(&*kernels, x, told, silu))
+        settled(x.device(), self.by(&*kernels, x, modulation, silu))
     }
 
     /// The same by these kernels: x of f32 or bf16, `[batch, channels, height, width]` with at most 2048 channels.
@@ -107,14 +107,20 @@ impl Norm<'_> {
     /// # Panics
     ///
     /// If a tensor has not the shape that it needs.
-    pub fn by(&self, kernels: &dyn Launch, x: &Tensor, told: Option<&Tensor>, silu: bool) -> Result<Tensor, String> {
+    pub fn by(
+        &self,
+        kernels: &dyn Launch,
+        x: &Tensor,
+        modulation: Option<&Tensor>,
+        silu: bool,
+    ) -> Result<Tensor, String> {
         let x = rows(x);
         let [images, height, width, channels] = sizes(&x);
         let (pixels, groups) = (height * width, self.groups);
         assert!(groups > 0 && channels % groups == 0, "{channels} channels in {groups} groups");
         let given = |tensor: &Tensor, shape: &[i64]| held(&tensor.to_kind(x.kind()), shape);
         let (weight, bias) = (given(self.weight, &[channels]), given(self.bias, &[channels]));
-        let told = told.map(|told| given(told, &[images, 2 * channels]));
+        let modulation = modulation.map(|modulation| given(modulation, &[images, 2 * channels]));
 
         // A chunk depends on its image alone, and so does the order in which numbers are added.
         let chunk = over((pixels * channels / 64).clamp(1 << 14, 1 << 16), channels);
@@ -126,7 +132,7 @@ impl Norm<'_> {
         let grid = |across: i64| [across as u32, images as u32];
         let sums = [place(&x), place(&partial), pixels as u64, channels as u64, groups as u64, chunk as u64];
         let count = ((pixels * (channels / groups)) as f64).to_bits();
-        let parameters = [place(&weight), place(&bias), told.as_ref().map_or(0, place)];
+        let parameters = [place(&weight), place(&bias), modulation.as_ref().map_or(0, place)];
         let fold = [place(&partial), parameters[0], parameters[1], parameters[2], place(&folded)];
         let fold = [&fold[..], &[count, self.epsilon.to_bits(), channels as u64, chunks as u64]].concat();
         let tile = tile(&x);
@@ -147,11 +153,11 @@ impl Sum<'_> {
     /// The sum over the products of a convolution of x with `weight`, which are asked for then. None where libtorch has to do
     /// it, and where there is but a bias, which it adds as fast.
     pub fn over(&self, x: &Tensor, weight: &Tensor, products: impl FnOnce() -> Tensor) -> Option<Tensor> {
-        if self.told.is_none() && self.residual.is_none() && self.factor == 1.0 {
+        if self.time_bias.is_none() && self.residual.is_none() && self.factor == 1.0 {
             return None;
         }
         let parameters: Vec<&Tensor> =
-            [Some(weight), self.bias, self.told, self.residual].into_iter().flatten().collect();
+            [Some(weight), self.bias, self.time_bias, self.residual].into_iter().flatten().collect();
         let kernels = take(x, &parameters).filter(|_| weight.size()[0] <= CHANNELS)?;
         settled(x.device(), self.by(&*kernels, &products()))
     }
@@ -166,14 +172,14 @@ impl Sum<'_> {
         let [images, height, width, channels] = sizes(&y);
         let given = |tensor: &Tensor, shape: &[i64]| held(&tensor.to_kind(y.kind()), shape);
         let bias = self.bias.map(|bias| given(bias, &[channels]));
-        let told = self.told.map(|told| given(told, &[images, channels]));
+        let time_bias = self.time_bias.map(|time_bias| given(time_bias, &[images, channels]));
         let residual = self.residual.map(|residual| given(&rows(residual), &y.size()));
         let all: Vec<&Tensor> = [Some(&y), residual.as_ref()].into_iter().flatten().collect();
         let (_, lane) = names(&y, &all);
         let (pixels, tile) = (height * width, tile(&y));
-        let [bias, told, residual] = [&bias, &told, &residual].map(|part| part.as_ref().map_or(0, place));
+        let [bias, time_bias, residual] = [&bias, &time_bias, &residual].map(|part| part.as_ref().map_or(0, place));
         let factor = u64::from((self.factor as f32).to_bits());
-        let arguments = [place(&y), bias, told, residual, factor, pixels as u64, channels as u64, tile as u64];
+        let arguments = [place(&y), bias, time_bias, residual, factor, pixels as u64, channels as u64, tile as u64];
         let grid = [over(pixels, tile) as u32, images as u32];
         // SAFETY: as for `Norm::by`; y is read and written number by number.
         unsafe { kernels.launch(&format!("add_{lane}"), grid, THREADS, &arguments)? };
@@ -230,32 +236,36 @@ fn allowed(kind: Kind) -> f64 {
     if kind == Kind::BFloat16 { 1.0 / 256.0 + 1e-5 } else { 1e-5 }
 }
 
-fn check_images(kernels: &dyn Launch, channels: i64, groups: i64, of: (Kind, Device)) -> Result<(), String> {
+fn check_images(kernels: &dyn Launch, channels: i64, groups: i64, options: (Kind, Device)) -> Result<(), String> {
     let varied = |shape: &[i64], pace: f64| {
         let count = shape.iter().product::<i64>();
-        ((Tensor::arange(count, (Kind::Double, of.1)) * pace).sin() + 0.5).reshape(shape).to_kind(of.0)
+        ((Tensor::arange(count, (Kind::Double, options.1)) * pace).sin() + 0.5).reshape(shape).to_kind(options.0)
     };
     let image = |pace: f64| varied(&[2, 37, 23, channels], pace).permute([0, 3, 1, 2]);
-    let (x, residual, told) = (image(0.7), image(0.9), varied(&[2, 2 * channels], 1.1));
+    let (x, residual, time_bias) = (image(0.7), image(0.9), varied(&[2, 2 * channels], 1.1));
     let (weight, bias) = (varied(&[channels], 1.3), varied(&[channels], 1.7));
     let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
     let spread = |tensor: &Tensor| double(tensor).unsqueeze(-1).unsqueeze(-1);
     let compare = |what: &str, got: &Tensor, want: &Tensor| {
         let error = f64::try_from((double(got) - want).abs().max() / want.abs().max()).unwrap_or(f64::NAN);
-        let close = error <= allowed(of.0);
-        if close { Ok(()) } else { Err(format!("its {what} of {channels} channels in {:?} is off by {error:e}", of.0)) }
+        let close = error <= allowed(options.0);
+        if close {
+            Ok(())
+        } else {
+            Err(format!("its {what} of {channels} channels in {:?} is off by {error:e}", options.0))
+        }
     };
 
     let normed = double(&x).group_norm(groups, Some(&double(&weight)), Some(&double(&bias)), 1e-5, true);
-    let norm = Norm { weight: &weight, bias: &bias, groups, epsilon: 1e-5 };
+    let norm = DeviceGroupNorm { weight: &weight, bias: &bias, groups, epsilon: 1e-5 };
     compare("group normalisation", &norm.by(kernels, &x, None, false)?, &normed)?;
-    let halves = spread(&told).chunk(2, 1);
+    let halves = spread(&time_bias).chunk(2, 1);
     let want = (normed * (&halves[0] + 1.0) + &halves[1]).silu();
-    compare("modulated normalisation", &norm.by(kernels, &x, Some(&told), true)?, &want)?;
+    compare("modulated normalisation", &norm.by(kernels, &x, Some(&time_bias), true)?, &want)?;
 
-    let told = told.narrow(1, 0, channels);
-    let sum = Sum { bias: Some(&bias), told: Some(&told), residual: Some(&residual), factor: 0.7 };
-    let want = (double(&x) + spread(&bias.unsqueeze(0)) + spread(&told) + double(&residual)) * 0.7;
+    let time_bias = time_bias.narrow(1, 0, channels);
+    let sum = Sum { bias: Some(&bias), time_bias: Some(&time_bias), residual: Some(&residual), factor: 0.7 };
+    let want = (double(&x) + spread(&bias.unsqueeze(0)) + spread(&time_bias) + double(&residual)) * 0.7;
     compare("sum", &sum.by(kernels, &x.copy())?, &want)
 }
 
@@ -301,7 +311,8 @@ fn at(device: Device) -> Option<Arc<dyn Launch>> {
     if driver::is_capturing(number) == Ok(true) {
         return None;
     }
-    let checked = Module::load(number).and_then(|module| check(&module, device).map(|()| Arc::new(module) as Arc<_>));
+    let checked =
+        CudaModule::load(number).and_then(|module| check(&module, device).map(|()| Arc::new(module) as Arc<_>));
     found.entry(Some(number)).or_insert(checked).as_ref().ok().cloned()
 }
 

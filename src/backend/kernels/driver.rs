@@ -260,18 +260,18 @@ pub fn is_capturing(number: usize) -> Result<bool, String> {
 
 /// `device.cu` on one GPU.
 #[derive(Debug)]
-pub struct Module {
+pub struct CudaModule {
     number: usize,
     context: Handle,
     functions: BTreeMap<&'static str, Handle>,
 }
 
 // SAFETY: the driver's handles may be used by any thread, in the context that `launch` makes current.
-unsafe impl Send for Module {}
+unsafe impl Send for CudaModule {}
 // SAFETY: as above.
-unsafe impl Sync for Module {}
+unsafe impl Sync for CudaModule {}
 
-impl Module {
+impl CudaModule {
     /// Compiles for the GPU that libtorch numbers so, and loads it there.
     pub fn load(number: usize) -> Result<Self, String> {
         let driver = driver()?;
@@ -301,7 +301,7 @@ impl Module {
     }
 }
 
-impl Launch for Module {
+impl Launch for CudaModule {
     unsafe fn launch(&self, kernel: &str, grid: [u32; 2], threads: u32, arguments: &[u64]) -> Result<(), String> {
         let driver = driver()?;
         let Some(&function) = self.functions.get(kernel) else {

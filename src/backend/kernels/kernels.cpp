@@ -95,7 +95,7 @@ struct Scratch {
 thread_local Scratch rows_scratch, patch_scratch;
 
 struct Convolution {  // as in mod.rs
-    const float *x, *weights, *bias, *scale, *shift, *told, *residual;
+    const float *x, *weights, *bias, *scale, *shift, *time_bias, *residual;
     float *y;
     float factor;
     int activate, threads;
@@ -126,11 +126,11 @@ inline void copy_pixels(const Convolution &job, long image, long row, long colum
     }
 }
 
-/// factor · (v + bias + told + residual) to one output.
+/// factor · (v + bias + time_bias + residual) to one output.
 inline void leave(const Convolution &job, long image, long pixel, long channel, Vector v) {
     const long left = job.outputs - channel, at = pixel * job.outputs + channel;
     if (job.bias) v += load(job.bias + channel, left);
-    if (job.told) v += load(job.told + image * job.outputs + channel, left);
+    if (job.time_bias) v += load(job.time_bias + image * job.outputs + channel, left);
     if (job.residual) v += load(job.residual + at, left);
     store(job.y + at, v * job.factor, left);
 }
@@ -417,7 +417,7 @@ long packed_floats(int method, const Convolution *job) {
 }
 
 struct Normalisation {  // as in mod.rs
-    const float *x, *weight, *bias, *told;
+    const float *x, *weight, *bias, *modulation;
     float *scale, *shift, *mean, *rate;
     double epsilon;
     int threads;
@@ -468,10 +468,10 @@ void fold(const Normalisation &job, long image, const double *sums, const double
         job.mean[group] = float(mean + pivot[first]), job.rate[group] = float(1 / deviation);
         for (long c = first; c < first + width; c++) {
             double scale = job.weight[c] / deviation, shift = job.bias[c] - (mean + pivot[first]) * scale;
-            if (job.told) {
-                const float *told = job.told + image * 2 * job.channels;
-                scale *= 1. + told[c];
-                shift = shift * (1. + told[c]) + told[job.channels + c];
+            if (job.modulation) {
+                const float *modulation = job.modulation + image * 2 * job.channels;
+                scale *= 1. + modulation[c];
+                shift = shift * (1. + modulation[c]) + modulation[job.channels + c];
             }
             job.scale[image * job.channels + c] = float(scale);
             job.shift[image * job.channels + c] = float(shift);
@@ -479,7 +479,7 @@ void fold(const Normalisation &job, long image, const double *sums, const double
     }
 }
 
-/// Group normalisation as scale x + shift; where `told` is given, (1 + told) · that + the other half of told.
+/// Group normalisation as scale x + shift; where `modulation` is given, (1 + modulation) · that + the other half of modulation.
 void moments(const Normalisation *given) {
     const Normalisation &job = *given;
     const long parts = over(job.pixels, MOMENT_PIXELS), size = 2 * job.channels;
@@ -548,8 +548,8 @@ void slope_pixels(const Normalisation &job, int activate, long image, long first
 }
 
 /// What the sums of an image make of the gradient du of u = γ r (x − μ) + β, for a group of N numbers, where
-/// γ = weight (1 + told): dx = scale du − r/N Σ γ du − r² (x − μ)/N Σ γ r (x − μ) du = scale du + slope x + offset. Those of
-/// the two halves of told are Σ (u − told₂)/(1 + told₁) du and Σ du.
+/// γ = weight (1 + modulation): dx = scale du − r/N Σ γ du − r² (x − μ)/N Σ γ r (x − μ) du = scale du + slope x + offset. Those of
+/// the two halves of modulation are Σ (u − told₂)/(1 + told₁) du and Σ du.
 void fold_slopes(const Normalisation &job, long image, const double *sums, double *products, float *slope, float *offset,
                  float *d_told) {
     const long channels = job.channels, width = channels / job.groups;
@@ -560,7 +560,7 @@ void fold_slopes(const Normalisation &job, long image, const double *sums, doubl
         double plain = 0, along = 0;
         for (long c = first; c < first + width; c++) {
             products[c] = rate * (products[c] + (pivot[c] - mean) * sums[c]);
-            const double gain = job.weight[c] * (job.told ? 1. + job.told[image * 2 * channels + c] : 1.);
+            const double gain = job.weight[c] * (job.modulation ? 1. + job.modulation[image * 2 * channels + c] : 1.);
             plain += gain * sums[c], along += gain * products[c];
         }
         const double by_x = -rate * rate * along / count, constant = -rate * plain / count - by_x * mean;
@@ -573,7 +573,7 @@ void fold_slopes(const Normalisation &job, long image, const double *sums, doubl
     }
 }
 
-/// The gradient of x from that of silu(scale x + shift), or without silu, where `moments` gave both; and that of `told`, if
+/// The gradient of x from that of silu(scale x + shift), or without silu, where `moments` gave both; and that of `modulation`, if
 /// `d_told` is there. `d_x` may be where `gradient` is.
 void slopes(const Normalisation *given, int activate, const float *gradient, float *d_x, float *d_told) {
     const Normalisation &job = *given;

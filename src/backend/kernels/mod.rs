@@ -49,7 +49,7 @@ pub fn instructions() -> Option<&'static str> {
 /// Which sums of products make a convolution.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[repr(i32)]
-pub enum Method {
+pub enum ConvMethod {
     /// One for each tap, channel and output.
     Direct = 1,
     /// F(2×2, 3×3) [Lavin & Gray 2016]: 16 for every 4 outputs in place of 36.
@@ -58,7 +58,7 @@ pub enum Method {
     Winograd4 = 4,
 }
 
-impl Method {
+impl ConvMethod {
     /// The cheapest for a convolution of `shape`, `[batch, channels, height, width]`: each of its matrices of weights is read
     /// once and multiplied by one row for each tile of outputs.
     pub fn cheapest(taps: ConvGeometry, direction: Direction, shape: &[i64]) -> Self {
@@ -72,7 +72,7 @@ impl Method {
     }
 }
 
-/// Where a convolution looks: `size`×`size` taps. By default, 3×3 around each pixel.
+/// Where a convolution looks: `size`×`size` taps. By default, 3×3 fusion each pixel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvGeometry {
     /// Taps in one direction.
@@ -117,15 +117,15 @@ pub enum Direction {
     Backward,
 }
 
-/// What happens on the way in, and on the way out: y = factor · (W ∗ a(x) + bias + told + residual).
+/// What happens on the way in, and on the way out: y = factor · (W ∗ a(x) + bias + time_bias + residual).
 #[derive(Clone, Copy, Debug)]
-pub struct Fusion<'a> {
+pub struct ConvFusion<'a> {
     /// a(x) = SiLU(scale x + shift), each `[batch, inputs]`; else x.
     pub normalised: Option<[&'a Tensor; 2]>,
     /// `[outputs]`.
     pub bias: Option<&'a Tensor>,
     /// `[batch, outputs]`.
-    pub told: Option<&'a Tensor>,
+    pub time_bias: Option<&'a Tensor>,
     /// A tensor of y's shape that is added.
     pub residual: Option<&'a Tensor>,
     /// Multiplies everything.
@@ -133,9 +133,9 @@ pub struct Fusion<'a> {
 }
 
 /// Nothing.
-impl Default for Fusion<'_> {
+impl Default for ConvFusion<'_> {
     fn default() -> Self {
-        Self { normalised: None, bias: None, told: None, residual: None, factor: 1.0 }
+        Self { normalised: None, bias: None, time_bias: None, residual: None, factor: 1.0 }
     }
 }
 
@@ -144,7 +144,7 @@ pub struct Packed {
     /// Changes with the weights themselves.
     version: i64,
     direction: Direction,
-    method: Method,
+    method: ConvMethod,
     inputs: i64,
     outputs: i64,
     taps: ConvGeometry,
@@ -200,7 +200,7 @@ impl fmt::Debug for Packed {
 }
 
 /// Packed weights that are in use, by the place of the originals, which replicas of a network share.
-static SHARED: Mutex<BTreeMap<(usize, Direction, Method), Weak<Packed>>> = Mutex::new(BTreeMap::new());
+static SHARED: Mutex<BTreeMap<(usize, Direction, ConvMethod), Weak<Packed>>> = Mutex::new(BTreeMap::new());
 
 impl Packed {
     /// Of `[outputs, inputs, size, size]`, or of fewer dimensions where there is a single tap: for a convolution of these taps
@@ -209,7 +209,7 @@ impl Packed {
     /// # Panics
     ///
     /// If the adjoint of strides, or of more padding than taps reach, is asked for.
-    pub fn new(weight: &Tensor, taps: ConvGeometry, direction: Direction, method: Method) -> Self {
+    pub fn new(weight: &Tensor, taps: ConvGeometry, direction: Direction, method: ConvMethod) -> Self {
         let whole = weight.view([weight.size()[0], weight.size()[1], taps.size, taps.size]);
         let (taps, source) = match direction {
             Direction::Forward => (taps, whole.contiguous()),
@@ -243,7 +243,7 @@ impl Packed {
     }
 
     /// The same, computed once for all that use this weight.
-    pub fn shared(weight: &Tensor, taps: ConvGeometry, direction: Direction, method: Method) -> Arc<Self> {
+    pub fn shared(weight: &Tensor, taps: ConvGeometry, direction: Direction, method: ConvMethod) -> Arc<Self> {
         let mut all = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (weight.data_ptr() as usize, direction, method);
         let found = all.get(&place).and_then(Weak::upgrade);
@@ -257,25 +257,25 @@ impl Packed {
     }
 
     /// Whether these are the weights as they are now, for this method.
-    pub fn is_of(&self, weight: &Tensor, direction: Direction, method: Method) -> bool {
+    pub fn is_of(&self, weight: &Tensor, direction: Direction, method: ConvMethod) -> bool {
         self.is_for(direction, method) && self.version == version(weight)
     }
 
     /// Whether they are packed for this method.
-    pub fn is_for(&self, direction: Direction, method: Method) -> bool {
+    pub fn is_for(&self, direction: Direction, method: ConvMethod) -> bool {
         (self.direction, self.method) == (direction, method)
     }
 
-    fn job(&self, [images, height, width]: [i64; 3]) -> Convolution {
+    fn job(&self, [images, height, width]: [i64; 3]) -> ConvolutionJob {
         let ConvGeometry { size, stride, padding, dilation } = self.taps;
         let out = [height, width].map(|side| self.taps.along(side));
-        Convolution {
+        ConvolutionJob {
             x: null(),
             weights: self.floats.as_ptr(),
             bias: null(),
             scale: null(),
             shift: null(),
-            told: null(),
+            time_bias: null(),
             residual: null(),
             y: std::ptr::null_mut(),
             factor: 1.0,
@@ -300,24 +300,24 @@ impl Packed {
     /// # Panics
     ///
     /// If a tensor has not the shape that it needs, or is not of f32 on the CPU.
-    pub fn convolve(&self, x: &Tensor, around: &Fusion) -> Tensor {
+    pub fn convolve(&self, x: &Tensor, fusion: &ConvFusion) -> Tensor {
         let x = rows(x);
         let [images, height, width, inputs] = sizes(&x);
         assert_eq!(inputs, self.inputs, "channels of the image");
         let mut job = self.job([images, height, width]);
         let y = Tensor::empty([images, job.out_height, job.out_width, self.outputs], (Kind::Float, Device::Cpu));
-        let normalised = around.normalised.map(|both| both.map(|part| held(part, &[images, inputs])));
-        let bias = around.bias.map(|bias| held(bias, &[self.outputs]));
-        let told = around.told.map(|told| held(told, &[images, self.outputs]));
-        let residual = around.residual.map(|residual| held(&rows(residual), &y.size()));
+        let normalised = fusion.normalised.map(|both| both.map(|part| held(part, &[images, inputs])));
+        let bias = fusion.bias.map(|bias| held(bias, &[self.outputs]));
+        let time_bias = fusion.time_bias.map(|time_bias| held(time_bias, &[images, self.outputs]));
+        let residual = fusion.residual.map(|residual| held(&rows(residual), &y.size()));
         let place = |tensor: &Option<Tensor>| tensor.as_ref().map_or(null(), floats_of);
         job.x = floats_of(&x);
         job.y = floats_of(&y).cast_mut();
-        (job.bias, job.told, job.residual) = (place(&bias), place(&told), place(&residual));
+        (job.bias, job.time_bias, job.residual) = (place(&bias), place(&time_bias), place(&residual));
         if let Some([scale, shift]) = &normalised {
             (job.scale, job.shift) = (floats_of(scale), floats_of(shift));
         }
-        job.factor = around.factor as f32;
+        job.factor = fusion.factor as f32;
         if let Some((_, kernels)) = kernels().filter(|_| y.numel() > 0) {
             // SAFETY: every tensor was checked to be contiguous f32 on the CPU in the shape that the sizes in `job` give,
             // all of them live until the end of this function, and `y` is nobody else's.
@@ -329,13 +329,13 @@ impl Packed {
 
 /// Group normalisation of `[batch, channels, height, width]` and SiLU, of which what follows are the numbers.
 #[derive(Clone, Copy, Debug)]
-pub struct Norm<'a> {
+pub struct HostGroupNorm<'a> {
     /// `[channels]`.
     pub weight: &'a Tensor,
     /// `[channels]`.
     pub bias: &'a Tensor,
     /// `[batch, 2 · channels]`: makes the normalised image (1 + t₁)(weight x̂ + bias) + t₂ by its halves t₁ and t₂.
-    pub told: Option<&'a Tensor>,
+    pub modulation: Option<&'a Tensor>,
     /// Groups of channels.
     pub groups: i64,
     /// Added to variances.
@@ -362,7 +362,7 @@ impl GroupMoments {
     }
 }
 
-impl Norm<'_> {
+impl HostGroupNorm<'_> {
     /// What it is for `x`.
     ///
     /// # Panics
@@ -398,7 +398,7 @@ impl Norm<'_> {
         y.permute([0, 3, 1, 2])
     }
 
-    /// The gradient of x from that of [`apply`](Self::apply), which is overwritten if it may be; and that of `told`, if there
+    /// The gradient of x from that of [`apply`](Self::apply), which is overwritten if it may be; and that of `modulation`, if there
     /// is one.
     ///
     /// # Panics
@@ -414,30 +414,30 @@ impl Norm<'_> {
         let (x, gradient) = (rows(x), rows(gradient));
         assert_eq!(x.size(), gradient.size(), "shape of a gradient");
         let slopes = if overwrite { gradient.shallow_clone() } else { x.empty_like() };
-        let told = self.told.map(|told| Tensor::empty(told.size(), (Kind::Float, Device::Cpu)));
+        let modulation = self.modulation.map(|modulation| Tensor::empty(modulation.size(), (Kind::Float, Device::Cpu)));
         self.with(&x, moments, |kernels, job| {
-            let told = told.as_ref().map_or(null(), floats_of).cast_mut();
+            let modulation = modulation.as_ref().map_or(null(), floats_of).cast_mut();
             let (from, to) = (floats_of(&gradient), floats_of(&slopes).cast_mut());
             // SAFETY: as in `Packed::convolve`; the moments are only read.
-            unsafe { (kernels.slopes)(job, c_int::from(self.silu), from, to, told) };
+            unsafe { (kernels.slopes)(job, c_int::from(self.silu), from, to, modulation) };
         });
-        (slopes.permute([0, 3, 1, 2]), told)
+        (slopes.permute([0, 3, 1, 2]), modulation)
     }
 
     /// Hands the numbers over, for `x` as [`rows`].
-    fn with(&self, x: &Tensor, moments: &GroupMoments, run: impl Fn(&Kernels, *const Normalisation)) {
+    fn with(&self, x: &Tensor, moments: &GroupMoments, run: impl Fn(&Kernels, *const NormalisationJob)) {
         let [images, height, width, channels] = sizes(x);
         let (weight, bias) = (held(self.weight, &[channels]), held(self.bias, &[channels]));
-        let told = self.told.map(|told| held(told, &[images, 2 * channels]));
+        let modulation = self.modulation.map(|modulation| held(modulation, &[images, 2 * channels]));
         let place = |tensor: &Tensor, count| {
             assert_eq!(tensor.size(), [images, count], "shape of moments");
             floats_of(tensor).cast_mut()
         };
-        let job = Normalisation {
+        let job = NormalisationJob {
             x: floats_of(x),
             weight: floats_of(&weight),
             bias: floats_of(&bias),
-            told: told.as_ref().map_or(null(), floats_of),
+            modulation: modulation.as_ref().map_or(null(), floats_of),
             scale: place(&moments.scale, channels),
             shift: place(&moments.shift, channels),
             mean: place(&moments.mean, self.groups),
@@ -473,7 +473,7 @@ pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
         let stride = x.stride();
         [stride[0], stride[1], stride[2]]
     };
-    let job = Attention {
+    let job = AttentionJob {
         query: floats_of(&query),
         key: floats_of(&key),
         value: floats_of(&value),
@@ -548,13 +548,13 @@ fn floats_of(tensor: &Tensor) -> *const f32 {
 
 /// As in `kernels.cpp`.
 #[repr(C)]
-struct Convolution {
+struct ConvolutionJob {
     x: *const f32,
     weights: *const f32,
     bias: *const f32,
     scale: *const f32,
     shift: *const f32,
-    told: *const f32,
+    time_bias: *const f32,
     residual: *const f32,
     y: *mut f32,
     factor: f32,
@@ -575,11 +575,11 @@ struct Convolution {
 
 /// As in `kernels.cpp`.
 #[repr(C)]
-struct Normalisation {
+struct NormalisationJob {
     x: *const f32,
     weight: *const f32,
     bias: *const f32,
-    told: *const f32,
+    modulation: *const f32,
     scale: *mut f32,
     shift: *mut f32,
     mean: *mut f32,
@@ -594,7 +594,7 @@ struct Normalisation {
 
 /// As in `kernels.cpp`.
 #[repr(C)]
-struct Attention {
+struct AttentionJob {
     query: *const f32,
     key: *const f32,
     value: *const f32,
@@ -614,13 +614,13 @@ struct Attention {
 /// As in `kernels.cpp`.
 #[repr(C)]
 struct Kernels {
-    convolve: unsafe extern "C" fn(c_int, *const Convolution),
-    pack: unsafe extern "C" fn(c_int, *const Convolution, *const f32, *mut f32),
-    packed: unsafe extern "C" fn(c_int, *const Convolution) -> c_long,
-    moments: unsafe extern "C" fn(*const Normalisation),
-    apply: unsafe extern "C" fn(*const Normalisation, c_int, *mut f32),
-    slopes: unsafe extern "C" fn(*const Normalisation, c_int, *const f32, *mut f32, *mut f32),
-    attend: unsafe extern "C" fn(*const Attention),
+    convolve: unsafe extern "C" fn(c_int, *const ConvolutionJob),
+    pack: unsafe extern "C" fn(c_int, *const ConvolutionJob, *const f32, *mut f32),
+    packed: unsafe extern "C" fn(c_int, *const ConvolutionJob) -> c_long,
+    moments: unsafe extern "C" fn(*const NormalisationJob),
+    apply: unsafe extern "C" fn(*const NormalisationJob, c_int, *mut f32),
+    slopes: unsafe extern "C" fn(*const NormalisationJob, c_int, *const f32, *mut f32, *mut f32),
+    attend: unsafe extern "C" fn(*const AttentionJob),
 }
 
 /// Those for this CPU, if there are any.

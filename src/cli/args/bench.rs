@@ -12,7 +12,7 @@ use super::flags::{DeviceFlags, ModelFlags, OutputFlags};
   tweedie bench fashion-mnist
   tweedie bench fashion-mnist --gradient --batches 4
   tweedie bench google/ddpm-cifar10-32/ --batches 1,4,16 --compare --python .venv/bin/python")]
-pub struct Bench {
+pub struct BenchArgs {
     #[arg(help = super::MODEL)]
     pub model: String,
     /// Sizes of the batch, one after another

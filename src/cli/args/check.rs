@@ -13,7 +13,7 @@ use super::flags::OutputFlags;
 #[command(after_help = "Examples:
   tweedie check
   tweedie check experiments/published --rate 3000")]
-pub struct Check {
+pub struct CheckArgs {
     /// Folders of experiments, or files
     #[arg(default_value = "experiments", value_name = "DIR|FILE.yaml")]
     pub experiments: Vec<PathBuf>,

@@ -14,7 +14,7 @@ use super::{
 #[command(after_help = "Examples:
   tweedie denoise fashion-mnist --sigma 0.5 noisy.npy clean.npy     # data units, −1 … 1
   tweedie denoise fashion-mnist --sigma 0.5 noisy.png clean.png")]
-pub struct Denoise {
+pub struct DenoiseArgs {
     #[arg(help = super::MODEL)]
     pub model: String,
     /// σ of the noise, in the pixel range of the program that trained the model: −1 … 1, but for a few 0 … 1

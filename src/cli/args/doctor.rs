@@ -6,7 +6,7 @@ use super::flags::OutputFlags;
 
 /// Say what libtorch, devices and models were found
 #[derive(Args, Debug)]
-pub struct Doctor {
+pub struct DoctorArgs {
     #[command(flatten)]
     pub output: OutputFlags,
 }

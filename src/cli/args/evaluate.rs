@@ -17,7 +17,7 @@ use super::flags::{OutputFlags, PlaceFlags, SeedFlag};
   tweedie evaluate samples.npz --reference cifar10-32x32.npz --network inception:pt_inception-2015-12-05-6726825d.pth
   tweedie evaluate cifar-10-batches-bin --network inception:FILE --save-statistics cifar10-train.npz
 Labelled images tell the classifier's accuracy as well.")]
-pub struct Evaluate {
+pub struct EvaluateArgs {
     /// A folder of images, a .zip, .npz or .bin (CIFAR) file of them, or '{kind: idx, images: FILE, pad: 2}'
     #[arg(value_name = "IMAGES")]
     pub images: String,

@@ -23,7 +23,7 @@ pub struct DeviceFlags {
     pub device: String,
     /// Precision of the network; the state of a walk is f32 always
     #[arg(long, value_enum, default_value = "f32", help_heading = "Compute")]
-    pub precision: Precision,
+    pub precision: PrecisionFlag,
     /// Computes by libtorch alone: on the CPU without Winograd convolutions, whose rounding is larger
     #[arg(long, help_heading = "Compute")]
     pub exact: bool,
@@ -78,7 +78,7 @@ pub struct OutputFlags {
 
 /// How the network computes.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-pub enum Precision {
+pub enum PrecisionFlag {
     F32,
     Tf32,
     Bf16,

@@ -18,7 +18,7 @@ use super::{
 #[command(after_help = "Examples:
   tweedie information fashion-mnist --data '{kind: idx, images: t10k-images-idx3-ubyte.gz, pad: 2}' --limit 256
   tweedie information fashion-mnist --data photos/ --levels 65 --draws 4 --flow --out out/information")]
-pub struct Information {
+pub struct InformationArgs {
     #[arg(help = super::MODEL)]
     pub model: String,
     /// The images: a folder, or '{kind: idx, images: FILE, pad: 2}'

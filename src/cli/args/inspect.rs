@@ -6,7 +6,7 @@ use super::flags::{ModelFlags, OutputFlags};
 
 /// Show a model's architecture, conventions, parameters and hash
 #[derive(Args, Debug)]
-pub struct Inspect {
+pub struct InspectArgs {
     #[arg(help = super::MODEL)]
     pub model: String,
     /// List every tensor with its shape

@@ -6,7 +6,7 @@ use super::flags::OutputFlags;
 
 /// List the models that ship
 #[derive(Args, Debug)]
-pub struct Models {
+pub struct ModelsArgs {
     #[command(flatten)]
     pub output: OutputFlags,
 }
@@ -27,30 +27,30 @@ macro_rules! list {
 
 list! {
     /// List the samplers, schedules and processes, or print one
-    Samplers
+    SamplersArgs
 }
 
 list! {
     /// List the schedules of noise levels, or print one
-    Schedules
+    SchedulesArgs
 }
 
 list! {
     /// List the tasks of `tweedie restore`, or print one
-    Tasks
+    TasksArgs
 }
 
 list! {
     /// List the methods of `tweedie restore`, or print one
-    Methods
+    MethodsArgs
 }
 
 list! {
     /// List the figures of `tweedie evaluate`, or print one
-    Metrics
+    MetricsArgs
 }
 
 list! {
     /// List the families of published checkpoints, or print one
-    Families
+    FamiliesArgs
 }

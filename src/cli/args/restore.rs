@@ -19,7 +19,7 @@ use super::{
   tweedie restore fashion-mnist --measurement y.npy --mask mask.png --noise 0.05
 Images are damaged first (y = A x + η n), so that PSNR can be measured; --measurement takes damaged images as they are.
 The same command with more --samples keeps the finished samples and adds to them.")]
-pub struct Restore {
+pub struct RestoreArgs {
     #[arg(help = super::MODEL)]
     pub model: String,
     #[command(flatten)]

@@ -15,7 +15,7 @@ use super::flags::{BatchFlags, DeviceFlags, OutputFlags, SeedFlag};
   tweedie run experiments/sampler-menu.yaml --precision bf16
   tweedie run experiments/published/edm-cifar10.yaml --models DIR --row 'F, unconditional, VP'
   srun --ntasks-per-node 8 tweedie run experiments/quick-table.yaml    # or torchrun --no-python, or mpirun")]
-pub struct Run {
+pub struct RunArgs {
     /// The experiment
     #[arg(value_name = "FILE.yaml")]
     pub experiment: PathBuf,

@@ -19,7 +19,7 @@ use super::{
   tweedie sample fashion-mnist --sampler plan.yaml      # a file with schedule, steps and sampler
   tweedie sample ffhq_10m.pt --config vp_uncond_sigmoidSchedule.yaml
   tweedie sample cond.pkl --class 0-9 --guidance 1 --unconditional uncond.pkl")]
-pub struct Sample {
+pub struct SampleArgs {
     #[arg(help = super::MODEL)]
     pub model: String,
     #[command(flatten)]

@@ -17,20 +17,20 @@ use super::Cli;
   tweedie completions bash > ~/.local/share/bash-completion/completions/tweedie
   tweedie completions zsh > ~/.zfunc/_tweedie
   tweedie completions fish > ~/.config/fish/completions/tweedie.fish")]
-pub struct Completions {
+pub struct CompletionsArgs {
     /// The shell
     pub shell: Shell,
 }
 
 /// Write the manual: tweedie.1, and a page for each command
 #[derive(Args, Debug)]
-pub struct Man {
+pub struct ManArgs {
     /// The folder of the pages
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 }
 
-impl Completions {
+impl CompletionsArgs {
     pub fn run(&self) -> io::Result<()> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "tweedie", &mut text);
@@ -38,7 +38,7 @@ impl Completions {
     }
 }
 
-impl Man {
+impl ManArgs {
     pub fn run(&self) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &self.folder)

@@ -13,7 +13,7 @@ use super::flags::OutputFlags;
 #[command(after_help = "Examples:
   tweedie table
   tweedie table experiments/published --results experiments/results")]
-pub struct Table {
+pub struct TableArgs {
     /// The folder of experiments, with those within it
     #[arg(default_value = "experiments", value_name = "DIR")]
     pub experiments: PathBuf,

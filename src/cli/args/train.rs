@@ -11,7 +11,7 @@ use super::flags::{DeviceFlags, OutputFlags};
 #[command(after_help = "Examples:
   tweedie train experiments/train-fashion-mnist.yaml
   tweedie train experiments/train-fashion-mnist.yaml --resume")]
-pub struct Train {
+pub struct TrainArgs {
     /// A training file: network, data, optimizer, steps (.yaml)
     pub config: PathBuf,
     /// Goes on from the last checkpoint, if there is one

@@ -13,7 +13,7 @@ use super::{
   tweedie walk --sampler ddpm --schedule linear-beta --steps 1000
   tweedie walk fashion-mnist --csv > walk.csv
   tweedie walk --sampler '{kind: simplified, c: 0.7, t0: 0.1}' --schedule sigmoid --steps 100")]
-pub struct Walk {
+pub struct WalkArgs {
     /// The model whose σ range and times to use [default: DDPM's chain of 1000]
     pub model: Option<String>,
     #[command(flatten)]

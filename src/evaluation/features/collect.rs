@@ -13,14 +13,14 @@ use crate::{
     Error,
     evaluation::metrics::{InceptionScore, Moments},
     files::{
-        data::{Chunk, Reader},
+        data::{ImageChunk, Reader},
         images,
     },
 };
 
 /// What is to be kept.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted {
+pub struct CollectOptions {
     /// Moments of the spatial features, for sFID.
     pub spatial: bool,
     /// The Inception Score, in so many parts.
@@ -66,7 +66,7 @@ pub fn collect(
     probe: &Probe,
     reader: &mut Reader,
     (count, batch): (usize, usize),
-    wanted: Wanted,
+    wanted: CollectOptions,
     progress: &mut Progress,
 ) -> Result<Collected, Error> {
     let count = count.min(reader.count());
@@ -94,8 +94,8 @@ pub struct Met {
 
 impl Met {
     /// The facts of images that were read.
-    pub fn from_chunk(chunk: &Chunk) -> Result<Self, Error> {
-        let Chunk { images, jpegs, .. } = chunk;
+    pub fn from_chunk(chunk: &ImageChunk) -> Result<Self, Error> {
+        let ImageChunk { images, jpegs, .. } = chunk;
         let labels = images.labels.as_ref().map(Tensor::shallow_clone);
         Ok(Self { labels, jpegs: *jpegs, ..Self::drawn(&images.pixels)? })
     }
@@ -116,7 +116,7 @@ impl Met {
 /// Sums up batch after batch; what comes of it does not depend on how images are cut into batches, but for roundings.
 #[derive(Debug)]
 pub struct Collector {
-    wanted: Wanted,
+    wanted: CollectOptions,
     count: usize,
     found: Option<Collected>,
     seen: HashSet<u64>,
@@ -125,7 +125,7 @@ pub struct Collector {
 
 impl Collector {
     /// A collector for `count` images.
-    pub fn new(wanted: Wanted, count: usize) -> Self {
+    pub fn new(wanted: CollectOptions, count: usize) -> Self {
         Self { wanted, count, found: None, seen: HashSet::new(), rows: Vec::new() }
     }
 
@@ -163,7 +163,7 @@ impl Collector {
     }
 }
 
-impl Wanted {
+impl CollectOptions {
     /// Nothing yet of `count` images of this size, of which these features are the first.
     fn start(self, count: usize, size: &[i64], taken: &Taken) -> Result<Collected, Error> {
         let lacking = |what| Error::parameter("`metrics`", what, "asked of another network");

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use super::{Collected, Probe, Progress, Published, Resize, Wanted, collect};
+use super::{CollectOptions, Collected, Probe, Progress, Published, Resize, collect};
 use crate::{
     Error,
     evaluation::metrics::{
@@ -242,9 +242,9 @@ impl Evaluation {
     }
 
     /// What is to be kept of a set that is, or is not, compared with a reference.
-    pub fn wanted(&self, compared: bool) -> Wanted {
+    pub fn wanted(&self, compared: bool) -> CollectOptions {
         let spread = self.has(Metric::Infinity) || (self.has(Metric::Frechet) && self.bootstrap > 1);
-        Wanted {
+        CollectOptions {
             spatial: self.has(Metric::Sfid),
             score: self.has(Metric::Is).then_some(self.parts),
             features: compared && (spread || self.needs_features()),
@@ -303,7 +303,7 @@ impl Evaluation {
         progress: &mut Progress,
     ) -> Result<Reference, Error> {
         let mut reader = target.data(probe.channels()).reader()?;
-        let wanted = Wanted { score: None, features: self.needs_features(), ..self.wanted(true) };
+        let wanted = CollectOptions { score: None, features: self.needs_features(), ..self.wanted(true) };
         let count = reader.count();
         let mut images = collect(probe, &mut reader, (count, batch), wanted, progress)?;
         let spatial = images.spatial.as_ref().map(Moments::statistics).transpose()?;
@@ -419,8 +419,8 @@ fn fits(probe: &Probe, target: &Target, statistics: &Statistics) -> Result<(), E
 const PUBLISHED: usize = 50_000;
 
 impl Figure {
-    fn with(self, spread: f64, of: String) -> Self {
-        Self { spread: Some(spread), spread_of: Some(of), ..self }
+    fn with(self, spread: f64, spread_of: String) -> Self {
+        Self { spread: Some(spread), spread_of: Some(spread_of), ..self }
     }
 }
 
@@ -442,12 +442,12 @@ fn prdc(probe: &Probe, images: &Collected, reference: &Reference) -> Result<[Fig
     }
     let others = reference.neighbourhood.get().ok_or_else(|| lacking("prdc", "neighbours"))?;
     let (three, five) = (neighbours(&own, others, 3)?, neighbours(&own, others, 5)?);
-    let of = |key, k, value| figure(key, &format!("{key} (k = {k}) in {}", probe.name), value);
+    let at = |key, k, value| figure(key, &format!("{key} (k = {k}) in {}", probe.name), value);
     Ok([
-        of("precision", 3, three.precision),
-        of("recall", 3, three.recall),
-        of("density", 5, five.density),
-        of("coverage", 5, five.coverage),
+        at("precision", 3, three.precision),
+        at("recall", 3, three.recall),
+        at("density", 5, five.density),
+        at("coverage", 5, five.coverage),
     ])
 }
 

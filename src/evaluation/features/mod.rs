@@ -8,7 +8,7 @@ mod statistics;
 
 use std::{fmt, path::PathBuf};
 
-pub use collect::{Collected, Collector, Met, Progress, Wanted, collect};
+pub use collect::{CollectOptions, Collected, Collector, Met, Progress, collect};
 pub use evaluation::{Evaluation, Figure, Metric, Reference, Target};
 pub use probe::{Probe, Taken};
 pub use resize::Resize;
@@ -20,7 +20,7 @@ use crate::{
     Error,
     evaluation::metrics::Moments,
     files::data::Images,
-    models::card::{Found, find, sha256},
+    models::card::{OpenedSource, find, sha256},
     networks::{Classifier, ClassifierConfig, weights::Weights},
 };
 
@@ -83,7 +83,7 @@ impl fmt::Debug for Features {
 impl Features {
     /// Opens a shipped name, a card file or a .safetensors file with a card inside; computes in f32.
     pub fn open(name: &str, device: Device) -> Result<Self, Error> {
-        let Found { card: (card, path), source, tensors } = find(name, shipped::SHIPPED)?;
+        let OpenedSource { card: (card, path), source, tensors } = find(name, shipped::SHIPPED)?;
         let card: FeatureCard = crate::files::yaml::parse(&card, &path)?;
         let weights = Weights::stored(tensors, device, Kind::Float);
         let classifier = Classifier::new(&card.network, &weights)?;

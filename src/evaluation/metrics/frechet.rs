@@ -120,17 +120,17 @@ impl Statistics {
     pub fn factored(&self) -> Result<Factored<'_>, Error> {
         let rank = self.rank();
         if rank == self.dimensions() {
-            return Ok(Factored { of: self, factor: factor(&self.covariance)? });
+            return Ok(Factored { statistics: self, factor: factor(&self.covariance)? });
         }
         let (basis, within) = confined(&self.covariance, rank)?;
-        Ok(Factored { of: self, factor: basis.matmul(&factor(&within)?) })
+        Ok(Factored { statistics: self, factor: basis.matmul(&factor(&within)?) })
     }
 }
 
 /// μ and C = A Aᵀ.
 #[derive(Debug)]
 pub struct Factored<'a> {
-    of: &'a Statistics,
+    statistics: &'a Statistics,
     factor: Tensor,
 }
 
@@ -138,15 +138,15 @@ impl Factored<'_> {
     /// See [`Statistics::distance`]. The eigenvalues of Aᵀ C₂ A are those of C₁ C₂ but for zeros: they are real and not
     /// negative, so that the distance is never NaN, and right where a covariance is singular.
     pub fn distance(&self, other: &Statistics) -> Result<f64, Error> {
-        if self.of.dimensions() != other.dimensions() {
-            let want = format!("{} features as in the other set", self.of.dimensions());
+        if self.statistics.dimensions() != other.dimensions() {
+            let want = format!("{} features as in the other set", self.statistics.dimensions());
             return Err(Error::Shape { what: "a mean", got: other.mean.size(), want });
         }
         let cross = self.factor.tr().matmul(&other.covariance).matmul(&self.factor);
         let cross = (&cross + cross.tr()) / 2.0;
         let overlap = cross.f_linalg_eigvalsh("L")?.clamp_min(0.0).sqrt().sum(Kind::Double);
-        let means = (&self.of.mean - &other.mean).square().sum(Kind::Double);
-        let distance = means + self.of.covariance.trace() + other.covariance.trace() - overlap * 2.0;
+        let means = (&self.statistics.mean - &other.mean).square().sum(Kind::Double);
+        let distance = means + self.statistics.covariance.trace() + other.covariance.trace() - overlap * 2.0;
         Ok(f64::try_from(distance)?)
     }
 }

@@ -79,14 +79,14 @@ impl Backbone {
     }
 
     /// Which of them a file of this many convolutions holds: VGG16 has one at place 17.
-    fn of(tensors: &Tensors) -> Self {
+    fn detect(tensors: &Tensors) -> Self {
         if tensors.contains_key("17.weight") { Self::Vgg16 } else { Self::AlexNet }
     }
 }
 
 /// Convolutions, each followed by a ReLU, with the weight of each of their last channels, `[1, channels, 1, 1]`.
 #[derive(Debug)]
-struct Stage {
+struct FeatureStage {
     pool: bool,
     convolutions: Vec<Conv>,
     weight: Tensor,
@@ -96,7 +96,7 @@ struct Stage {
 #[derive(Debug)]
 pub struct Lpips {
     backbone: Backbone,
-    stages: Vec<Stage>,
+    stages: Vec<FeatureStage>,
     device: Device,
 }
 
@@ -105,7 +105,7 @@ impl Lpips {
     /// over), and those of its features as the package `lpips` has them (`lin0.model.1.weight`, …); computes on `device`.
     pub fn open(backbone: &Path, linear: &Path, device: Device) -> Result<Self, Error> {
         let features = features(backbone)?;
-        let kind = Backbone::of(&features);
+        let kind = Backbone::detect(&features);
         let ((file, linears), name) = (kind.published(), kind.name());
         let convolutions = convolutions(kind, features, device).map_err(|e| {
             let want = "torchvision's AlexNet (alexnet-owt-7be5be79.pth) or VGG16 (vgg16-397923af.pth) is wanted";
@@ -115,7 +115,7 @@ impl Lpips {
             let want = format!("the linear layers of LPIPS for {name} are wanted, {linears} of the package lpips");
             Error::file(linear, format!("does not go with {} ({}): {want}", backbone.display(), brief(&e)))
         })?;
-        let stage = |(((pool, _), convolutions), weight)| Stage { pool, convolutions, weight };
+        let stage = |(((pool, _), convolutions), weight)| FeatureStage { pool, convolutions, weight };
         let stages = kind.stages().into_iter().zip(convolutions).zip(weights).map(stage).collect();
         Ok(Self { backbone: kind, stages, device })
     }
@@ -155,7 +155,7 @@ impl Lpips {
         total
     }
 
-    fn forward(&self, stage: &Stage, x: Tensor) -> Tensor {
+    fn forward(&self, stage: &FeatureStage, x: Tensor) -> Tensor {
         let side = self.backbone.pool();
         let x = if stage.pool { x.max_pool2d([side; 2], [2, 2], [0, 0], [1, 1], false) } else { x };
         stage.convolutions.iter().fold(x, |x, convolution| convolution.forward(&x).relu())
@@ -187,11 +187,11 @@ fn convolutions(kind: Backbone, tensors: Tensors, device: Device) -> Result<Vec<
 /// The weight of each channel of the five features, `[1, channels, 1, 1]`.
 fn channels(kind: Backbone, tensors: Tensors, device: Device) -> Result<Vec<Tensor>, Error> {
     let weights = Weights::stored(tensors, device, Kind::Float);
-    let of = |(i, (_, layers)): (usize, (bool, &[Layer]))| {
+    let channels_of = |(i, (_, layers)): (usize, (bool, &[Layer]))| {
         let count = layers.last().map_or(0, |layer| layer.1);
         weights.root().tensor(&format!("lin{i}.model.1.weight"), &[1, count, 1, 1], Init::Constant(0.0))
     };
-    let channels = kind.stages().into_iter().enumerate().map(of).collect();
+    let channels = kind.stages().into_iter().enumerate().map(channels_of).collect();
     weights.finish()?;
     Ok(channels)
 }

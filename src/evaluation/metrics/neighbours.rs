@@ -76,7 +76,7 @@ pub fn neighbours(images: &Neighbourhood, reference: &Neighbourhood, k: i64) -> 
         reached.push(apart.le_tensor(&radius.unsqueeze(1)).any_dim(0, false));
         nearest.push(apart.amin([0i64].as_slice(), false));
     }
-    let share = |of: Tensor| f64::try_from(of.to_kind(Kind::Double).mean(Kind::Double));
+    let share = |hits: Tensor| f64::try_from(hits.to_kind(Kind::Double).mean(Kind::Double));
     Ok(Neighbours {
         k,
         precision: within / n as f64,

@@ -7,12 +7,12 @@ use crate::Error;
 
 /// A = Aₙ … A₂ A₁, and Aᵀ = A₁ᵀ A₂ᵀ … Aₙᵀ.
 #[derive(Debug)]
-pub struct Chain {
+pub struct ComposedOperator {
     parts: Vec<Box<dyn LinearOperator>>,
     norm_squared: f64,
 }
 
-impl Chain {
+impl ComposedOperator {
     /// ‖A‖² is that of `exact`, the same operators in f64 on the CPU, for images of this `[channels, height, width]`.
     pub fn new(
         parts: Vec<Box<dyn LinearOperator>>,
@@ -32,7 +32,7 @@ fn adjoint(parts: &[Box<dyn LinearOperator>], y: &Tensor) -> Tensor {
     parts.iter().rev().fold(y.shallow_clone(), |y, part| part.adjoint(&y))
 }
 
-impl LinearOperator for Chain {
+impl LinearOperator for ComposedOperator {
     fn apply(&self, x: &Tensor) -> Tensor {
         apply(&self.parts, x)
     }
@@ -48,9 +48,9 @@ impl LinearOperator for Chain {
 
 /// The same of any maps, A(x) = Aₙ(… A₂(A₁(x))); ‖∂A/∂x‖ is at most the product of their norms.
 #[derive(Debug)]
-pub struct NonlinearChain(pub Vec<Operator>);
+pub struct ComposedNonlinearOperator(pub Vec<Operator>);
 
-impl NonlinearOperator for NonlinearChain {
+impl NonlinearOperator for ComposedNonlinearOperator {
     fn apply(&self, x: &Tensor) -> Tensor {
         self.0.iter().fold(x.shallow_clone(), |x, part| part.apply(&x))
     }

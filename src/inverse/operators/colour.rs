@@ -97,14 +97,14 @@ entry! {
     /// The image has lost its colours.
     pub struct Colorization {
         /// What grey is.
-        pub grey: Weights = Weights::Mean => "mean, luma",
+        pub grey: GreyWeights = GreyWeights::Mean => "mean, luma",
     }
 }
 
 /// Which part each channel has in grey.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Weights {
+pub enum GreyWeights {
     /// All alike [DDRM, §5.1].
     #[default]
     Mean,
@@ -115,9 +115,9 @@ pub enum Weights {
 impl Task for Colorization {
     fn operator(&self, [channels, ..]: [i64; 3], _: u64, device: Device, kind: Kind) -> Result<Operator, Error> {
         let weights = match self.grey {
-            Weights::Mean => vec![1.0 / channels as f64; channels as usize],
-            Weights::Luma if channels == 3 => vec![0.299, 0.587, 0.114],
-            Weights::Luma => {
+            GreyWeights::Mean => vec![1.0 / channels as f64; channels as usize],
+            GreyWeights::Luma if channels == 3 => vec![0.299, 0.587, 0.114],
+            GreyWeights::Luma => {
                 let want = "mean, or luma for images of red, green and blue";
                 return Err(Error::parameter("grey", want, format!("luma for images of {channels} channels")));
             }

@@ -16,14 +16,14 @@ entry! {
         /// f; it must divide the height and the width.
         pub factor: i64 = 4 => "≥ 1, divides height and width",
         /// How pixels are averaged.
-        pub kernel: Kernel = Kernel::Bicubic => "bicubic, mean, stride",
+        pub kernel: DownsampleKernel = DownsampleKernel::Bicubic => "bicubic, mean, stride",
     }
 }
 
 /// How pixels are averaged.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kernel {
+pub enum DownsampleKernel {
     /// Keys' cubic convolution with a = −1/2, stretched by the factor so that nothing aliases, and mirrored at the
     /// border with the outermost pixel repeated [Keys 1981, Eq. 15; RW, §5].
     #[default]
@@ -34,7 +34,7 @@ pub enum Kernel {
     Stride,
 }
 
-impl Kernel {
+impl DownsampleKernel {
     /// The pixels of the fine line that the coarse pixel `i` averages or picks, and their weights, which sum to 1.
     fn taps(self, i: i64, f: i64) -> Vec<(i64, f64)> {
         match self {

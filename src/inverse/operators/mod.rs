@@ -12,7 +12,7 @@ use std::fmt;
 
 pub use blur::Blur;
 pub use boundary::Boundary;
-pub use chain::{Chain, NonlinearChain};
+pub use chain::{ComposedNonlinearOperator, ComposedOperator};
 pub use program::Program;
 pub use separable::Separable;
 pub(crate) use solve::dot;

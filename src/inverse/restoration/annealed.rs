@@ -17,7 +17,7 @@ entry! {
     what: "likelihood as broad as the level’s noise",
     source: "Jalal et al. 2021",
     facts: { cost: "1", tasks: "any", spread: "posterior" },
-    /// The likelihood as broad as the noise of the level, exact from σ = η/‖A‖ on [Jalal et al. 2021]: see [`likelihood::Annealed`].
+    /// The likelihood as broad as the noise of the level, exact from σ = η/‖A‖ on [Jalal et al. 2021]: see [`likelihood::AnnealedPosterior`].
     pub struct Annealed {}
 }
 
@@ -39,6 +39,6 @@ impl Method for Annealed {
     }
 
     fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
-        to_the_end(problem, &likelihood::Annealed { prior: &problem.prior, likelihood: problem.likelihood }, x, seen)
+        to_the_end(problem, &likelihood::AnnealedPosterior { prior: &problem.prior, likelihood: problem.likelihood }, x, seen)
     }
 }

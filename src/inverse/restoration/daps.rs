@@ -58,9 +58,9 @@ impl Daps {
     fn draw(&self, problem: &InverseProblem, clean: &Tensor, sigma: f64, step: u64) -> Result<Tensor, Error> {
         let noise = |draw: usize| problem.noise.like(clean, step, draw as u64 + 1);
         if self.langevin_steps == 0 {
-            let of = problem.likelihood.linear("daps with langevin_steps: 0")?;
-            let theirs = problem.noise.like(&of.operator.apply(clean), step, 2);
-            return Ok(between(&of, clean, sigma, [noise(0), theirs]));
+            let linear = problem.likelihood.linear("daps with langevin_steps: 0")?;
+            let theirs = problem.noise.like(&linear.operator.apply(clean), step, 2);
+            return Ok(between(&linear, clean, sigma, [noise(0), theirs]));
         }
         let square = sigma * sigma;
         let length = self.step / (1.0 / square + 1.0 / problem.likelihood.step_limit());

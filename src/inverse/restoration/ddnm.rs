@@ -59,7 +59,7 @@ impl Method for Ddnm {
 
     fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("ddnm")?;
-        let Spectral { svd, known, measured, width } = Spectral::of(&likelihood, x.kind(), self.zero, "ddnm")?;
+        let Spectral { svd, known, measured, width } = Spectral::new(&likelihood, x.kind(), self.zero, "ddnm")?;
         let width = width.masked_fill(&known.logical_not(), 0.0);
         for (k, (sigma, next)) in problem.plan.sigmas.pairs().enumerate() {
             let noise = svd.coordinates(&problem.noise.like(&x, k as u64 + 1, 0));

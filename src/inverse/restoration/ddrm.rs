@@ -67,7 +67,7 @@ impl Method for Ddrm {
 
     fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("ddrm")?;
-        let Spectral { svd, measured, width, .. } = Spectral::of(&likelihood, x.kind(), 0.0, "ddrm")?;
+        let Spectral { svd, measured, width, .. } = Spectral::new(&likelihood, x.kind(), 0.0, "ddrm")?;
         for (k, (sigma, next)) in problem.plan.sigmas.pairs().enumerate() {
             let noise = svd.coordinates(&problem.noise.like(&x, k as u64 + 1, 0));
             let (at, denoised) = (svd.coordinates(&x), svd.coordinates(&problem.prior.denoise(&x, sigma)));

@@ -45,7 +45,7 @@ macro_rules! method_rows {
             repaint: Repaint,
             smc: Smc,
             split_gibbs: SplitGibbs,
-            walk: Walk,
+            walk: ConditionalWalk,
         } }
     };
 }
@@ -176,23 +176,23 @@ fn squares(e: &Tensor) -> Tensor {
 }
 
 /// The minimum over x of ‖y − A x‖²/w + ‖x − z‖²: (AᵀA + w I)⁻¹ (Aᵀ y + w z).
-fn proximal(of: &LinearGaussian, z: &Tensor, weight: f64) -> Tensor {
-    of.operator.regularised(&(of.operator.adjoint(of.measurement) + z * weight), weight)
+fn proximal(likelihood: &LinearGaussian, z: &Tensor, weight: f64) -> Tensor {
+    likelihood.operator.regularised(&(likelihood.operator.adjoint(likelihood.measurement) + z * weight), weight)
 }
 
 /// z + A⁺(y − A z), or where y has noise and z errs by r n: the mean of x given both, z + Aᵀ(AAᵀ + (η/r)² I)⁻¹(y − A z), which
 /// tends to it as η/r falls. Without this the noise of what A hardly shows would be blown up without bound.
-fn fitted(of: &LinearGaussian, z: &Tensor, y: &Tensor, r: f64) -> Tensor {
-    let weight = (of.eta / r).powi(2).max(1e-12 * of.operator.norm_squared());
-    z + of.operator.regularised(&of.operator.adjoint(&(y - of.operator.apply(z))), weight)
+fn fitted(likelihood: &LinearGaussian, z: &Tensor, y: &Tensor, r: f64) -> Tensor {
+    let weight = (likelihood.eta / r).powi(2).max(1e-12 * likelihood.operator.norm_squared());
+    z + likelihood.operator.regularised(&likelihood.operator.adjoint(&(y - likelihood.operator.apply(z))), weight)
 }
 
 /// A sample of N(x; z, r² I) · N(y; A x, η² I): the minimum for data to which noise is added [Papandreou & Yuille 2010].
-fn between(of: &LinearGaussian, z: &Tensor, r: f64, noise: [Tensor; 2]) -> Tensor {
+fn between(likelihood: &LinearGaussian, z: &Tensor, r: f64, noise: [Tensor; 2]) -> Tensor {
     let [ours, theirs] = noise;
-    let weight = (of.eta / r).powi(2);
-    let measured = of.operator.adjoint(&(of.measurement + theirs * of.eta));
-    of.operator.regularised(&(measured + (z + ours * r) * weight), weight)
+    let weight = (likelihood.eta / r).powi(2);
+    let measured = likelihood.operator.adjoint(&(likelihood.measurement + theirs * likelihood.eta));
+    likelihood.operator.regularised(&(measured + (z + ours * r) * weight), weight)
 }
 
 /// A measurement in A's singular vectors, for methods that work there.
@@ -208,7 +208,7 @@ struct Spectral<'a> {
 
 impl<'a> Spectral<'a> {
     /// What lies below `zero` times the largest singular value counts as hidden.
-    fn of(likelihood: &LinearGaussian<'a>, kind: Kind, zero: f64, method: &'static str) -> Result<Self, Error> {
+    fn new(likelihood: &LinearGaussian<'a>, kind: Kind, zero: f64, method: &'static str) -> Result<Self, Error> {
         let svd = decomposed(likelihood, method)?;
         let singular = svd.singular(kind);
         let known = singular.ge(zero.max(1e-6) * likelihood.operator.norm_squared().sqrt());
@@ -219,10 +219,10 @@ impl<'a> Spectral<'a> {
 }
 
 /// The singular value decomposition, or who has one.
-fn decomposed<'a>(of: &LinearGaussian<'a>, method: &'static str) -> Result<&'a dyn Svd, Error> {
+fn decomposed<'a>(likelihood: &LinearGaussian<'a>, method: &'static str) -> Result<&'a dyn Svd, Error> {
     let want = "used with a task whose singular vectors are known (denoising, inpainting, super-resolution, Gaussian blur, \
                 any blur with a circular boundary)";
-    of.operator.svd().ok_or_else(|| Error::parameter(method, want, "asked for another"))
+    likelihood.operator.svd().ok_or_else(|| Error::parameter(method, want, "asked for another"))
 }
 
 /// The chain of DDPM: what most of the methods were published with.

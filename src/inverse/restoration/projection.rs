@@ -26,8 +26,8 @@ entry! {
 }
 
 /// x + A⁺ (y + σ′ A n − A x) after a step from σ to σ′.
-pub(super) fn projected(of: &LinearGaussian, x: &Tensor, (sigma, next): (f64, f64), noise: &Tensor) -> Tensor {
-    fitted(of, x, &(of.measurement + of.operator.apply(noise) * next), sigma)
+pub(super) fn projected(likelihood: &LinearGaussian, x: &Tensor, (sigma, next): (f64, f64), noise: &Tensor) -> Tensor {
+    fitted(likelihood, x, &(likelihood.measurement + likelihood.operator.apply(noise) * next), sigma)
 }
 
 impl Method for Projection {

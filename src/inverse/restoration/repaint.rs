@@ -51,7 +51,7 @@ impl Method for Repaint {
 
     fn run(&self, problem: &InverseProblem, mut x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let likelihood = problem.likelihood.linear("repaint")?;
-        let Spectral { svd, measured, width, .. } = Spectral::of(&likelihood, x.kind(), 0.0, "repaint")?;
+        let Spectral { svd, measured, width, .. } = Spectral::new(&likelihood, x.kind(), 0.0, "repaint")?;
         let pairs: Vec<(f64, f64)> = problem.plan.sigmas.pairs().collect();
         let mut step = 0;
         for piece in pairs.chunks(self.jump) {

@@ -126,7 +126,7 @@ impl Method for Smc {
             let stay = Tensor::arange(count, (Kind::Int64, x.device())).unsqueeze(0);
             let numbers = cloud.again(&chances, step).where_self(&poor, &stay);
             weights = weights.masked_fill(&poor, 0.0);
-            [x, denoised, log, gradient] = [&x, &denoised, &log, &gradient].map(|of| cloud.pick(of, &numbers));
+            [x, denoised, log, gradient] = [&x, &denoised, &log, &gradient].map(|tensor| cloud.pick(tensor, &numbers));
             let share = (next / sigma).powi(2);
             let spread = next * (1.0 - share).sqrt();
             let (push, noise) = (gradient * (sigma * sigma - next * next), cloud.noise(&x, step));

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::AnyTask;
 use crate::{
     Error,
-    inverse::operators::{Chain, LinearOperator, NonlinearChain, Operator, Task},
+    inverse::operators::{ComposedOperator, LinearOperator, ComposedNonlinearOperator, Operator, Task},
     numbers::registry::entry,
 };
 
@@ -64,9 +64,9 @@ impl Task for Compose {
         }
         let parts = match linear(self.parts(shape, seed, device, kind)?) {
             Ok(parts) => parts,
-            Err(parts) => return Ok(Operator::Nonlinear(Box::new(NonlinearChain(parts)))),
+            Err(parts) => return Ok(Operator::Nonlinear(Box::new(ComposedNonlinearOperator(parts)))),
         };
         let exact = linear(self.parts(shape, seed, Device::Cpu, Kind::Double)?).unwrap_or_default();
-        Ok(Chain::new(parts, &exact, shape)?.into())
+        Ok(ComposedOperator::new(parts, &exact, shape)?.into())
     }
 }

@@ -7,7 +7,7 @@ pub mod torch;
 
 use std::path::Path;
 
-use self::{safetensors::Tensors, source::Source, torch::Archive};
+use self::{safetensors::Tensors, source::Source, torch::TorchArchive};
 use crate::Error;
 
 /// The tensors of a state dict that are `wanted` by name: what `torch.save` wrote of it, or a safetensors file.
@@ -17,7 +17,7 @@ pub fn state_dict(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Tensors,
         let stored = safetensors::index(&source)?.0.into_iter().filter(|(name, _)| wanted(name));
         return stored.map(|(name, stored)| Ok((name, source.load(&stored)?))).collect();
     }
-    let archive = Archive::open(path)?;
+    let archive = TorchArchive::open(path)?;
     let stored = archive.tensors(archive.pickle().root())?.into_iter().filter(|(name, _)| wanted(name));
     stored.map(|(name, stored)| Ok((name, archive.load(&stored)?))).collect()
 }

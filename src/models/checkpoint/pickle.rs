@@ -577,8 +577,8 @@ impl<'a> Machine<'a> {
 
     fn build(&mut self) -> Done {
         let state = self.pop()?;
-        let of = self.top()?;
-        match self.value(of) {
+        let callable = self.top()?;
+        match self.value(callable) {
             Value::Object(object) => object.state = Some(state),
             // The instance of a class that needs no arguments may be any value; its attributes are of no use here.
             _ => return Err(self.fault("a state for what has none")),

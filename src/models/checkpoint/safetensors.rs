@@ -58,21 +58,21 @@ fn kind(dtype: Dtype) -> Option<Kind> {
 
 /// Writes tensors and metadata, whole or not at all.
 pub fn write(path: &Path, tensors: &Tensors, metadata: &Metadata) -> Result<(), Error> {
-    let views = tensors.iter().map(|(name, tensor)| Ok((name.as_str(), Written::of(name, tensor)?)));
+    let views = tensors.iter().map(|(name, tensor)| Ok((name.as_str(), TensorView::new(name, tensor)?)));
     let views = views.collect::<Result<Vec<_>, String>>().map_err(|cause| Error::file(path, cause))?;
     let metadata = (!metadata.is_empty()).then(|| metadata.clone().into_iter().collect());
     write_by(path, |unfinished| safetensors::serialize_to_file(views, metadata, unfinished).map_err(|e| e.to_string()))
 }
 
 /// A tensor on its way into a file, which copies its numbers when they are written.
-struct Written<'a> {
+struct TensorView<'a> {
     tensor: &'a Tensor,
     dtype: Dtype,
     shape: Vec<usize>,
 }
 
-impl<'a> Written<'a> {
-    fn of(name: &str, tensor: &'a Tensor) -> Result<Self, String> {
+impl<'a> TensorView<'a> {
+    fn new(name: &str, tensor: &'a Tensor) -> Result<Self, String> {
         let dtype = match tensor.kind() {
             Kind::Double => Dtype::F64,
             Kind::Float => Dtype::F32,
@@ -85,7 +85,7 @@ impl<'a> Written<'a> {
     }
 }
 
-impl View for Written<'_> {
+impl View for TensorView<'_> {
     fn dtype(&self) -> Dtype {
         self.dtype
     }

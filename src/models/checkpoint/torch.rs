@@ -22,26 +22,26 @@ const MOST_DIMENSIONS: usize = 16;
 const MOST_NESTED: usize = 2;
 
 /// An open file. Its tensors stay in it until they are asked for.
-pub struct Archive {
+pub struct TorchArchive {
     source: Source,
-    stream: Stream,
+    stream: PickleStream,
 }
 
-impl fmt::Debug for Archive {
+impl fmt::Debug for TorchArchive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Archive").field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("TorchArchive").field("source", &self.source).finish_non_exhaustive()
     }
 }
 
 /// A pickle, and where the numbers are to which it refers.
-struct Stream {
+struct PickleStream {
     pickle: Pickle,
     /// Where the pickle begins in the file: its places count from there.
     base: usize,
     storages: HashMap<Box<str>, Range<usize>>,
 }
 
-impl Archive {
+impl TorchArchive {
     /// Opens a file in any of the three layouts.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let source = Source::open(path)?;
@@ -83,7 +83,7 @@ impl Archive {
 }
 
 /// What a stream of any layout holds, from a part of the file.
-fn stream(file: &[u8], part: Range<usize>) -> Result<Stream, String> {
+fn stream(file: &[u8], part: Range<usize>) -> Result<PickleStream, String> {
     let bytes = &file[part.clone()];
     if bytes.starts_with(b"PK") {
         return zipped(bytes, part.start);
@@ -91,7 +91,7 @@ fn stream(file: &[u8], part: Range<usize>) -> Result<Stream, String> {
     let (first, length) = read(bytes)?;
     match first.get(first.root()) {
         Value::Long(magic) if bytes[magic.clone()] == MAGIC => old(bytes, part.start, length),
-        _ => Ok(Stream { pickle: first, base: part.start, storages: HashMap::new() }),
+        _ => Ok(PickleStream { pickle: first, base: part.start, storages: HashMap::new() }),
     }
 }
 
@@ -106,7 +106,7 @@ pub fn is_script(source: &Source) -> bool {
 }
 
 /// The layout since PyTorch 1.6: `NAME/data.pkl`, and `NAME/data/KEY` for each storage, none of them compressed.
-fn zipped(bytes: &[u8], base: usize) -> Result<Stream, String> {
+fn zipped(bytes: &[u8], base: usize) -> Result<PickleStream, String> {
     let broken = |e: zip::result::ZipError| format!("not a whole zip archive ({e}): fetch it again");
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
     let mut pickle = None;
@@ -141,12 +141,12 @@ fn zipped(bytes: &[u8], base: usize) -> Result<Stream, String> {
     }
     let place = pickle.ok_or("is a zip archive, but not one of torch.save: it has no data.pkl")?;
     let (pickle, _) = read(&bytes[place.clone()])?;
-    Ok(Stream { pickle, base: base + place.start, storages })
+    Ok(PickleStream { pickle, base: base + place.start, storages })
 }
 
 /// The layout before PyTorch 1.6: number, version and system, then the object, the keys of its storages in order, and
 /// for each of these its length in numbers (8 bytes) and the numbers.
-fn old(bytes: &[u8], base: usize, mut at: usize) -> Result<Stream, String> {
+fn old(bytes: &[u8], base: usize, mut at: usize) -> Result<PickleStream, String> {
     let mut next = || -> Result<(Pickle, usize), String> {
         let (pickle, length) = read(&bytes[at..])?;
         at += length;
@@ -169,7 +169,7 @@ fn old(bytes: &[u8], base: usize, mut at: usize) -> Result<Stream, String> {
         storages.insert(key.into(), base + begin..base + end);
         at = end;
     }
-    Ok(Stream { pickle, base: base + start, storages })
+    Ok(PickleStream { pickle, base: base + start, storages })
 }
 
 /// Bytes of a number, by the key of its storage.
@@ -202,7 +202,7 @@ fn kind((module, name): (&str, &str)) -> Option<Kind> {
     })
 }
 
-impl Stream {
+impl PickleStream {
     /// The tensor behind a value: a call of one of the functions with which PyTorch builds its tensors anew.
     fn tensor(&self, file: &[u8], id: Id) -> Result<Option<Stored>, String> {
         let pickle = &self.pickle;

@@ -72,7 +72,7 @@ fn config(shapes: &Shapes) -> Option<AdmConfig> {
     let width =
         |level: usize| shapes.get(&format!("input_blocks.{}.0.in_layers.2.weight", block(level)))?.first().copied();
     let widths: Vec<i64> = (0..levels).map(width).collect::<Option<_>>()?;
-    let told = *shapes.get("input_blocks.1.0.emb_layers.1.weight")?.first()?;
+    let width = *shapes.get("input_blocks.1.0.emb_layers.1.weight")?.first()?;
     Some(AdmConfig {
         in_channels: *shapes.get("input_blocks.0.0.weight")?.get(1)?,
         out_channels: *shapes.get("out.2.weight")?.first()?,
@@ -84,7 +84,7 @@ fn config(shapes: &Shapes) -> Option<AdmConfig> {
         middle_attention: has("middle_block.1.qkv.weight".to_owned()),
         heads: Heads::Width(HEAD),
         use_new_attention_order: false,
-        use_scale_shift_norm: told == 2 * widths[0],
+        use_scale_shift_norm: width == 2 * widths[0],
         resblock_updown: !has(format!("input_blocks.{per_level}.0.op.weight")),
         num_classes: shapes.get("label_emb.weight").and_then(|shape| shape.first().copied()),
         null_class: None,

@@ -28,13 +28,13 @@ const WEIGHTS: &str = "diffusion_pytorch_model";
 
 /// A folder that holds a network.
 #[derive(Debug)]
-pub struct Folder {
+pub struct DiffusersFolder {
     network: PathBuf,
     config: Json,
     scheduler: Json,
 }
 
-impl Folder {
+impl DiffusersFolder {
     /// The folder at `path`, or the one in which the file at `path` lies beside its configuration.
     pub fn around(path: &Path) -> Result<Option<Self>, Error> {
         let network = if path.is_dir() {
@@ -124,7 +124,7 @@ fn read(file: &Contents) -> Result<Recognised, String> {
     for (key, values) in FIXED {
         config.is_one_of(key, values)?;
     }
-    let levels = Levels::of(shapes);
+    let levels = UNetShapes::new(shapes);
     if shapes.contains_key("time_proj.weight") {
         read_ncsnpp(file, &config, &scheduler, &levels)
     } else {
@@ -190,15 +190,15 @@ impl Config<'_> {
 }
 
 /// What names and shapes tell.
-struct Levels<'a> {
+struct UNetShapes<'a> {
     shapes: &'a Shapes,
     widths: Vec<i64>,
     blocks: usize,
     attention: Vec<usize>,
 }
 
-impl<'a> Levels<'a> {
-    fn of(shapes: &'a Shapes) -> Self {
+impl<'a> UNetShapes<'a> {
+    fn new(shapes: &'a Shapes) -> Self {
         let first = |name: String| shapes.get(&name)?.first().copied();
         let width = |level: usize| first(format!("down_blocks.{level}.resnets.0.conv1.weight"));
         let widths: Vec<i64> = (0..shapes.len()).map_while(width).collect();
@@ -246,7 +246,7 @@ fn missing(config: &Config, scheduler: &Config, network: &str, noise: &str) -> S
     sentence(config, network) + &sentence(scheduler, noise)
 }
 
-fn read_ddpm(file: &Contents, config: &Config, scheduler: &Config, levels: &Levels) -> Result<Recognised, String> {
+fn read_ddpm(file: &Contents, config: &Config, scheduler: &Config, levels: &UNetShapes) -> Result<Recognised, String> {
     config.is_one_of("time_embedding_type", &["positional"])?;
     if config.flag("center_input_sample", false)? {
         return Err(config.wrong("center_input_sample", "false (or time_embedding_type: fourier)"));
@@ -267,9 +267,9 @@ fn read_ddpm(file: &Contents, config: &Config, scheduler: &Config, levels: &Leve
 }
 
 /// The network of UNet2DModel.
-fn unet(config: &Config, levels: &Levels) -> Result<UNetConfig, String> {
+fn unet(config: &Config, levels: &UNetShapes) -> Result<UNetConfig, String> {
     // The defaults are those of the published networks where there is no configuration, and UNet2DModel's where there is.
-    let told = config.known.is_some();
+    let stated = config.known.is_some();
     let in_channels = levels.size("conv_in.weight", 1)?;
     let out_channels = levels.size("conv_out.weight", 0)?;
     Ok(UNetConfig {
@@ -279,13 +279,13 @@ fn unet(config: &Config, levels: &Levels) -> Result<UNetConfig, String> {
         layers_per_block: levels.blocks,
         attention_levels: levels.attention.clone(),
         norm_num_groups: config.integer("norm_num_groups")?.unwrap_or(GROUPS),
-        norm_eps: config.number("norm_eps", if told { 1e-5 } else { UNetConfig::NORM_EPS })?,
+        norm_eps: config.number("norm_eps", if stated { 1e-5 } else { UNetConfig::NORM_EPS })?,
         attends_once_up: false,
         middle_attention: levels.has("mid_block.attentions.0.group_norm.weight"),
         attention_head_dim: attention_head_dim(config)?,
-        flip_sin_to_cos: config.flag("flip_sin_to_cos", told)?,
-        freq_shift: config.integer("freq_shift")?.unwrap_or(i64::from(!told)),
-        downsample_padding: config.integer("downsample_padding")?.unwrap_or(i64::from(told)),
+        flip_sin_to_cos: config.flag("flip_sin_to_cos", stated)?,
+        freq_shift: config.integer("freq_shift")?.unwrap_or(i64::from(!stated)),
+        downsample_padding: config.integer("downsample_padding")?.unwrap_or(i64::from(stated)),
         num_class_embeds: levels
             .has("class_embedding.weight")
             .then(|| levels.size("class_embedding.weight", 0))
@@ -349,7 +349,7 @@ fn chain(scheduler: &Config) -> Result<(AnyChain, Prediction), String> {
     Ok((beta, prediction))
 }
 
-fn read_ncsnpp(file: &Contents, config: &Config, scheduler: &Config, levels: &Levels) -> Result<Recognised, String> {
+fn read_ncsnpp(file: &Contents, config: &Config, scheduler: &Config, levels: &UNetShapes) -> Result<Recognised, String> {
     check_ncsnpp(config, levels)?;
     let (side, seen) = levels.side(config)?;
     let network = ncsnpp(config, levels)?;
@@ -372,7 +372,7 @@ fn read_ncsnpp(file: &Contents, config: &Config, scheduler: &Config, levels: &Le
 }
 
 /// Refuses a configuration of UNet2DModel that is not NCSN++.
-fn check_ncsnpp(config: &Config, levels: &Levels) -> Result<(), String> {
+fn check_ncsnpp(config: &Config, levels: &UNetShapes) -> Result<(), String> {
     config.is_one_of("time_embedding_type", &["fourier"])?;
     if !config.flag("center_input_sample", true)? {
         return Err(config.wrong("center_input_sample", "true"));
@@ -394,7 +394,7 @@ fn check_ncsnpp(config: &Config, levels: &Levels) -> Result<(), String> {
 }
 
 /// The network of NCSN++.
-fn ncsnpp(config: &Config, levels: &Levels) -> Result<NcsnppConfig, String> {
+fn ncsnpp(config: &Config, levels: &UNetShapes) -> Result<NcsnppConfig, String> {
     Ok(NcsnppConfig {
         in_channels: levels.size("conv_in.weight", 1)?,
         model_channels: levels.widths[0],

@@ -19,7 +19,7 @@ pub fn recognise(file: &Contents) -> Option<Result<Recognised, String>> {
 }
 
 fn read(file: &Contents) -> Result<Recognised, String> {
-    let levels = Levels::of(file).ok_or("is of the EDM family, but its levels have gaps")?;
+    let levels = EdmLevels::detect(file).ok_or("is of the EDM family, but its levels have gaps")?;
     let gap = "is of the EDM family, but its blocks have gaps";
     let song = levels.shape("dec", 0, "aux_conv.weight").is_some();
     let (network, architecture, names) = if song {
@@ -73,13 +73,13 @@ fn precondition(file: &Contents, class: &str) -> Result<AnyPrecondition, String>
 }
 
 /// The levels of a network, finest first, whose names begin with the size of their images.
-struct Levels<'a> {
+struct EdmLevels<'a> {
     file: &'a Contents,
     sides: Vec<i64>,
 }
 
-impl<'a> Levels<'a> {
-    fn of(file: &'a Contents) -> Option<Self> {
+impl<'a> EdmLevels<'a> {
+    fn detect(file: &'a Contents) -> Option<Self> {
         let side = |name: &String| name.strip_prefix("model.enc.")?.split_once('x')?.0.parse::<i64>().ok();
         let sides: BTreeSet<i64> = file.shapes().keys().filter_map(side).collect();
         let sides: Vec<i64> = sides.into_iter().rev().collect();

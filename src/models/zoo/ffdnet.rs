@@ -5,7 +5,7 @@
 
 use super::{Change, Contents, Names, Recognised, Shapes, card};
 use crate::{
-    networks::{AnyNetwork, FfdnetConfig, Layout},
+    networks::{AnyNetwork, FfdnetConfig, FfdnetLayout},
     numbers::{
         plan::{AnySampler, Plan},
         precondition::{AnyPrecondition, Plain, Quantity},
@@ -24,14 +24,14 @@ const SIDE: i64 = 256;
 /// A state dict of plain convolutions that begins with 4 C channels and a map of σ, and ends with 4 C channels.
 pub fn recognise(file: &Contents) -> Option<Result<Recognised, String>> {
     let shapes = file.shapes();
-    let config = [Layout::Kair, Layout::Ipol].into_iter().find_map(|layout| config(shapes, layout))?;
+    let config = [FfdnetLayout::Kair, FfdnetLayout::Ipol].into_iter().find_map(|layout| config(shapes, layout))?;
     Some(Ok(read(file.name(), shapes, config)))
 }
 
 fn read(name: &str, shapes: &Shapes, config: FfdnetConfig) -> Recognised {
     let (publisher, predicts) = match config.layout {
-        Layout::Kair => ("KAIR", Quantity::Denoised),
-        Layout::Ipol => ("IPOL", Quantity::Noise),
+        FfdnetLayout::Kair => ("KAIR", Quantity::Denoised),
+        FfdnetLayout::Ipol => ("IPOL", Quantity::Noise),
     };
     let image = [config.in_channels, SIDE, SIDE];
     let reference = "FFDNet (Zhang, Zuo & Zhang 2018)";
@@ -57,7 +57,7 @@ fn read(name: &str, shapes: &Shapes, config: FfdnetConfig) -> Recognised {
     Recognised { card, assumed, names }
 }
 
-fn config(shapes: &Shapes, layout: Layout) -> Option<FfdnetConfig> {
+fn config(shapes: &Shapes, layout: FfdnetLayout) -> Option<FfdnetConfig> {
     let shape = |i: usize| match shapes.get(&format!("{}.weight", layout.convolution(i)))?.as_slice() {
         &[outputs, inputs, 3, 3] => Some([outputs, inputs]),
         _ => None,
@@ -66,7 +66,7 @@ fn config(shapes: &Shapes, layout: Layout) -> Option<FfdnetConfig> {
     let [width, inputs] = shape(0)?;
     let [outputs, _] = shape(layers.checked_sub(1)?)?;
     let channels = outputs / 4;
-    let maps = if layout == Layout::Kair { 1 } else { channels };
+    let maps = if layout == FfdnetLayout::Kair { 1 } else { channels };
     let is_ours = layers > 1 && outputs % 4 == 0 && inputs == outputs + maps;
     is_ours.then_some(FfdnetConfig { in_channels: channels, width, layers, layout })
 }

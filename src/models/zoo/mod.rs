@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
-pub use unpack::{Contents, Weights};
+pub use unpack::{Contents, WeightsChoice};
 
 use crate::{
     Error,
@@ -164,7 +164,13 @@ pub struct Opened {
 
 /// Opens a checkpoint as its authors published it, or, with a card, as that says; the tensors of a file of no known
 /// family then go by the names that our network gives them.
-pub fn open(path: &Path, weights: Weights, card: Option<Card>, device: Device, kind: Kind) -> Result<Opened, Error> {
+pub fn open(
+    path: &Path,
+    weights: WeightsChoice,
+    card: Option<Card>,
+    device: Device,
+    kind: Kind,
+) -> Result<Opened, Error> {
     let file = Contents::open(path, weights)?;
     let recognised = match (recognise(&file), &card) {
         (Ok(recognised), _) => recognised,

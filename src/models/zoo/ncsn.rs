@@ -2,7 +2,7 @@
 
 use super::{Change, Contents, Names, Recognised, Shapes, card};
 use crate::{
-    networks::{AnyNetwork, RefineNetConfig, Stage},
+    networks::{AnyNetwork, RefineNetConfig, RefineStage},
     numbers::precondition::{AnyPrecondition, LevelsConfig},
 };
 
@@ -32,17 +32,17 @@ fn read(file: &Contents) -> Result<Recognised, String> {
         (None, None) => (1.0, SMALLEST, "as nothing says otherwise"),
     };
     let side = published.map_or(32, |(.., side)| *side);
-    let told = config.num_levels.is_some();
-    let family = if told { "NCSN" } else { "NCSNv2" };
+    let conditional = config.num_levels.is_some();
+    let family = if conditional { "NCSN" } else { "NCSNv2" };
     let image = [config.in_channels, side, side];
     let reference = "Song & Ermon, in the layout of ermongroup/ncsn and ermongroup/ncsnv2";
     let network = AnyNetwork::RefineNet(config);
     let mut card = card(file.name(), format!("{family}, {side}×{side}"), reference, image, network);
     card.pixels = [0.0, 1.0];
-    card.precondition = AnyPrecondition::Levels(LevelsConfig { range: [2.0 * min, 2.0 * max], count, score: told });
+    card.precondition = AnyPrecondition::Levels(LevelsConfig { range: [2.0 * min, 2.0 * max], count, score: conditional });
     let assumed = format!(
         "images of {side}×{side}; {count} levels from σ = {max:.2} to {min:.4} for pixels of 0 … 1 ({from}){}",
-        if told { ", which the network is told by number" } else { "; its answer is divided by σ" }
+        if conditional { ", which the network is told by number" } else { "; its answer is divided by σ" }
     );
     let names = shapes.keys().map(|name| {
         let uses = if name == "sigmas" { Vec::new() } else { vec![(name.clone(), Change::Keep)] };
@@ -66,7 +66,7 @@ fn config(shapes: &Shapes) -> Option<RefineNetConfig> {
         if name > 1 && !halves {
             dilation *= 2;
         }
-        Some(Stage {
+        Some(RefineStage {
             name,
             refine,
             width: first(format!("res{name}.1.conv2.weight"))?,

@@ -20,7 +20,7 @@ pub fn recognise(file: &Contents) -> Option<Result<Recognised, String>> {
 
 /// What a numbered module is, and what our network calls it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Module {
+enum ModuleKind {
     Frequencies,
     /// A layer whose tensors are `weight` and `bias`.
     Plain,
@@ -34,7 +34,7 @@ enum Module {
 struct Modules<'a> {
     file: &'a Contents,
     at: usize,
-    found: Vec<(Module, String)>,
+    found: Vec<(ModuleKind, String)>,
 }
 
 impl Modules<'_> {
@@ -47,7 +47,7 @@ impl Modules<'_> {
     }
 
     /// Calls the next module by our name.
-    fn take(&mut self, module: Module, ours: impl Into<String>) {
+    fn take(&mut self, module: ModuleKind, ours: impl Into<String>) {
         self.found.push((module, ours.into()));
         self.at += 1;
     }
@@ -71,7 +71,7 @@ impl Modules<'_> {
     fn attention(&mut self, ours: impl Into<String>) -> bool {
         let attends = self.has("NIN_3.W");
         if attends {
-            self.take(Module::Attention, ours);
+            self.take(ModuleKind::Attention, ours);
         }
         attends
     }
@@ -131,7 +131,7 @@ fn side(attention_levels: &[usize]) -> (i64, String) {
 
 /// The levels on the way down.
 #[derive(Default)]
-struct Down {
+struct DownLevels {
     widths: Vec<i64>,
     attention_levels: Vec<usize>,
     num_res_blocks: usize,
@@ -144,11 +144,11 @@ fn read_ncsnpp(modules: &mut Modules) -> Option<Result<Recognised, String>> {
     let fourier = modules.has("W");
     let embedding_features = embedding(modules, fourier)?;
     let (in_channels, model_channels) = (*modules.shape("weight")?.get(1)?, *modules.shape("weight")?.first()?);
-    modules.take(Module::Plain, "conv_in");
-    let Down { widths, attention_levels, num_res_blocks, progressive_input } = ncsnpp_down(modules)?;
-    modules.take(Module::Block, "middle.block1");
-    modules.take(Module::Attention, "middle.attention");
-    modules.take(Module::Block, "middle.block2");
+    modules.take(ModuleKind::Plain, "conv_in");
+    let DownLevels { widths, attention_levels, num_res_blocks, progressive_input } = ncsnpp_down(modules)?;
+    modules.take(ModuleKind::Block, "middle.block1");
+    modules.take(ModuleKind::Attention, "middle.attention");
+    modules.take(ModuleKind::Block, "middle.block2");
     let progressive = ncsnpp_up(modules, widths.len(), num_res_blocks);
     let (progressive_input, by_fir) = progressive_input.unwrap_or((ProgressiveInput::None, false));
     let config = NcsnppConfig {
@@ -175,20 +175,20 @@ fn read_ncsnpp(modules: &mut Modules) -> Option<Result<Recognised, String>> {
 fn embedding(modules: &mut Modules, fourier: bool) -> Option<i64> {
     let features = if fourier { 2 * *modules.shape("W")?.first()? } else { *modules.shape("weight")?.get(1)? };
     if fourier {
-        modules.take(Module::Frequencies, "embedding");
+        modules.take(ModuleKind::Frequencies, "embedding");
     }
-    modules.take(Module::Plain, "embedding.linear1");
-    modules.take(Module::Plain, "embedding.linear2");
+    modules.take(ModuleKind::Plain, "embedding.linear1");
+    modules.take(ModuleKind::Plain, "embedding.linear2");
     Some(features)
 }
 
-fn ncsnpp_down(modules: &mut Modules) -> Option<Down> {
-    let mut down = Down::default();
+fn ncsnpp_down(modules: &mut Modules) -> Option<DownLevels> {
+    let mut down = DownLevels::default();
     for level in 0.. {
         down.widths.push(modules.width()?);
         let mut block = 0;
         while modules.is_block() && !modules.resizes() && (level == 0 || block < down.num_res_blocks) {
-            modules.take(Module::Block, format!("down.{level}.blocks.{block}"));
+            modules.take(ModuleKind::Block, format!("down.{level}.blocks.{block}"));
             if modules.attention(format!("down.{level}.attentions.{block}")) && block == 0 {
                 down.attention_levels.push(level);
             }
@@ -199,7 +199,7 @@ fn ncsnpp_down(modules: &mut Modules) -> Option<Down> {
             return (level > 0).then_some(down);
         }
         down.num_res_blocks = block;
-        modules.take(Module::Block, format!("down.{level}.halve"));
+        modules.take(ModuleKind::Block, format!("down.{level}.halve"));
         if modules.inner() {
             let input = match modules.shape("Conv_0.weight") {
                 Some([_, _, 1, 1]) => ProgressiveInput::InputSkip,
@@ -207,7 +207,7 @@ fn ncsnpp_down(modules: &mut Modules) -> Option<Down> {
             };
             let fir = down.progressive_input.is_some_and(|(_, fir)| fir) || modules.has("Conv2d_0.weight");
             down.progressive_input = Some((input, fir));
-            modules.take(Module::Inner, format!("down.{level}.image"));
+            modules.take(ModuleKind::Inner, format!("down.{level}.image"));
         }
     }
     None
@@ -218,18 +218,18 @@ fn ncsnpp_up(modules: &mut Modules, levels: usize, num_res_blocks: usize) -> Pro
     let mut progressive = Progressive::None;
     for level in (0..levels).rev() {
         for block in 0..=num_res_blocks {
-            modules.take(Module::Block, format!("up.{level}.blocks.{block}"));
+            modules.take(ModuleKind::Block, format!("up.{level}.blocks.{block}"));
         }
         modules.attention(format!("up.{level}.attention"));
         if modules.has("weight") {
             if level > 0 {
                 progressive = Progressive::OutputSkip;
             }
-            modules.take(Module::Plain, format!("up.{level}.answer_norm"));
-            modules.take(Module::Plain, format!("up.{level}.answer"));
+            modules.take(ModuleKind::Plain, format!("up.{level}.answer_norm"));
+            modules.take(ModuleKind::Plain, format!("up.{level}.answer"));
         }
         if level > 0 {
-            modules.take(Module::Block, format!("up.{level}.double"));
+            modules.take(ModuleKind::Block, format!("up.{level}.double"));
         }
     }
     progressive
@@ -279,45 +279,45 @@ fn conventions(file: &Contents, fourier: bool, input: ProgressiveInput, side: i6
 }
 
 /// What our networks call the layers within a module.
-type Layers = [(Module, &'static str, &'static str); 11];
+type Layers = [(ModuleKind, &'static str, &'static str); 11];
 
 const NCSNPP: Layers = [
-    (Module::Block, "GroupNorm_0", "norm1"),
-    (Module::Block, "GroupNorm_1", "norm2"),
-    (Module::Block, "Conv_0", "conv1"),
-    (Module::Block, "Conv_1", "conv2"),
-    (Module::Block, "Conv_2", "shortcut"),
-    (Module::Block, "Dense_0", "time"),
-    (Module::Attention, "GroupNorm_0", "norm"),
-    (Module::Attention, "NIN_0", "query"),
-    (Module::Attention, "NIN_1", "key"),
-    (Module::Attention, "NIN_2", "value"),
-    (Module::Attention, "NIN_3", "out"),
+    (ModuleKind::Block, "GroupNorm_0", "norm1"),
+    (ModuleKind::Block, "GroupNorm_1", "norm2"),
+    (ModuleKind::Block, "Conv_0", "conv1"),
+    (ModuleKind::Block, "Conv_1", "conv2"),
+    (ModuleKind::Block, "Conv_2", "shortcut"),
+    (ModuleKind::Block, "Dense_0", "time"),
+    (ModuleKind::Attention, "GroupNorm_0", "norm"),
+    (ModuleKind::Attention, "NIN_0", "query"),
+    (ModuleKind::Attention, "NIN_1", "key"),
+    (ModuleKind::Attention, "NIN_2", "value"),
+    (ModuleKind::Attention, "NIN_3", "out"),
 ];
 
 const DDPM: Layers = [
-    (Module::Block, "GroupNorm_0", "norm1"),
-    (Module::Block, "GroupNorm_1", "norm2"),
-    (Module::Block, "Conv_0", "conv1"),
-    (Module::Block, "Conv_1", "conv2"),
-    (Module::Block, "NIN_0", SHORTCUT),
-    (Module::Block, "Dense_0", "time_emb_proj"),
-    (Module::Attention, "GroupNorm_0", "group_norm"),
-    (Module::Attention, "NIN_0", "to_q"),
-    (Module::Attention, "NIN_1", "to_k"),
-    (Module::Attention, "NIN_2", "to_v"),
-    (Module::Attention, "NIN_3", "to_out.0"),
+    (ModuleKind::Block, "GroupNorm_0", "norm1"),
+    (ModuleKind::Block, "GroupNorm_1", "norm2"),
+    (ModuleKind::Block, "Conv_0", "conv1"),
+    (ModuleKind::Block, "Conv_1", "conv2"),
+    (ModuleKind::Block, "NIN_0", SHORTCUT),
+    (ModuleKind::Block, "Dense_0", "time_emb_proj"),
+    (ModuleKind::Attention, "GroupNorm_0", "group_norm"),
+    (ModuleKind::Attention, "NIN_0", "to_q"),
+    (ModuleKind::Attention, "NIN_1", "to_k"),
+    (ModuleKind::Attention, "NIN_2", "to_v"),
+    (ModuleKind::Attention, "NIN_3", "to_out.0"),
 ];
 
 /// A NIN that is a 1×1 convolution of ours.
 const SHORTCUT: &str = "conv_shortcut";
 
-fn layer(layers: &Layers, module: Module, name: &str) -> Option<(String, Change)> {
+fn layer(layers: &Layers, module: ModuleKind, name: &str) -> Option<(String, Change)> {
     let (theirs, kind) = name.split_once('.').unwrap_or((name, ""));
     match (module, theirs) {
-        (Module::Frequencies, "W") => return Some(("frequencies".to_owned(), Change::Keep)),
-        (Module::Plain, _) => return Some((name.to_owned(), Change::Keep)),
-        (Module::Inner, "Conv_0" | "Conv2d_0") => return Some((kind.to_owned(), Change::Keep)),
+        (ModuleKind::Frequencies, "W") => return Some(("frequencies".to_owned(), Change::Keep)),
+        (ModuleKind::Plain, _) => return Some((name.to_owned(), Change::Keep)),
+        (ModuleKind::Inner, "Conv_0" | "Conv2d_0") => return Some((kind.to_owned(), Change::Keep)),
         _ => {}
     }
     let (.., ours) = layers.iter().find(|(within, known, _)| *within == module && *known == theirs)?;
@@ -332,17 +332,17 @@ fn layer(layers: &Layers, module: Module, name: &str) -> Option<(String, Change)
 
 /// The DDPM architecture: the U-Net of [`crate::networks::UNet`] that attends once on each level's way up.
 fn read_ddpm(modules: &mut Modules) -> Option<Result<Recognised, String>> {
-    modules.take(Module::Plain, "time_embedding.linear_1");
-    modules.take(Module::Plain, "time_embedding.linear_2");
+    modules.take(ModuleKind::Plain, "time_embedding.linear_1");
+    modules.take(ModuleKind::Plain, "time_embedding.linear_2");
     let in_channels = *modules.shape("weight")?.get(1)?;
-    modules.take(Module::Plain, "conv_in");
-    let Down { widths, attention_levels, num_res_blocks, .. } = ddpm_down(modules)?;
-    modules.take(Module::Block, "mid_block.resnets.0");
-    modules.take(Module::Attention, "mid_block.attentions.0");
-    modules.take(Module::Block, "mid_block.resnets.1");
+    modules.take(ModuleKind::Plain, "conv_in");
+    let DownLevels { widths, attention_levels, num_res_blocks, .. } = ddpm_down(modules)?;
+    modules.take(ModuleKind::Block, "mid_block.resnets.0");
+    modules.take(ModuleKind::Attention, "mid_block.attentions.0");
+    modules.take(ModuleKind::Block, "mid_block.resnets.1");
     ddpm_up(modules, widths.len(), num_res_blocks);
-    modules.take(Module::Plain, "conv_norm_out");
-    modules.take(Module::Plain, "conv_out");
+    modules.take(ModuleKind::Plain, "conv_norm_out");
+    modules.take(ModuleKind::Plain, "conv_out");
     let (side, seen) = side(&attention_levels);
     let config = UNetConfig {
         in_channels,
@@ -363,13 +363,13 @@ fn read_ddpm(modules: &mut Modules) -> Option<Result<Recognised, String>> {
     Some(Ok(Recognised { card, assumed, names: names(modules, &DDPM) }))
 }
 
-fn ddpm_down(modules: &mut Modules) -> Option<Down> {
-    let mut down = Down::default();
+fn ddpm_down(modules: &mut Modules) -> Option<DownLevels> {
+    let mut down = DownLevels::default();
     for level in 0.. {
         down.widths.push(modules.width()?);
         let mut block = 0;
         while modules.is_block() && (level == 0 || block < down.num_res_blocks) {
-            modules.take(Module::Block, format!("down_blocks.{level}.resnets.{block}"));
+            modules.take(ModuleKind::Block, format!("down_blocks.{level}.resnets.{block}"));
             if modules.attention(format!("down_blocks.{level}.attentions.{block}")) && block == 0 {
                 down.attention_levels.push(level);
             }
@@ -381,7 +381,7 @@ fn ddpm_down(modules: &mut Modules) -> Option<Down> {
         if !modules.inner() {
             break;
         }
-        modules.take(Module::Inner, format!("down_blocks.{level}.downsamplers.0.conv"));
+        modules.take(ModuleKind::Inner, format!("down_blocks.{level}.downsamplers.0.conv"));
     }
     Some(down)
 }
@@ -389,11 +389,11 @@ fn ddpm_down(modules: &mut Modules) -> Option<Down> {
 fn ddpm_up(modules: &mut Modules, levels: usize, layers_per_block: usize) {
     for level in 0..levels {
         for block in 0..=layers_per_block {
-            modules.take(Module::Block, format!("up_blocks.{level}.resnets.{block}"));
+            modules.take(ModuleKind::Block, format!("up_blocks.{level}.resnets.{block}"));
         }
         modules.attention(format!("up_blocks.{level}.attentions.{layers_per_block}"));
         if modules.inner() {
-            modules.take(Module::Inner, format!("up_blocks.{level}.upsamplers.0.conv"));
+            modules.take(ModuleKind::Inner, format!("up_blocks.{level}.upsamplers.0.conv"));
         }
     }
 }

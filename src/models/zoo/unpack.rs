@@ -15,7 +15,7 @@ use crate::{
         pickle::{Id, Pickle, Value},
         safetensors,
         source::{Source, Stored},
-        torch::Archive,
+        torch::TorchArchive,
     },
 };
 
@@ -24,7 +24,7 @@ const MOST_NESTED: usize = 16;
 
 /// Which of two sets of weights is read, where a file holds both.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Weights {
+pub enum WeightsChoice {
     /// Their exponential moving average, with which the authors sampled.
     #[default]
     Ema,
@@ -52,8 +52,8 @@ impl Contents {
     }
 
     /// Opens a folder of diffusers, or a file that `torch.save`, Python's `pickle` or safetensors wrote.
-    pub fn open(path: &Path, weights: Weights) -> Result<Self, Error> {
-        let folder = diffusers::Folder::around(path)?;
+    pub fn open(path: &Path, weights: WeightsChoice) -> Result<Self, Error> {
+        let folder = diffusers::DiffusersFolder::around(path)?;
         let files = match &folder {
             Some(folder) => folder.weights(path)?,
             None => vec![path.to_owned()],
@@ -134,13 +134,13 @@ fn name(path: &Path) -> String {
 }
 
 /// What one file holds.
-fn read(path: &Path, weights: Weights) -> Result<(Source, Unpacked), Error> {
+fn read(path: &Path, weights: WeightsChoice) -> Result<(Source, Unpacked), Error> {
     if path.extension().is_some_and(|extension| extension == "safetensors") {
         let source = Source::open(path)?;
         let (tensors, _) = safetensors::index(&source)?;
         return Ok((source, Unpacked { tensors, config: Json::Null, note: String::new() }));
     }
-    let archive = Archive::open(path)?;
+    let archive = TorchArchive::open(path)?;
     let unpacked = unpack(&archive, weights)?.map_err(|cause| Error::file(path, cause))?;
     Ok((archive.into_source(), unpacked))
 }
@@ -152,7 +152,7 @@ struct Unpacked {
 }
 
 /// Finds the network's tensors in what a family's program saved around them.
-fn unpack(archive: &Archive, weights: Weights) -> Result<Result<Unpacked, String>, Error> {
+fn unpack(archive: &TorchArchive, weights: WeightsChoice) -> Result<Result<Unpacked, String>, Error> {
     let pickle = archive.pickle();
     let root = pickle.root();
     let plain = |tensors: Vec<(String, Stored)>, note: &str| {
@@ -162,7 +162,7 @@ fn unpack(archive: &Archive, weights: Weights) -> Result<Result<Unpacked, String
     // score_sde: {optimizer, model, ema: {shadow_params: […]}, step}.
     if let (Some(model), Some(ema)) = (pickle.entry(root, "model"), pickle.entry(root, "ema")) {
         let model = archive.tensors(model)?;
-        if weights == Weights::Raw {
+        if weights == WeightsChoice::Raw {
             return Ok(Ok(plain(model, RAW)));
         }
         let shadows = pickle.entry(ema, "shadow_params").and_then(|list| pickle.sequence(list)).unwrap_or_default();
@@ -181,14 +181,14 @@ fn unpack(archive: &Archive, weights: Weights) -> Result<Result<Unpacked, String
     if let Some(&[raw, .., last]) = pickle.sequence(root) {
         let (raw, last) = (archive.tensors(raw)?, archive.tensors(last)?);
         return Ok(Ok(match (weights, last.is_empty()) {
-            (Weights::Ema, false) => {
+            (WeightsChoice::Ema, false) => {
                 // What is not trained has no average.
                 let mut tensors: BTreeMap<_, _> = plain(raw, "").tensors;
                 let average = plain(last, EMA);
                 tensors.extend(average.tensors);
                 Unpacked { tensors, ..average }
             }
-            (Weights::Raw, false) => plain(raw, RAW),
+            (WeightsChoice::Raw, false) => plain(raw, RAW),
             (_, true) => plain(raw, ""),
         }));
     }
@@ -242,7 +242,7 @@ fn state(pickle: &Pickle, module: Id) -> Option<Id> {
 
 /// The tensors of a pickled module and of those within it.
 fn gather(
-    archive: &Archive,
+    archive: &TorchArchive,
     state: Id,
     prefix: &str,
     depth: usize,

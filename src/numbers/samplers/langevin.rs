@@ -27,7 +27,7 @@ entry! {
         /// Steps at each level.
         pub repeats: usize = 100 => "≥ 1" in "steps",
         /// σ_ref.
-        pub reference: Reference = Reference::Min => "min, max",
+        pub reference: ReferenceLevel = ReferenceLevel::Min => "min, max",
         /// Ends with a denoising step, as the code released with NCSNv2 does.
         pub denoise: bool = false => "true, false",
     }
@@ -36,7 +36,7 @@ entry! {
 /// The level to which ε refers.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Reference {
+pub enum ReferenceLevel {
     /// The smallest, as the NCSN paper and its code have it.
     #[default]
     Min,
@@ -50,8 +50,8 @@ impl Sampler for AnnealedLangevin {
         let repeats = count("repeats", self.repeats)?;
         count("the number of steps", sigmas.iter().len().saturating_mul(repeats))?;
         let reference = match self.reference {
-            Reference::Min => sigmas.min(),
-            Reference::Max => sigmas.max(),
+            ReferenceLevel::Min => sigmas.min(),
+            ReferenceLevel::Max => sigmas.max(),
         };
         let step = |sigma: f64| Step { sigma, tau: epsilon / 2.0 * (sigma / reference).powi(2), temperature: 1.0 };
         let langevin = sigmas.iter().flat_map(|sigma| iter::repeat_n(step(sigma), repeats));

@@ -8,7 +8,7 @@ use crate::{
     numbers::{
         registry::entry,
         sigma::{Sigmas, at_least_zero},
-        walk::{Gaussian, PixelMoments, Step, Walk},
+        walk::{GaussianPixel, PixelMoments, Step, Walk},
     },
 };
 
@@ -117,7 +117,7 @@ impl Snr {
             let mut walk = Self::flow(gamma).walk(sigmas)?;
             // Without the last step, which denoises.
             walk.0.pop();
-            let end = walk.moments(&Gaussian::prior(0.0, v), start).last();
+            let end = walk.moments(&GaussianPixel::prior(0.0, v), start).last();
             Ok(end.map_or(f64::NAN, |end| end.variance) - v - sigmas.min().powi(2))
         };
         let (mut low, mut high) = (-0.4, 2.0);

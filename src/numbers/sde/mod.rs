@@ -23,7 +23,7 @@ macro_rules! sde_rows {
         $then! { $($($rest)+,)? {
             cosine: Cosine,
             ou: Ou Cou,
-            table: Table,
+            table: TabulatedSde,
             ve: Ve Edm FlowMatching,
             vp: Vp SubVp Cvp CsubVp,
         } }

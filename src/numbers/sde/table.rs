@@ -11,13 +11,13 @@ entry! {
     /// Rows (t, α, s) of any process, in the order of time; between them ln α and ln σ are linear in t.
     ///
     /// f and g² are then the slopes of the row's interval: f = d ln α/dt, g² = 2 s² d ln σ/dt.
-    pub struct Table {
+    pub struct TabulatedSde {
         /// \[t, α(t), s(t)\], at least two, with t and s/α growing and all α and s positive.
         pub rows: Vec<[f64; 3]> => "t ≥ 0 and s/α growing, α and s > 0",
     }
 }
 
-impl Table {
+impl TabulatedSde {
     /// The rows before and after that place, and how far between them.
     fn between(&self, place: f64, key: impl Fn(&[f64; 3]) -> f64) -> ([f64; 3], [f64; 3], f64) {
         let last = self.rows.len() - 1;
@@ -26,14 +26,14 @@ impl Table {
         (low, high, (place - key(&low)) / (key(&high) - key(&low)))
     }
 
-    fn at(&self, t: f64, of: impl Fn(&[f64; 3]) -> f64) -> f64 {
+    fn at(&self, t: f64, coordinate: impl Fn(&[f64; 3]) -> f64) -> f64 {
         let (low, high, part) = self.between(t, |row| row[0]);
-        of(&low) + part * (of(&high) - of(&low))
+        coordinate(&low) + part * (coordinate(&high) - coordinate(&low))
     }
 
-    fn slope(&self, t: f64, of: impl Fn(&[f64; 3]) -> f64) -> f64 {
+    fn slope(&self, t: f64, coordinate: impl Fn(&[f64; 3]) -> f64) -> f64 {
         let (low, high, _) = self.between(t, |row| row[0]);
-        (of(&high) - of(&low)) / (high[0] - low[0])
+        (coordinate(&high) - coordinate(&low)) / (high[0] - low[0])
     }
 }
 
@@ -45,7 +45,7 @@ fn log_level(row: &[f64; 3]) -> f64 {
     row[2].ln() - row[1].ln()
 }
 
-impl Sde for Table {
+impl Sde for TabulatedSde {
     fn check(&self) -> Result<(), Error> {
         if self.rows.len() < 2 {
             return Err(Error::parameter("rows", "at least two lists [t, α, s]", self.rows.len()));

@@ -62,7 +62,7 @@ impl Solver for Unipc {
             next: LinearCombination::state(),
         }];
         for k in 1..count {
-            let step = Step::new(&levels[..=k], order_at(k - 1), self.width);
+            let step = UniPcStep::new(&levels[..=k], order_at(k - 1), self.width);
             let stage = Stage::denoised(step.predicted(), levels[k]);
             hops.push(SolverStep { stages: vec![stage], next: step.corrected() });
         }
@@ -72,7 +72,7 @@ impl Solver for Unipc {
 }
 
 /// From level σ to σ′.
-struct Step {
+struct UniPcStep {
     /// σ′/σ.
     ratio: f64,
     /// B.
@@ -83,7 +83,7 @@ struct Step {
     moments: Vec<f64>,
 }
 
-impl Step {
+impl UniPcStep {
     /// `levels` end with σ, σ′.
     fn new(levels: &[f64], order: usize, width: Width) -> Self {
         let (earlier, next) = levels.split_at(levels.len() - 1);

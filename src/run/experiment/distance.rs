@@ -51,7 +51,7 @@ pub struct DistanceExperiment {
 }
 
 /// The network of features, and what it makes of the reference.
-type Reference = (Features, Moments);
+type FeatureReference = (Features, Moments);
 
 impl DistanceExperiment {
     /// All figures, row after row, and the floor, if the file names one.
@@ -105,7 +105,7 @@ impl DistanceExperiment {
     }
 
     /// The mean distance of the blocks, and its standard deviation.
-    fn apart(&self, images: &Images, (network, reference): &Reference) -> Result<(f64, Option<f64>), Error> {
+    fn apart(&self, images: &Images, (network, reference): &FeatureReference) -> Result<(f64, Option<f64>), Error> {
         let block = |i: u64| frechet(&network.measure(&part(images, i, self.images))?.0, reference);
         Ok(mean_and_spread(&(0..self.blocks).map(block).collect::<Result<Vec<_>, Error>>()?))
     }

@@ -108,7 +108,7 @@ fn number(value: f64) -> String {
 /// −slope of ln value over ln columns, by least squares.
 fn order(row: &[&MethodFigure]) -> f64 {
     let points: Vec<(f64, f64)> = row.iter().map(|f| ((f.at as f64).ln(), f.value.ln())).collect();
-    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+    let mean = |coordinate: fn(&(f64, f64)) -> f64| points.iter().map(coordinate).sum::<f64>() / points.len() as f64;
     let (x, y) = (mean(|p| p.0), mean(|p| p.1));
     let above: f64 = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
     -above / points.iter().map(|p| (p.0 - x).powi(2)).sum::<f64>()

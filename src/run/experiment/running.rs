@@ -36,7 +36,7 @@ pub enum ExperimentResult {
 }
 
 /// Figures, and the floor.
-type Found = (Vec<MethodFigure>, Option<f64>);
+type TableFigures = (Vec<MethodFigure>, Option<f64>);
 
 impl AnyExperiment {
     /// Runs all of it; what an earlier run has finished is not done again.
@@ -47,16 +47,18 @@ impl AnyExperiment {
         observer: &dyn Observer,
     ) -> Result<ExperimentResult, Error> {
         let begun = Instant::now();
-        let found: Found = match self {
-            Self::Generation(of) => return of.run(request, session, observer).map(ExperimentResult::Records),
-            Self::Restorations(of) => {
-                let model = request.open(&of.model, &[], session)?;
-                observer.opened(&model);
-                return of.run(&model, request, session, observer).map(ExperimentResult::Compared);
+        let found: TableFigures = match self {
+            Self::Generation(experiment) => {
+                return experiment.run(request, session, observer).map(ExperimentResult::Records);
             }
-            Self::Distance(of) => of.run(request, session, observer)?,
-            Self::Points(of) => (of.run(observer)?, of.floor()?),
-            Self::Posteriors(of) => (of.run(observer)?, Some(of.floor()?)),
+            Self::Restorations(experiment) => {
+                let model = request.open(&experiment.model, &[], session)?;
+                observer.opened(&model);
+                return experiment.run(&model, request, session, observer).map(ExperimentResult::Compared);
+            }
+            Self::Distance(experiment) => experiment.run(request, session, observer)?,
+            Self::Points(experiment) => (experiment.run(observer)?, experiment.floor()?),
+            Self::Posteriors(experiment) => (experiment.run(observer)?, Some(experiment.floor()?)),
         };
         self.conclude(found, begun, request, session)
     }
@@ -64,8 +66,8 @@ impl AnyExperiment {
     /// What all of it will cost, without the network.
     pub fn dry_table(&self) -> Result<String, Error> {
         match self {
-            Self::Generation(of) => of.dry_table(),
-            Self::Restorations(of) => of.dry_table(),
+            Self::Generation(experiment) => experiment.dry_table(),
+            Self::Restorations(experiment) => experiment.dry_table(),
             _ => Err(Error::request("`dry_run`: is for experiments that restore or generate")),
         }
     }
@@ -73,7 +75,7 @@ impl AnyExperiment {
     /// Writes table, plot and figures, and a line into the records.
     fn conclude(
         &self,
-        (figures, floor): Found,
+        (figures, floor): TableFigures,
         begun: Instant,
         request: &ExperimentRequest,
         session: &Session,
@@ -105,8 +107,8 @@ impl AnyExperiment {
     fn settings(&self, request: &ExperimentRequest, session: &Session) -> String {
         let exact = |count: usize| format!("; {count} points, exact scores in f64.");
         match self {
-            Self::Points(of) => exact(of.count),
-            Self::Posteriors(of) => exact(of.count),
+            Self::Points(experiment) => exact(experiment.count),
+            Self::Posteriors(experiment) => exact(experiment.count),
             Self::Distance(DistanceExperiment { model, blocks, images, .. }) => format!(
                 "{}; {model}, {blocks} blocks of {images} images, in {:?}; ± is the standard deviation over the blocks.",
                 if request.set.is_empty() { String::new() } else { format!(" with {:?}", request.set) },
@@ -123,7 +125,7 @@ fn record(request: &ExperimentRequest, session: &Session, figures: &[MethodFigur
         "text": request.text, "version": env!("CARGO_PKG_VERSION"), "libtorch": libtorch::VERSION,
         "set": request.set, "precision": session.precision.name(),
     });
-    let figure = |of: &MethodFigure| (format!("{}, {}", of.method, of.at), (of.value, of.spread));
+    let figure = |figure: &MethodFigure| (format!("{}, {}", figure.method, figure.at), (figure.value, figure.spread));
     Record {
         id: records::id(&identity),
         experiment: request.name.clone(),

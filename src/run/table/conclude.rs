@@ -6,16 +6,16 @@ use indexmap::IndexMap;
 use tch::Tensor;
 
 use super::{
-    definition::{Chunk, Store},
+    definition::{ImageStore, SeedChunk},
     evaluator::Evaluator,
     row::RowRun,
-    work::{State, Work},
+    work::{RowState, Work},
 };
 use crate::{
     Error,
     backend::libtorch,
     evaluation::features::{Collected, Collector, Figure, Met, Taken},
-    files::{archive::Archive, images},
+    files::{archive::ImageArchive, images},
     report::sheet,
     run::{
         leases::{self, Leases, Owner},
@@ -28,20 +28,20 @@ type Measured = (Vec<Figure>, Vec<String>);
 
 impl RowRun<'_> {
     /// The figures, if all chunks are there; exactly one process makes them.
-    pub fn conclude(&self, work: &Work) -> Result<State, Error> {
+    pub fn conclude(&self, work: &Work) -> Result<RowState, Error> {
         if !self.result().exists() {
             if !self.chunks.iter().all(|chunk| self.claims.is_finished(&chunk.name())) {
-                return Ok(State::Busy);
+                return Ok(RowState::Busy);
             }
             let last = Leases::new(&self.folder, Owner::here(work.request.rank.rank), work.request.patience)?;
-            let Some(claim) = last.claim("result.json")? else { return Ok(State::Busy) };
-            let Some((sets, total)) = self.figures(work)? else { return Ok(State::Busy) };
+            let Some(claim) = last.claim("result.json")? else { return Ok(RowState::Busy) };
+            let Some((sets, total)) = self.figures(work)? else { return Ok(RowState::Busy) };
             let record = self.record(work, &sets, &total);
             records::append(&work.request.results.join(records::FILE), &record)?;
             claim.finish(&serde_json::to_vec_pretty(&record).map_err(|e| Error::file(self.result(), e))?)?;
         }
         self.clear();
-        Ok(State::Finished)
+        Ok(RowState::Finished)
     }
 
     /// Chunks have served, and what killed processes left behind serves nobody.
@@ -57,14 +57,14 @@ impl RowRun<'_> {
     /// What each set comes to, and what all chunks have cost; none if one of them was damaged and has to be drawn again.
     fn figures(&self, work: &Work) -> Result<Option<(Vec<Measured>, Total)>, Error> {
         let (mut sets, mut total) = (Vec::new(), Total::default());
-        for repeat in 0..self.of.repeats {
-            let chunks: Vec<&Chunk> = self.chunks.iter().filter(|chunk| chunk.repeat == repeat).collect();
+        for repeat in 0..self.table.repeats {
+            let chunks: Vec<&SeedChunk> = self.chunks.iter().filter(|chunk| chunk.repeat == repeat).collect();
             let Some(collected) = self.merged(work, repeat, &chunks, &mut total)? else { return Ok(None) };
             let (mut figures, mut warnings) = Measured::default();
             for (evaluator, images) in work.evaluators.iter().zip(&collected) {
                 let reference = evaluator.reference(self.target.as_ref(), work.observer)?;
-                figures.extend(evaluator.of.figures(&evaluator.probe, images, reference.as_deref())?);
-                warnings.extend(evaluator.of.warnings(&evaluator.probe, images, reference.as_deref()));
+                figures.extend(evaluator.evaluation.figures(&evaluator.probe, images, reference.as_deref())?);
+                warnings.extend(evaluator.evaluation.warnings(&evaluator.probe, images, reference.as_deref()));
             }
             sets.push((figures, warnings));
         }
@@ -74,16 +74,16 @@ impl RowRun<'_> {
     /// By name, in the order in which they are asked for: value and spread over sets, or else that of the one set.
     fn summed_up(&self, sets: &[Measured]) -> IndexMap<String, (f64, Option<f64>)> {
         let Some((first, _)) = sets.first() else { return IndexMap::new() };
-        let of = |(k, figure): (usize, &Figure)| {
+        let outcome = |(k, figure): (usize, &Figure)| {
             let values: Vec<f64> = sets.iter().filter_map(|(figures, _)| Some(figures.get(k)?.value)).collect();
-            let (value, spread) = self.of.taken(&values, k == 0)?;
+            let (value, spread) = self.table.taken(&values, k == 0)?;
             Some((figure.name.clone(), (value, spread.or(figure.spread))))
         };
-        first.iter().enumerate().filter_map(of).collect()
+        first.iter().enumerate().filter_map(outcome).collect()
     }
 
     fn record(&self, work: &Work, sets: &[Measured], total: &Total) -> Record {
-        let (request, images) = (work.request, self.of.images * self.of.repeats);
+        let (request, images) = (work.request, self.table.images * self.table.repeats);
         Record {
             id: records::id(&self.fingerprint),
             experiment: request.name.clone(),
@@ -102,24 +102,24 @@ impl RowRun<'_> {
             each: sets.iter().filter_map(|(figures, _)| Some(figures.first()?.value)).collect(),
             published: self.row.published,
             out: self.folder.display().to_string(),
-            warnings: self.told(work, sets, total),
+            warnings: self.warnings_of(work, sets, total),
         }
     }
 
     /// What a reader of the figures has to know, each once.
-    fn told(&self, work: &Work, sets: &[Measured], total: &Total) -> Vec<String> {
+    fn warnings_of(&self, work: &Work, sets: &[Measured], total: &Total) -> Vec<String> {
         let asked = self.fingerprint["of"]["batch"].as_u64();
         let batch = asked.is_some_and(|asked| total.batch < asked as f64).then(|| {
             format!("memory sufficed for {} images together at times: images are equal up to rounding", total.batch)
         });
-        let mut told: Vec<String> = Vec::new();
+        let mut distinct: Vec<String> = Vec::new();
         for warning in sets.iter().flat_map(|(_, warnings)| warnings) {
-            if !told.contains(warning) {
+            if !distinct.contains(warning) {
                 work.observer.said(&format!("{}: {warning}", self.row.name));
-                told.push(warning.clone());
+                distinct.push(warning.clone());
             }
         }
-        self.warnings.iter().cloned().chain(batch).chain(told).collect()
+        self.warnings.iter().cloned().chain(batch).chain(distinct).collect()
     }
 
     /// What each network has made of a set, chunk after chunk, and its archive; none if a chunk was damaged.
@@ -127,14 +127,14 @@ impl RowRun<'_> {
         &self,
         work: &Work,
         repeat: u64,
-        chunks: &[&Chunk],
+        chunks: &[&SeedChunk],
         total: &mut Total,
     ) -> Result<Option<Vec<Collected>>, Error> {
-        let wanted = |evaluator: &Evaluator| evaluator.of.wanted(self.target.is_some());
-        let collector = |evaluator: &Evaluator| Collector::new(wanted(evaluator), self.of.images as usize);
+        let wanted = |evaluator: &Evaluator| evaluator.evaluation.wanted(self.target.is_some());
+        let collector = |evaluator: &Evaluator| Collector::new(wanted(evaluator), self.table.images as usize);
         let mut collectors: Vec<Collector> = work.evaluators.iter().map(collector).collect();
         let mut damaged = false;
-        let mut fill = |archive: &mut Option<Archive>| -> Result<(), String> {
+        let mut fill = |archive: &mut Option<ImageArchive>| -> Result<(), String> {
             for chunk in chunks {
                 let path = self.claims.file(&chunk.name());
                 let Ok(arrays) = Tensor::read_npz(&path) else {
@@ -143,15 +143,15 @@ impl RowRun<'_> {
                 };
                 self.add(chunk, &arrays, (&mut collectors, archive.as_mut(), total))?;
             }
-            archive.take().map_or(Ok(()), Archive::finish)
+            archive.take().map_or(Ok(()), ImageArchive::finish)
         };
-        match self.of.store.layout() {
+        match self.table.store.layout() {
             None => fill(&mut None).map_err(Error::request)?,
             Some(layout) => {
                 let count = chunks.iter().map(|chunk| chunk.count).sum();
                 let shape = self.model.card.image;
-                images::write_by(&self.set(repeat, "images", self.of.store), |path| {
-                    fill(&mut Some(Archive::create(path, layout, count, shape)?))
+                images::write_by(&self.set(repeat, "images", self.table.store), |path| {
+                    fill(&mut Some(ImageArchive::create(path, layout, count, shape)?))
                 })?;
             }
         }
@@ -170,7 +170,7 @@ impl RowRun<'_> {
                 1 => "statistics".to_owned(),
                 _ => format!("statistics-{}", evaluator.name()),
             };
-            images.save(&self.set(repeat, &name, Store::Npz))?;
+            images.save(&self.set(repeat, &name, ImageStore::Npz))?;
         }
         Ok(())
     }
@@ -178,9 +178,9 @@ impl RowRun<'_> {
     /// Adds a chunk to what there is of its set.
     fn add(
         &self,
-        chunk: &Chunk,
+        chunk: &SeedChunk,
         arrays: &[(String, Tensor)],
-        (collectors, archive, total): (&mut [Collector], Option<&mut Archive>, &mut Total),
+        (collectors, archive, total): (&mut [Collector], Option<&mut ImageArchive>, &mut Total),
     ) -> Result<(), String> {
         let array = |name: &str| arrays.iter().find(|(known, _)| known == name).map(|(_, x)| x.shallow_clone());
         let needed = |name: &str| array(name).ok_or_else(|| format!("{} lacks {name}", chunk.name()));
@@ -215,9 +215,9 @@ impl RowRun<'_> {
     }
 
     /// A file of a set, numbered where there are several.
-    fn set(&self, repeat: u64, name: &str, store: Store) -> PathBuf {
-        let number = if self.of.repeats > 1 { format!("-{repeat}") } else { String::new() };
-        let ending = if store == Store::Zip { "zip" } else { "npz" };
+    fn set(&self, repeat: u64, name: &str, store: ImageStore) -> PathBuf {
+        let number = if self.table.repeats > 1 { format!("-{repeat}") } else { String::new() };
+        let ending = if store == ImageStore::Zip { "zip" } else { "npz" };
         self.folder.join(format!("{name}{number}.{ending}"))
     }
 }

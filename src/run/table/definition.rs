@@ -8,7 +8,7 @@ use crate::{
     Error,
     error::Within,
     evaluation::features::{Evaluation, Target},
-    files::{archive::Layout, rounding::Rounding},
+    files::{archive::ArchiveLayout, rounding::Rounding},
     numbers::{plan::Plan, scheme::Scheme},
     run::experiment::{Kind, mean_and_spread, stated},
 };
@@ -46,7 +46,7 @@ pub struct TableExperiment {
     pub rounding: Rounding,
     /// Where images go.
     #[serde(default)]
-    pub store: Store,
+    pub store: ImageStore,
     /// What is measured of each set, the first figure of all at the head of the table; without, images are drawn and nothing else.
     #[serde(default)]
     pub evaluate: Vec<Evaluation>,
@@ -146,7 +146,7 @@ pub enum Reduce {
 /// Where images go.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Store {
+pub enum ImageStore {
     /// A folder of PNG files.
     #[default]
     Png,
@@ -158,12 +158,12 @@ pub enum Store {
     Nothing,
 }
 
-impl Store {
+impl ImageStore {
     /// The archive, if there is one.
-    pub fn layout(self) -> Option<Layout> {
+    pub fn layout(self) -> Option<ArchiveLayout> {
         match self {
-            Self::Zip => Some(Layout::Zip),
-            Self::Npz => Some(Layout::Npz),
+            Self::Zip => Some(ArchiveLayout::Zip),
+            Self::Npz => Some(ArchiveLayout::Npz),
             Self::Png | Self::Nothing => None,
         }
     }
@@ -179,7 +179,7 @@ fn chunk() -> u64 {
 
 /// Seeds that a process takes on at a time.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Chunk {
+pub struct SeedChunk {
     /// Which set they belong to.
     pub repeat: u64,
     /// From this seed on.
@@ -188,7 +188,7 @@ pub struct Chunk {
     pub count: u64,
 }
 
-impl Chunk {
+impl SeedChunk {
     /// Its file.
     pub fn name(&self) -> String {
         format!("{:09}.npz", self.first)
@@ -202,16 +202,16 @@ impl Chunk {
 
 impl TableExperiment {
     /// All chunks, in the order in which they are summed up.
-    pub fn chunks(&self) -> Vec<Chunk> {
+    pub fn chunks(&self) -> Vec<SeedChunk> {
         let step = self.chunk.max(1);
-        let of = |repeat: u64| {
-            (0..self.images).step_by(step as usize).map(move |start| Chunk {
+        let chunks_of = |repeat: u64| {
+            (0..self.images).step_by(step as usize).map(move |start| SeedChunk {
                 repeat,
                 first: repeat * self.images + start,
                 count: step.min(self.images - start),
             })
         };
-        (0..self.repeats).flat_map(of).collect()
+        (0..self.repeats).flat_map(chunks_of).collect()
     }
 
     /// What all of it will cost, without the networks, as Markdown: that its walks are what the file says.

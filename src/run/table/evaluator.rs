@@ -8,7 +8,7 @@ use tch::{Device, Tensor};
 use super::definition::{TableExperiment, TableRow};
 use crate::{
     Error,
-    evaluation::features::{Evaluation, Probe, Reference, Taken, Target, Wanted},
+    evaluation::features::{CollectOptions, Evaluation, Probe, Reference, Taken, Target},
     run::{
         observer::{Observer, go_on},
         request::path_word,
@@ -20,26 +20,26 @@ const TOGETHER: usize = 50;
 
 /// A network that measures, and the references that it has seen, by what the experiment calls them.
 pub(super) struct Evaluator {
-    pub of: Evaluation,
+    pub evaluation: Evaluation,
     pub probe: Probe,
     references: RefCell<Vec<(Target, Rc<Reference>)>>,
 }
 
 /// Opens the networks, and refuses before an image is drawn what could not be measured later.
 pub(super) fn open(
-    of: &TableExperiment,
+    table: &TableExperiment,
     rows: &[&TableRow],
     models: Option<&Path>,
     device: Device,
 ) -> Result<Vec<Evaluator>, Error> {
     let mut targets: Vec<&Target> = Vec::new();
-    for target in rows.iter().filter_map(|row| of.target(row)) {
+    for target in rows.iter().filter_map(|row| table.target(row)) {
         if !targets.contains(&target) {
             targets.push(target);
         }
     }
-    let open = |evaluation: &Evaluation| Evaluator::open(of, evaluation, &targets, (models, device));
-    let evaluators = of.evaluate.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
+    let open = |evaluation: &Evaluation| Evaluator::open(table, evaluation, &targets, (models, device));
+    let evaluators = table.evaluate.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
     let names: BTreeSet<String> = evaluators.iter().map(Evaluator::name).collect();
     if names.len() < evaluators.len() {
         return Err(Error::request("evaluate: names the same network twice: one entry with all metrics is wanted"));
@@ -49,7 +49,7 @@ pub(super) fn open(
 
 impl Evaluator {
     fn open(
-        of: &TableExperiment,
+        table: &TableExperiment,
         evaluation: &Evaluation,
         targets: &[&Target],
         (models, device): (Option<&Path>, Device),
@@ -60,8 +60,8 @@ impl Evaluator {
             ))
         };
         let (fewest, network) = (evaluation.fewest(), &evaluation.network);
-        if of.images < fewest {
-            let cause = format!("images: {} are too few for the metrics of {network}: at least {fewest}", of.images);
+        if table.images < fewest {
+            let cause = format!("images: {} are too few for the metrics of {network}: at least {fewest}", table.images);
             return Err(Error::request(cause));
         }
         let probe = evaluation.open(models, device).map_err(remedied)?;
@@ -69,23 +69,23 @@ impl Evaluator {
             evaluation.check(&probe, &target.located(models)).map_err(remedied)?;
         }
         // Sets tell more of the spread than one set drawn from again and again.
-        let bootstrap = if of.repeats > 1 { 0 } else { evaluation.bootstrap };
-        Ok(Self { of: Evaluation { bootstrap, ..evaluation.clone() }, probe, references: RefCell::default() })
+        let bootstrap = if table.repeats > 1 { 0 } else { evaluation.bootstrap };
+        Ok(Self { evaluation: Evaluation { bootstrap, ..evaluation.clone() }, probe, references: RefCell::default() })
     }
 
     /// What its files are called by.
     pub fn name(&self) -> String {
         let resize = self.probe.resize.map(|way| format!("-{}", way.name())).unwrap_or_default();
-        let features = self.of.features.map(|features| format!("-{features}")).unwrap_or_default();
+        let features = self.evaluation.features.map(|features| format!("-{features}")).unwrap_or_default();
         format!("{}{resize}{features}", path_word(&self.probe.name))
     }
 
     /// What its figures depend on, wherever its files are.
     pub fn fingerprint(&self) -> Result<Value, Error> {
-        let mut of = serde_json::to_value(&self.of).map_err(Error::request)?;
-        of["network"] = json!([self.probe.name, self.probe.sha256]);
-        of["resize"] = json!(self.probe.resize);
-        Ok(of)
+        let mut identity = serde_json::to_value(&self.evaluation).map_err(Error::request)?;
+        identity["network"] = json!([self.probe.name, self.probe.sha256]);
+        identity["resize"] = json!(self.probe.resize);
+        Ok(identity)
     }
 
     /// What the images of a row should resemble, measured when its first row is done.
@@ -101,18 +101,18 @@ impl Evaluator {
             observer.advanced(images as u64);
             go_on(observer)
         };
-        let found = Rc::new(self.of.reference(&self.probe, target, TOGETHER, &mut heard)?);
+        let found = Rc::new(self.evaluation.reference(&self.probe, target, TOGETHER, &mut heard)?);
         observer.ended();
         self.references.borrow_mut().push((target.clone(), found.clone()));
         Ok(Some(found))
     }
 
     /// What it makes of images, with nothing that its figures do not need.
-    pub fn take(&self, pixels: &Tensor, wanted: Wanted) -> Result<Taken, Error> {
+    pub fn take(&self, pixels: &Tensor, wanted: CollectOptions) -> Result<Taken, Error> {
         let parts = pixels.split(TOGETHER as i64, 0);
         let each = parts.iter().map(|pixels| self.probe.take(pixels)).collect::<Result<Vec<_>, _>>()?;
-        let all = |of: &dyn Fn(&Taken) -> Option<&Tensor>| {
-            let parts: Option<Vec<&Tensor>> = each.iter().map(of).collect();
+        let all = |part: &dyn Fn(&Taken) -> Option<&Tensor>| {
+            let parts: Option<Vec<&Tensor>> = each.iter().map(part).collect();
             parts.map(|parts| Tensor::cat(&parts, 0).to_device(Device::Cpu))
         };
         Ok(Taken {

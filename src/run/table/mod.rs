@@ -7,5 +7,5 @@ mod evaluator;
 mod row;
 mod work;
 
-pub use definition::{Chunk, ExpectedLevels, Reduce, Store, TableExperiment, TableRow};
+pub use definition::{ExpectedLevels, ImageStore, Reduce, SeedChunk, TableExperiment, TableRow};
 pub use draw::{Clipped, within_memory};

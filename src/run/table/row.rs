@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::{
-    definition::{Chunk, Store, TableExperiment, TableRow},
+    definition::{ImageStore, SeedChunk, TableExperiment, TableRow},
     draw::{Clipped, within_memory},
     evaluator::Evaluator,
     work::Work,
@@ -37,11 +37,11 @@ const SHOWN: i64 = 64;
 
 /// A row with its model.
 pub(super) struct RowRun<'a> {
-    pub of: &'a TableExperiment,
+    pub table: &'a TableExperiment,
     pub row: &'a TableRow,
     pub folder: PathBuf,
     pub claims: Leases,
-    pub chunks: Vec<Chunk>,
+    pub chunks: Vec<SeedChunk>,
     pub model: Model,
     /// What the images should resemble, where its file is.
     pub target: Option<Target>,
@@ -59,26 +59,26 @@ pub(super) struct RowRun<'a> {
 impl<'a> RowRun<'a> {
     /// Opens the model, and sees that the folder is this row's.
     pub fn open(work: &Work<'a>, row: &'a TableRow) -> Result<Self, Error> {
-        let of = work.of;
+        let table = work.table;
         let model = work.request.open(&row.model, &row.set, work.session)?;
         work.observer.opened(&model);
-        of.proven(row, model.range())?;
+        table.proven(row, model.range())?;
         let asked: Option<ClassList> = row.classes.as_deref().map(str::parse).transpose()?;
         let classes = Classes::new(asked.as_ref(), &Prior::from(&model))?;
         let ResolvedPlan { sigmas, scheme, .. } = row.plan.resolve(model.range(), f64::INFINITY)?;
-        let together = of.chunk.min(of.images);
+        let together = table.chunk.min(table.images);
         let batch = work.session.batch_for(together as usize)?;
         let threads = tch::get_num_threads();
         let mut run = Self {
             folder: work.folder(row),
             claims: work.claims(row)?,
-            chunks: of.chunks(),
+            chunks: table.chunks(),
             workers: work.session.workers(together.div_ceil(batch) as usize),
             start: model.denoiser.precondition.start(sigmas.max()),
-            target: of.target(row).map(|target| target.located(work.request.models.as_deref())),
+            target: table.target(row).map(|target| target.located(work.request.models.as_deref())),
             fingerprint: Value::Null,
             warnings: Vec::new(),
-            of,
+            table,
             row,
             model,
             classes,
@@ -97,7 +97,7 @@ impl<'a> RowRun<'a> {
 
     /// All that images and figures depend on.
     fn identified(&self, work: &Work) -> Result<Value, Error> {
-        let (of, row) = (self.of, self.row);
+        let (table, row) = (self.table, self.row);
         let (prior, origin) = (Prior::from(&self.model), work.request.origin(&row.set));
         let images = Fingerprint::new(work.session, &prior, &origin, (&self.classes, &row.plan, self.batch))?;
         let sha256 = &images.sha256;
@@ -110,14 +110,14 @@ impl<'a> RowRun<'a> {
         let archive = self.target.as_ref().filter(|_| !evaluators.is_empty()).and_then(Target::archive);
         let statistics = archive.map(sha256_of).transpose()?;
         Ok(json!({
-            "of": images, "images": of.images, "repeats": of.repeats, "chunk": of.chunk, "rounding": of.rounding,
-            "store": of.store, "clip": row.clip, "libtorch": libtorch::VERSION, "evaluate": evaluators,
-            "reference": of.target(row), "statistics": statistics,
+            "of": images, "images": table.images, "repeats": table.repeats, "chunk": table.chunk, "rounding": table.rounding,
+            "store": table.store, "clip": row.clip, "libtorch": libtorch::VERSION, "evaluate": evaluators,
+            "reference": table.target(row), "statistics": statistics,
         }))
     }
 
     fn caveats(&self, work: &Work, sigmas: &Sigmas) -> Vec<String> {
-        let (images, asked) = (self.of.images, work.images_of_file);
+        let (images, asked) = (self.table.images, work.images_of_file);
         let fewer = (images != asked)
             .then(|| format!("N is {images}, and {asked} in the experiment: figures of another N are others"));
         let note = Some(self.row.note.clone()).filter(|note| !note.is_empty());
@@ -130,7 +130,7 @@ impl<'a> RowRun<'a> {
         // Each process begins elsewhere, so that they seldom want the same.
         let shift = work.request.rank.rank * count / work.request.rank.size;
         let each = self.scheme.asked().count() as u64;
-        work.observer.begun("sampling", self.of.images * self.of.repeats * each);
+        work.observer.begun("sampling", self.table.images * self.table.repeats * each);
         for i in 0..count {
             go_on(work.observer)?;
             let chunk = self.chunks[(i + shift) % count].clone();
@@ -160,7 +160,7 @@ impl<'a> RowRun<'a> {
     }
 
     /// Draws a chunk and what networks make of it: the contents of its file.
-    fn chunk(&mut self, chunk: &Chunk, work: &Work) -> Result<Vec<u8>, Error> {
+    fn chunk(&mut self, chunk: &SeedChunk, work: &Work) -> Result<Vec<u8>, Error> {
         let start = Instant::now();
         let ((pixels, evaluations), batch) = within_memory(self.batch, |batch| self.draw(chunk, batch, work))?;
         if batch < self.batch {
@@ -173,10 +173,10 @@ impl<'a> RowRun<'a> {
         if chunk.first == 0 {
             keep("shown", pixels.narrow(0, 0, pixels.size()[0].min(SHOWN)));
         }
-        match self.of.store {
-            Store::Png => self.pictures(chunk, &pixels)?,
-            Store::Zip | Store::Npz => keep("images", pixels),
-            Store::Nothing => {}
+        match self.table.store {
+            ImageStore::Png => self.pictures(chunk, &pixels)?,
+            ImageStore::Zip | ImageStore::Npz => keep("images", pixels),
+            ImageStore::Nothing => {}
         }
         let cost = [evaluations, start.elapsed().as_secs_f64(), memory() as f64, batch as f64];
         keep("cost", Tensor::from_slice(&cost));
@@ -188,7 +188,7 @@ impl<'a> RowRun<'a> {
         let mut arrays = Vec::new();
         tch::set_num_threads(self.threads);
         for (k, evaluator) in work.evaluators.iter().enumerate() {
-            let wanted = evaluator.of.wanted(self.target.is_some());
+            let wanted = evaluator.evaluation.wanted(self.target.is_some());
             let Taken { features, logits, spatial } = evaluator.take(pixels, wanted)?;
             let named = [("features", Some(features)), ("logits", logits), ("spatial", spatial)];
             arrays.extend(named.into_iter().filter_map(|(name, x)| Some((format!("{name}-{k}"), x?))));
@@ -200,7 +200,7 @@ impl<'a> RowRun<'a> {
     }
 
     /// The chunk's images as bytes, `[count, channels, height, width]`, and the evaluations of one on average.
-    fn draw(&self, chunk: &Chunk, batch: u64, work: &Work) -> Result<(Tensor, f64), Error> {
+    fn draw(&self, chunk: &SeedChunk, batch: u64, work: &Work) -> Result<(Tensor, f64), Error> {
         let blocks = blocks::blocks(&chunk.seeds().collect(), batch);
         let engine = Engine {
             shape: self.model.card.image,
@@ -218,7 +218,8 @@ impl<'a> RowRun<'a> {
             Ok(())
         };
         // Threads share these, and not the model.
-        let way = Way { classes: &self.classes, scheme: &self.scheme, clip: self.row.clip, rounding: self.of.rounding };
+        let way =
+            Way { classes: &self.classes, scheme: &self.scheme, clip: self.row.clip, rounding: self.table.rounding };
         let draw = |prior: &Prior, block: &Block| way.draw(prior, block, &engine);
         // A block lands while the next is computed.
         let mut under_way = None;
@@ -234,7 +235,7 @@ impl<'a> RowRun<'a> {
     }
 
     /// Writes the chunk's images, each whole.
-    fn pictures(&self, chunk: &Chunk, pixels: &Tensor) -> Result<(), Error> {
+    fn pictures(&self, chunk: &SeedChunk, pixels: &Tensor) -> Result<(), Error> {
         let folder = self.folder.join("images");
         let each: Vec<(u64, Tensor)> = chunk.seeds().zip((0..).map(|i| pixels.get(i))).collect();
         let write = |(seed, image): (u64, Tensor)| images::write_png(&folder.join(format!("{seed:06}.png")), &image);
@@ -253,11 +254,11 @@ struct Way<'a> {
 impl Way<'_> {
     /// A block on its way to the host.
     fn draw(&self, prior: &Prior, block: &Block, engine: &Engine) -> Result<PendingImages, Error> {
-        let of = |seeds: &[u64]| -> Box<dyn Denoiser> {
+        let prior_of = |seeds: &[u64]| -> Box<dyn Denoiser> {
             let denoiser = prior.denoiser(self.classes.rows(seeds.iter().copied()).as_deref());
             if self.clip { Box::new(Clipped(denoiser)) } else { denoiser }
         };
-        let Batch { x, checks } = engine.draw(&block.seeds, None, &of, &|_, prior, x, noise, seen| {
+        let Batch { x, checks } = engine.draw(&block.seeds, None, &prior_of, &|_, prior, x, noise, seen| {
             sample_to_end(self.scheme, x, &prior, noise, seen)
         })?;
         let pixels = HostCopy::start(&self.rounding.bytes(&x));

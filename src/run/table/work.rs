@@ -32,7 +32,7 @@ const NAP: Duration = Duration::from_millis(300);
 
 /// How far a row is.
 #[derive(PartialEq)]
-pub(super) enum State {
+pub(super) enum RowState {
     /// Its figures are there.
     Finished,
     /// Others are at work on what is left of it.
@@ -41,7 +41,7 @@ pub(super) enum State {
 
 /// What all rows share.
 pub(super) struct Work<'a> {
-    pub of: &'a TableExperiment,
+    pub table: &'a TableExperiment,
     pub request: &'a ExperimentRequest,
     pub session: &'a Session,
     pub observer: &'a dyn Observer,
@@ -59,18 +59,18 @@ impl TableExperiment {
         observer: &dyn Observer,
     ) -> Result<Vec<Record>, Error> {
         let evaluate = if request.draw_only { Vec::new() } else { self.evaluate.clone() };
-        let of = &Self { images: request.images.unwrap_or(self.images), evaluate, ..self.clone() };
-        of.check()?;
+        let table = &Self { images: request.images.unwrap_or(self.images), evaluate, ..self.clone() };
+        table.check()?;
         let _threads = Threads::kept();
-        let rows = of.chosen(request, observer)?;
-        let evaluators = evaluator::open(of, &rows, request.models.as_deref(), session.device)?;
-        let work = Work { of, request, session, observer, evaluators, images_of_file: self.images };
+        let rows = table.chosen(request, observer)?;
+        let evaluators = evaluator::open(table, &rows, request.models.as_deref(), session.device)?;
+        let work = Work { table, request, session, observer, evaluators, images_of_file: self.images };
         let (mut finished, mut open) = (BTreeSet::new(), None);
         while finished.len() < rows.len() {
             let before = finished.len();
             for (i, row) in rows.iter().enumerate() {
                 if !finished.contains(&i)
-                    && work.advance(i, row, &mut open).within(|| row.name.clone())? == State::Finished
+                    && work.advance(i, row, &mut open).within(|| row.name.clone())? == RowState::Finished
                 {
                     finished.insert(i);
                 }
@@ -123,16 +123,21 @@ impl<'a> Work<'a> {
     }
 
     /// Does what can be done for a row now. The model that is open stays open until another is needed.
-    fn advance(&self, index: usize, row: &'a TableRow, open: &mut Option<(usize, RowRun<'a>)>) -> Result<State, Error> {
-        if open.as_ref().is_none_or(|(of, _)| *of != index) {
+    fn advance(
+        &self,
+        index: usize,
+        row: &'a TableRow,
+        open: &mut Option<(usize, RowRun<'a>)>,
+    ) -> Result<RowState, Error> {
+        if open.as_ref().is_none_or(|(open, _)| *open != index) {
             if self.is_others(row)? {
-                return Ok(State::Busy);
+                return Ok(RowState::Busy);
             }
             // What the model of another row takes is given back before this one is opened.
             *open = None;
             *open = Some((index, RowRun::open(self, row)?));
         }
-        let Some((_, run)) = open else { return Ok(State::Busy) };
+        let Some((_, run)) = open else { return Ok(RowState::Busy) };
         run.draw_free(self)?;
         run.conclude(self)
     }
@@ -140,7 +145,7 @@ impl<'a> Work<'a> {
     /// Whether others are at work on all that is left of a row; each row is looked into once by everybody, to see that it is
     /// of the same experiment.
     fn is_others(&self, row: &TableRow) -> Result<bool, Error> {
-        let (claims, chunks) = (self.claims(row)?, self.of.chunks());
+        let (claims, chunks) = (self.claims(row)?, self.table.chunks());
         let others = || chunks.iter().all(|chunk| claims.is_finished(&chunk.name()) || !claims.is_free(&chunk.name()));
         let all = || chunks.iter().all(|chunk| claims.is_finished(&chunk.name()));
         let is_known = self.folder(row).join(RECORD).exists();
