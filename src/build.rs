@@ -28,7 +28,7 @@ fn link() {
     println!("cargo:libtorch={lib}");
 }
 
-/// What speaks to libtorch in C++, by its headers, and needs none of CUDA's.
+/// Builds the C++ code that calls libtorch, by libtorch's headers alone, without CUDA's.
 fn shims() {
     let headers = Path::new(&variable("DEP_TCH_LIBTORCH_LIB")).with_file_name("include");
     let mut build = cc::Build::new();

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors.
 
 use std::path::{Path, PathBuf};
 
@@ -10,23 +10,23 @@ pub enum Error {
     Levels {
         /// The first offending position.
         index: usize,
-        /// Its value.
+        /// The value.
         value: f64,
     },
     /// A number outside its range.
     #[error("{name} must be {want}, but is {value}")]
     Parameter {
-        /// Whose.
+        /// Name of the parameter.
         name: &'static str,
-        /// What it should be.
+        /// Allowed values.
         want: &'static str,
-        /// What it is.
+        /// The value.
         value: String,
     },
     /// A file that cannot be read, or does not hold what it should.
     #[error("{}: {cause}", path.display())]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
         /// Why, and what to do.
         cause: String,
@@ -34,11 +34,11 @@ pub enum Error {
     /// A walk that is not what its experiment says.
     #[error("{what} must be {want}, but is {got}")]
     Walk {
-        /// What of it.
+        /// Subject of the statement.
         what: &'static str,
-        /// What the experiment says.
+        /// Value stated by the experiment.
         want: String,
-        /// What the plan comes to.
+        /// Value computed from the plan.
         got: String,
     },
     /// Tensors that a file lacks, has too many of, or has in another shape.
@@ -47,9 +47,9 @@ pub enum Error {
     /// Tensors whose shapes do not go together.
     #[error("{what} has shape {got:?}, but {want} is wanted")]
     Shape {
-        /// Which tensor.
+        /// Name of the tensor.
         what: &'static str,
-        /// Its shape.
+        /// Shape of the tensor.
         got: Vec<i64>,
         /// The shape that would do.
         want: String,
@@ -82,9 +82,9 @@ pub enum Error {
     /// An error, and where it happened: the row of a table, the folder of a run.
     #[error("{place}: {cause}")]
     Within {
-        /// Where.
+        /// Place of the error.
         place: String,
-        /// What.
+        /// The error itself.
         cause: Box<Error>,
     },
     /// A failure inside libtorch.
@@ -103,13 +103,13 @@ impl Error {
         Self::Request(sentence.to_string())
     }
 
-    /// The same error, and where it happened.
+    /// The error, with its place in front.
     #[must_use]
     pub fn within(self, place: impl ToString) -> Self {
         Self::Within { place: place.to_string(), cause: Box::new(self) }
     }
 
-    /// Whether somebody asked to stop.
+    /// Whether the error is a request to stop.
     pub fn is_interruption(&self) -> bool {
         match self {
             Self::Interrupted => true,

@@ -50,7 +50,7 @@ fn become_engine() -> io::Error {
     io::Error::other(format!("{}: cannot be started: {error}", engine.display()))
 }
 
-/// Beside the program, or where `make install` puts it.
+/// Path of the engine: beside the program, or where `make install` puts it.
 fn engine(program: &Path) -> Option<PathBuf> {
     let folder = program.canonicalize().ok()?.parent()?.to_owned();
     let places = [folder.join(ENGINE), folder.join("../libexec/tweedie").join(ENGINE)];

@@ -441,7 +441,7 @@ fn ctrl_c_keeps_what_is_finished_and_the_run_goes_on() {
     let output = child.wait_with_output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{error}");
-    let left = "interrupted; the images that were finished are kept, and the same command goes on from there\n";
+    let left = "interrupted; finished images are kept, and the same command resumes from there\n";
     assert!(error.ends_with(left), "{error}");
     let kept = place.images("out");
     assert!(!kept.is_empty() && kept.len() < 40 && place.unfinished().is_empty());

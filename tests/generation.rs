@@ -488,7 +488,7 @@ reference: real.npz
     );
     let found = [&run[..], &["--models", "files"]].concat();
     let complaint = place.complaint(&found);
-    let wanted = "tells of 2048 features, and judge gives 6";
+    let wanted = "holds statistics of 2048 features, but judge gives 6";
     assert!(complaint.contains(wanted) && !place.path("out/tiny/Heun/chunks").exists(), "{complaint}");
     let asked = asked.replace("reference: real.npz", "reference: {kind: folder, path: real, channels: 1}");
     fs::write(place.path("tiny.yaml"), [&text[..start], &asked, &text[end..]].concat()).unwrap();
@@ -570,7 +570,7 @@ fn check_tells_what_experiments_cost_and_what_does_not_hold() {
     assert_eq!(output.status.code(), Some(1), "an expectation was missed");
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("wrong: Heun: the number of evaluations must be 7, but is 9"), "{said}");
-    assert!(String::from_utf8(output.stderr).unwrap().contains("1 of what the experiments say does not hold"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("statements of the experiments that do not hold: 1"));
     fs::write(place.path("tiny.yaml"), "kind: generation\nabout: x\nimagse: 3\n").unwrap();
     let said = String::from_utf8(place.run(&["check", "tiny.yaml"]).stdout).unwrap();
     assert!(said.contains("did you mean `images`?"), "{said}");

@@ -188,8 +188,8 @@ fn with_and_without_classes_are_two_recordings() {
 fn a_recording_that_differs_is_not_used_and_the_reason_is_told() {
     for (fault, reason) in [
         (Fault::Recording, "operation not permitted"),
-        (Fault::Deaf, "what was replayed differs"),
-        (Fault::Stale, "what was replayed differs"),
+        (Fault::Deaf, "the replayed answer differs"),
+        (Fault::Stale, "the replayed answer differs"),
         (Fault::After(0), "the device has gone"),
     ] {
         let case = Case::new(fault);

@@ -2,7 +2,7 @@
 
 use tweedie::numbers::{
     scheme::{Scheme, Update},
-    sde::{AnySde, CsubVp, Cvp, Edm, Ou, Sde, SubVp, TabulatedSde, Vp},
+    sde::{AnySde, CsubVp, Cvp, Edm, Ou, Sde, SubVp, Table, Vp},
     sigma::Sigmas,
     solvers::{
         Deis, Dpm, DpmPlusPlus, EulerMaruyama, Heun, Ipndm, ReverseDiffusion, RungeKutta, Solver, Sra1, StochasticHeun,
@@ -315,10 +315,7 @@ fn orders_that_do_not_exist_are_refused() {
     assert_eq!(refusal(&Dpm { order: 4 }), "order must be 1, 2 or 3, but is 4");
     assert_eq!(refusal(&Unipc { order: 0, width: Width::Bh2 }), "order must be 1, 2 or 3, but is 0");
     assert_eq!(refusal(&Ipndm { order: 5 }), "order must be 1, 2, 3 or 4, but is 5");
-    let narrow = RungeKutta {
-        order: 4,
-        sde: AnySde::TabulatedSde(TabulatedSde { rows: vec![[0.0, 1.0, 0.1], [1.0, 1.0, 1.0]] }),
-    };
+    let narrow = RungeKutta { order: 4, sde: AnySde::Table(Table { rows: vec![[0.0, 1.0, 0.1], [1.0, 1.0, 1.0]] }) };
     let want = "the largest σ must be one that the chosen sde reaches, but is 2 (at T it has come to 1)";
     assert_eq!(refusal(&narrow), want);
     let forgets_nothing = RungeKutta { order: 4, sde: AnySde::Cvp(Cvp::default()) };

@@ -386,7 +386,7 @@ fn restore_runs_a_configuration_as_it_is() {
         let clean = operator.apply(&images::from_bytes(&truth).unsqueeze(0));
         let y = Detector::Gaussian { eta: problem.eta }.measure(&clean, &[0]).unwrap();
         let likelihood = problem.likelihood(operator, y, [3, side, side]).unwrap();
-        let method = restoration::ConditionalWalk { limit: PublishedProblem::LIMIT };
+        let method = restoration::Walk { limit: PublishedProblem::LIMIT };
         let resolved = published.plan.resolve(model.range(), method.step_limit(&likelihood)).unwrap();
         let noise = Seeded(vec![0]);
         let x = published.start.states(&Tensor::zeros([1, 3, side, side], (Kind::Float, Device::Cpu)), &noise);

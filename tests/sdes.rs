@@ -2,7 +2,7 @@
 
 use tweedie::numbers::{
     quadrature::integral,
-    sde::{AnySde, Cosine, Cou, CsubVp, Cvp, Edm, FlowMatching, Ou, Sde, SubVp, TabulatedSde, Ve, Vp},
+    sde::{AnySde, Cosine, Cou, CsubVp, Cvp, Edm, FlowMatching, Ou, Sde, SubVp, Table, Ve, Vp},
 };
 
 use crate::common::{Line, relative};
@@ -145,7 +145,7 @@ fn only_those_that_never_forget_the_image_say_so() {
 fn a_table_is_what_was_tabulated() {
     let vp = Vp::default();
     let rows = (1..=1000).map(|k| f64::from(k) / 1000.0).map(|t| [t, vp.alpha(t), vp.noise(t)]).collect();
-    let table = TabulatedSde { rows };
+    let table = Table { rows };
     table.check().unwrap();
     for t in [0.0123, 0.3, 0.77777, 0.9999] {
         assert!(relative(table.time(table.level(t)), t) < 1e-10);
@@ -168,13 +168,11 @@ fn what_is_no_process_is_refused_by_name() {
     assert_eq!(refusal(&falling), "beta_max must be positive, finite and not smaller than beta_min, but is 1");
     let late = FlowMatching { end: 1.0 };
     assert_eq!(refusal(&late), "end must be larger than 0 and smaller than 1, where α vanishes, but is 1");
-    assert_eq!(refusal(&TabulatedSde { rows: vec![] }), "rows must be at least two lists [t, α, s], but is 0");
-    let back = TabulatedSde { rows: vec![[0.0, 1.0, 0.1], [1.0, 0.5, 0.01]] };
+    assert_eq!(refusal(&Table { rows: vec![] }), "rows must be at least two lists [t, α, s], but is 0");
+    let back = Table { rows: vec![[0.0, 1.0, 0.1], [1.0, 0.5, 0.01]] };
     let want = "rows must be in the order of time, with a growing s/α, but is [0.0, 1.0, 0.1] before [1.0, 0.5, 0.01]";
     assert_eq!(refusal(&back), want);
-    assert!(
-        refusal(&TabulatedSde { rows: vec![[0.0, 1.0, 0.0], [1.0, 0.5, 0.01]] }).starts_with("rows must be finite")
-    );
+    assert!(refusal(&Table { rows: vec![[0.0, 1.0, 0.0], [1.0, 0.5, 0.01]] }).starts_with("rows must be finite"));
 }
 
 #[test]

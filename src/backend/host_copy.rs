@@ -28,7 +28,7 @@ impl HostCopy {
     fn begin(x: &Tensor, index: usize) -> Result<Self, String> {
         let (own, other) = (Stream::current(index)?, Stream::another(index)?);
         other.after(&own.event()?)?;
-        // Without blocking, libtorch copies into pages that the system does not move.
+        // A copy that does not block goes into pages that the system does not move.
         let here = other.run(|| x.f_to_device_(Device::Cpu, x.kind(), true, false))?;
         let here = here.map_err(|e| e.to_string())?;
         Ok(Self { here, due: Some((other.event()?, x.shallow_clone())) })

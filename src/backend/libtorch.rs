@@ -12,7 +12,7 @@ use crate::{Error, backend::memory};
 /// The version that the program is built for.
 pub const VERSION: &str = "2.11.0";
 
-/// What came of opening libtorch's CUDA half.
+/// Result of opening libtorch's CUDA half.
 static CUDA: OnceLock<Result<(), String>> = OnceLock::new();
 
 /// The folder with libtorch's libraries.
@@ -57,7 +57,7 @@ pub fn open_cuda() {
     });
 }
 
-/// Whether CUDA can be used, or else why not.
+/// Number of GPUs, or the reason why CUDA cannot be used.
 pub fn cuda() -> Result<i64, String> {
     match CUDA.get() {
         Some(Ok(())) if Cuda::is_available() => Ok(Cuda::device_count()),
@@ -77,7 +77,7 @@ pub fn convolves_bf16() -> bool {
     true
 }
 
-/// What records call a device, whichever of several GPUs it is.
+/// Name of a device in records, whichever of several GPUs it is.
 pub fn kind(device: Device) -> &'static str {
     if device.is_cuda() { "cuda" } else { "cpu" }
 }

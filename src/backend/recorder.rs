@@ -1,10 +1,10 @@
-//! What records an evaluation of a network and replays it: CUDA graphs implement it, networks use it.
+//! Recorders, which record an evaluation of a network and replay it: CUDA graphs implement them, networks use them.
 
 use std::fmt;
 
 use tch::{Kind, Tensor};
 
-/// What a network is given.
+/// Inputs of a network.
 #[derive(Debug)]
 pub struct Inputs {
     /// `[batch, channels, height, width]`.
@@ -55,7 +55,7 @@ pub trait Recorder: fmt::Debug + Send {
 /// A recorded evaluation.
 #[derive(Debug)]
 pub struct Recording {
-    /// Where it leaves its answer.
+    /// The tensor that receives the answer.
     pub output: Tensor,
     /// Computes the answer again, from what its inputs hold by then.
     pub replay: Box<dyn Replay>,

@@ -11,13 +11,13 @@ use tweedie::run::{
 
 use super::{args::check::CheckArgs, thousands};
 
-/// Expectations that were missed: told line by line before.
+/// Number of expectations that were missed; each was printed on a line before.
 #[derive(Debug)]
 pub struct Missed(usize);
 
 impl fmt::Display for Missed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of what the experiments say does not hold", self.0)
+        write!(f, "statements of the experiments that do not hold: {}", self.0)
     }
 }
 

@@ -13,7 +13,7 @@ impl ClassFlags {
 }
 
 impl GuidanceFlags {
-    /// What the flags ask for.
+    /// The request of the flags.
     pub fn request(&self) -> Result<GuidanceRequest> {
         let range = match *self.guidance_range {
             [] => None,

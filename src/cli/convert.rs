@@ -22,7 +22,7 @@ impl ConvertArgs {
         let model = self.source.open(&self.model, &session, &self.terminal)?;
         if model.is_script() {
             bail!(
-                "{}: is a TorchScript program, whose tensors are nothing without it: keep it and its card",
+                "{}: is a TorchScript program: its tensors are of no use without its code; keep it and its card",
                 self.model
             );
         }

@@ -15,7 +15,7 @@ use tweedie::{
 
 use super::args::doctor::DoctorArgs;
 
-/// What was found.
+/// The machine, libtorch and the kernels, as found.
 struct Diagnosis {
     cores: usize,
     cpu_works: bool,

@@ -36,7 +36,7 @@ impl DeviceFlags {
         self.session_with(&BatchFlags::default(), 0)
     }
 
-    /// The same with blocks and a seed.
+    /// The session that these flags describe, with blocks and a seed.
     pub fn session_with(&self, batch: &BatchFlags, seed: u64) -> Result<Session> {
         let session = Session {
             precision: self.precision.into(),
@@ -73,7 +73,7 @@ impl ModelFlags {
         Ok(Model::open_with(model, self.card.as_deref(), &self.set, Device::Cpu, Kind::Float)?)
     }
 
-    /// What replaced values of the model's own card, for records.
+    /// Values that replaced the model card's own, for records.
     pub fn origin(&self) -> Result<Origin> {
         Ok(Origin { card: self.card.as_deref().map(sha256_of).transpose()?, set: self.set.clone() })
     }
@@ -95,7 +95,7 @@ impl OutputFlags {
         Ok(())
     }
 
-    /// What shows progress and notes on the terminal.
+    /// Observer that shows progress and notes on the terminal.
     pub fn observer(&self) -> Terminal {
         Terminal::new(self)
     }

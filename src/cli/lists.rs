@@ -160,13 +160,13 @@ fn print(output: &OutputFlags, name: &str, lists: &[Asked]) -> Result<()> {
 /// The widest text that is read with ease.
 const WIDEST: usize = 100;
 
-/// How wide text may be: as the terminal is; without bound where a file or another program reads it.
+/// Width of text: the terminal's; without bound where a file or another program reads it.
 pub fn room() -> usize {
     let terminal = || terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
     if io::stdout().is_terminal() { terminal() } else { usize::MAX }
 }
 
-/// The same for prose.
+/// Width of prose, narrower than that of tables.
 pub fn prose() -> usize {
     room().min(WIDEST)
 }

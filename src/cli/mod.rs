@@ -43,7 +43,7 @@ use tweedie::{
 /// Set by Ctrl-C; the observer of a run looks at it between two steps.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// What shells expect of a program that Ctrl-C has ended.
+/// Exit code that shells expect of a program ended by Ctrl-C.
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Ctrl-C, and its consequences in the words of the command that it ended.
@@ -58,12 +58,10 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// What an interruption leaves behind; none for commands that it ends at once, since they write nothing for long.
+/// Files that an interruption leaves behind; none for commands that it ends at once, since they write nothing for long.
 fn left_behind(command: &str) -> Option<&'static str> {
     match command {
-        "sample" | "restore" | "run" => {
-            Some("the images that were finished are kept, and the same command goes on from there")
-        }
+        "sample" | "restore" | "run" => Some("finished images are kept, and the same command resumes from there"),
         "denoise" | "evaluate" | "information" => Some("nothing was written"),
         "train" => Some("--resume goes on from the last checkpoint"),
         "bench" => Some("the rows above are complete"),
@@ -92,7 +90,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// From now on Ctrl-C asks a patient command to stop, and ends any other at once.
+/// Makes Ctrl-C ask a patient command to stop, and end any other at once.
 ///
 /// A second Ctrl-C ends every command at once: only temporary files can be unfinished then.
 fn listen(patient: bool) {
@@ -196,7 +194,7 @@ fn data(text: &str, channels: i64, what: &str) -> Result<AnyData> {
     Ok(target(text, what)?.data(channels))
 }
 
-/// The same, or a file of statistics.
+/// A set of images or a file of statistics.
 fn target(text: &str, what: &str) -> Result<Target> {
     let data = text.starts_with('{').then(|| yaml::parse(text, Path::new(what)));
     Ok(data.transpose()?.map_or_else(|| Target::File(text.into()), Target::Data))

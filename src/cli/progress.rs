@@ -15,7 +15,7 @@ use tweedie::{
 
 use super::{INTERRUPTED, args::flags::OutputFlags};
 
-/// How long a reader of a log waits for the next line.
+/// Longest time that a reader of a log waits for the next line.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// A terminal, or a log, that hears of a run.

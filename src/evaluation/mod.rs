@@ -1,4 +1,4 @@
-//! How images are measured: networks of features, and the figures computed from them.
+//! Evaluation of images: networks of features, and the figures computed from them.
 
 pub mod features;
 pub mod metrics;

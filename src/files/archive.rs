@@ -20,7 +20,7 @@ pub struct ImageArchive {
     layout: ArchiveLayout,
 }
 
-/// How images lie in an archive.
+/// Layout of the images in an archive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ArchiveLayout {
     /// `arr_0.npy`, `[count, height, width, channels]`, bytes [guided-diffusion].

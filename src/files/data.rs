@@ -23,7 +23,7 @@ use crate::{
     files::{images, npz, preprocessing::Preprocessing},
 };
 
-/// What `data:` may name.
+/// The entries that `data:` may name.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AnyData {
@@ -42,7 +42,7 @@ pub enum AnyData {
 }
 
 impl AnyData {
-    /// What lies at `path`, by how its name ends: a .zip, .npz or .bin (CIFAR) file, or else a folder.
+    /// The data at `path`, by the end of its name: a .zip, .npz or .bin (CIFAR) file, or else a folder.
     pub fn at(path: &Path, channels: i64) -> Self {
         let path = path.to_owned();
         match path.extension().and_then(|extension| extension.to_str()) {
@@ -53,7 +53,7 @@ impl AnyData {
         }
     }
 
-    /// With its file or folder in `folder`, where it is not where it is named.
+    /// The data with its file or folder in `folder`, where it is not at its own path.
     #[must_use]
     pub fn located(&self, folder: Option<&Path>) -> Self {
         let mut data = self.clone();
@@ -100,7 +100,7 @@ pub enum ImageSource {
 }
 
 impl<'de> Deserialize<'de> for ImageSource {
-    /// Text is a path, anything else has a kind: a slip in it is then told as one of that kind.
+    /// Text is a path, anything else has a kind: a fault in it is then reported as one of that kind.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct PathOrData;
 
@@ -153,12 +153,12 @@ enum ReaderStore {
 pub struct ImageChunk {
     /// The images.
     pub images: Images,
-    /// How many of them come from JPEG files.
+    /// Number of images from JPEG files.
     pub jpegs: usize,
 }
 
 impl Reader {
-    /// How many images there are.
+    /// Number of images.
     pub fn count(&self) -> usize {
         match &self.store {
             ReaderStore::Memory(images) => images.count(),
@@ -389,7 +389,7 @@ fn cifar(path: &Path) -> Result<Images, Error> {
 pub struct Prepared {
     /// The folder.
     pub path: PathBuf,
-    /// Whose way.
+    /// Preprocessing of the published program.
     pub recipe: Preprocessing,
     /// Height and width to come to.
     pub side: i64,
@@ -405,7 +405,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// How many.
+    /// Number of images.
     pub fn count(&self) -> usize {
         self.pixels.size()[0] as usize
     }

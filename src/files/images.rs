@@ -171,7 +171,7 @@ pub fn write_whole(path: &Path, contents: &[u8]) -> Result<(), Error> {
     write_by(path, |unfinished| fs::write(unfinished, contents).map_err(|e| e.to_string()))
 }
 
-/// The same with what `write` writes to the path that it is given.
+/// Writes a file by `write`, which receives a temporary path.
 pub fn write_by(path: &Path, write: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), Error> {
     let failed = |cause: String| Error::file(path, format!("cannot be written: {cause}"));
     let unwritable = |e: std::io::Error| failed(e.to_string());

@@ -33,7 +33,7 @@ fn file(descr: &str, x: &Tensor, data: impl Iterator<Item = u8>) -> Vec<u8> {
     file
 }
 
-/// What stands before the data of an array of this type and shape.
+/// Bytes before the data of an array of this type and shape.
 pub fn header(descr: &str, size: &[i64]) -> Vec<u8> {
     let sides: Vec<String> = size.iter().map(ToString::to_string).collect();
     let comma = if sides.is_empty() { "" } else { "," };

@@ -1,4 +1,4 @@
-//! How published programs made their reference sets of larger photographs.
+//! Preprocessing of larger photographs into reference sets, as published programs do it.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -20,7 +20,8 @@ pub enum Preprocessing {
     CelebaScoreSde,
     /// The shorter side bilinear in bytes, then the middle (DDIM's LSUN; by Pillow).
     LsunDdim,
-    /// At 128 the shorter side bilinear, then the middle; else the middle square, bicubic (Score SDE's LSUN; by TensorFlow).
+    /// At 128 pixels the shorter side is resized bilinearly, then the middle is cut out; else the middle square is
+    /// resized bicubically (Score SDE's LSUN; by TensorFlow).
     LsunScoreSde,
     /// The middle as it is, whatever the size around it.
     Middle,
@@ -50,7 +51,7 @@ impl Preprocessing {
             Self::CelebaDdim => pillow(&cut(image, [57, 25], [128; 2]), [side; 2]),
             Self::CelebaNcsnv2 => pillow(&middle(image, 140), [side; 2]),
             Self::LsunDdim => {
-                // Of the longer side the whole part counts, of half the rest the nearest even number.
+                // The longer side is rounded down; the margin before the middle to the nearest even number.
                 let long = |long: i64, short: i64| if long == short { side } else { side * long / short };
                 let [height, width] =
                     if height < width { [side, long(width, height)] } else { [long(height, width), side] };

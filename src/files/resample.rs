@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-/// How much of a pixel there is at a distance from its centre.
+/// Weight of a pixel at a distance from its centre.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ResampleKernel {
     /// 1 − |x|.

@@ -1,11 +1,11 @@
-//! From numbers to bytes, as published programs round their images: it moves FID in its third digit and beyond.
+//! Rounding of numbers to bytes, as published programs do it: it moves FID in its third digit and beyond.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::files::images;
 
-/// What becomes of a pixel x, −1 … 1, that lies between two bytes.
+/// Rounding of a pixel x, −1 … 1, that lies between two bytes.
 ///
 /// Each is computed in f32, in the order of operations of the program that it is named after. ⌊·⌋ of what is held within
 /// 0 … 255 is a cast to bytes there.

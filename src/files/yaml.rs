@@ -1,4 +1,4 @@
-//! YAML files, with slips told by line, column and the nearest valid word.
+//! YAML files, with faults reported by line, column and the nearest valid word.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What a detector adds to A(x), and a measurement in a file.
+//! Detectors, which add noise to A(x), and a measurement in a file.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::{
     scores::noise::{Noise, Seeded},
 };
 
-/// How a measurement came to differ from A(x); data units are −1 … 1 throughout.
+/// Noise of a measurement beside A(x); data units are −1 … 1 throughout.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Detector {
@@ -134,7 +134,7 @@ fn lost(seed: u64, values: &mut [f64], share: f64) {
 pub struct Measurement<'a> {
     /// y, `[count, …]`, in data units.
     pub y: &'a Tensor,
-    /// What was done to the images, as JSON.
+    /// Degradation of the images, as JSON.
     pub task: &'a str,
     /// A itself, whose arrays are saved where it has some.
     pub operator: &'a Operator,
@@ -142,7 +142,7 @@ pub struct Measurement<'a> {
     pub shape: [i64; 3],
     /// η in data units; 0 where the noise is not Gaussian.
     pub eta: f64,
-    /// What decided all that is random about A.
+    /// Seed of everything random in A.
     pub seed: u64,
 }
 

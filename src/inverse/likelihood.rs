@@ -23,7 +23,7 @@ pub trait Likelihood {
     fn step_limit(&self) -> f64;
 }
 
-/// How long a step along the likelihood's score may be.
+/// Rule for the longest step along the likelihood's score.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepLimit {
@@ -58,7 +58,7 @@ impl GaussianLikelihood {
         Ok(Self { operator, measurement, eta, limit: StepLimit::default() })
     }
 
-    /// The same map and η with other measurements of the same shape, already known to be finite.
+    /// Sets other measurements of the same shape, already known to be finite; the map and η stay.
     pub(crate) fn measure(&mut self, measurement: Tensor) {
         self.measurement = measurement;
     }
@@ -81,7 +81,7 @@ impl GaussianLikelihood {
         }
     }
 
-    /// The same likelihood with steps limited in another way.
+    /// Sets another rule for the longest step.
     #[must_use]
     pub fn with_limit(self, limit: StepLimit) -> Self {
         Self { limit, ..self }
@@ -174,7 +174,7 @@ impl PoissonLikelihood {
         (seen + 1.0) * (0.5 * self.white)
     }
 
-    /// From where on the likelihood is the exact one; 1 where no photon came, whose likelihood is −λ everywhere.
+    /// Value from which on the likelihood is the exact one; 1 where no photon came, whose likelihood is −λ everywhere.
     fn knee(&self) -> Tensor {
         (&self.counts / 2.0).where_scalarother(&self.counts.gt(0.0), 1.0)
     }

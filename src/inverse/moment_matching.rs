@@ -9,7 +9,7 @@ use crate::{
     scores::denoiser::Denoiser,
 };
 
-/// What a measurement y = A X + η e makes of a denoiser [Rozet et al. 2024, MMPS].
+/// A denoiser conditioned on a measurement y = A X + η e [Rozet et al. 2024, MMPS]. 2024, MMPS].
 ///
 /// The images that may hide behind x have the mean D(x, σ) and, by Tweedie's second formula, the covariance σ² J with
 /// J = ∂D/∂x. If they were normal, then
@@ -75,7 +75,7 @@ fn conjugate_residuals(apply: &dyn Fn(&Tensor) -> Tensor, right: Tensor, iterati
             direction -= earlier * &along;
             image -= its_image * along;
         }
-        // Where nothing is left to solve, the image is 0 and so is the step.
+        // If nothing is left to solve, the image is 0 and so is the step.
         let norm = dot(&image, &image).sqrt().clamp_min(f64::from(f32::MIN_POSITIVE));
         let (direction, image) = (direction / &norm, image / norm);
         let along = dot(&residual, &image);

@@ -38,20 +38,20 @@ mod models {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {
-    /// What the command line calls it.
+    /// Name on the command line.
     pub name: String,
     /// One line for `tweedie models`.
     pub about: String,
     /// Paper or place of origin.
     #[serde(default)]
     pub reference: String,
-    /// What it was trained on.
+    /// Training data.
     #[serde(default)]
     pub data: String,
     /// Licence of the weights.
     #[serde(default)]
     pub licence: String,
-    /// How it was trained: command, duration, loss, figures.
+    /// Training: command, duration, loss, figures.
     #[serde(default)]
     pub training: String,
     /// `[channels, height, width]`; pixels are −1 … 1.
@@ -62,7 +62,7 @@ pub struct Card {
     pub pixels: [f64; 2],
     /// The network F.
     pub network: AnyNetwork,
-    /// How F becomes D.
+    /// Preconditioning that makes D of F.
     pub precondition: AnyPrecondition,
     /// The sampler that serves it best within 50 evaluations.
     pub sample: Plan,
@@ -87,7 +87,7 @@ impl Card {
         *pixels == Self::PIXELS
     }
 
-    /// From the text of a card; `path` is for messages.
+    /// Parses the text of a card; `path` is used in messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         crate::files::yaml::parse(text, path)
     }
@@ -167,15 +167,15 @@ pub fn script(path: &Path, device: Device, kind: Kind) -> Result<Arc<CModule>, E
 
 /// A card with its weights.
 pub struct Model {
-    /// What is known of it.
+    /// The card.
     pub card: Card,
-    /// Where the weights came from.
+    /// File of the weights.
     pub source: PathBuf,
     /// The files themselves.
     sources: Arc<[Source]>,
     /// The network itself, where the card cannot build it.
     given: Option<ExternalNetwork>,
-    /// What a family takes for granted that neither names nor shapes of its file can tell; empty where a card says it.
+    /// Assumptions of the family that neither names nor shapes of its file confirm; empty where a card states them.
     pub assumed: String,
     /// Parameters, by name and in the network's order.
     pub parameters: Vec<(String, tch::Tensor)>,
@@ -223,11 +223,11 @@ pub fn card(model: &str) -> Result<Option<Card>, Error> {
     stated(model, models::SHIPPED)?.map(|card| Card::parse(&card, Path::new(model))).transpose()
 }
 
-/// What a name on the command line stands for.
+/// A model on the command line, found.
 pub(crate) struct OpenedSource {
     /// The text of the card, and the file that it came from.
     pub card: (String, PathBuf),
-    /// Where the weights are.
+    /// File of the weights.
     pub source: Source,
     /// The weights, by name.
     pub tensors: Tensors,
@@ -344,7 +344,7 @@ impl Model {
         Self::open_with(model, None, &[], device, kind)
     }
 
-    /// The same with another card than its own, and with values of the card replaced, as [`Card::with`] does.
+    /// Opens a model with another card than its own, and with values of the card replaced, as [`Card::with`] does.
     pub fn open_with(
         model: &str,
         card: Option<&Path>,
@@ -366,7 +366,7 @@ impl Model {
             let zoo::Opened { card, mut assumed, sources, tensors } =
                 zoo::open(path, weights(&choice)?, given, device, kind)?;
             if !settings.is_empty() && !assumed.is_empty() {
-                assumed += "; but what was set replaces this";
+                assumed += "; but `set` replaces this";
             }
             let card = card.with(&settings)?;
             let weights = Weights::stored(tensors, device, kind);
@@ -532,7 +532,7 @@ impl Model {
         self.denoiser.precondition.range()
     }
 
-    /// How many numbers its parameters hold.
+    /// Number of parameters.
     pub fn count(&self) -> usize {
         self.parameters.iter().map(|(_, tensor)| tensor.numel()).sum()
     }

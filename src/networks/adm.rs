@@ -23,7 +23,7 @@ const EPSILON: f64 = 1e-5;
 pub struct AdmConfig {
     /// Channels of the images: 3 as a rule.
     pub in_channels: i64,
-    /// The same, or twice that where the file predicts a variance as well, which is not used.
+    /// Channels of the answer; twice `in_channels` where the file predicts a variance as well, which is not used.
     pub out_channels: i64,
     /// Width of the embedding of time, before its layers.
     pub model_channels: i64,
@@ -36,7 +36,7 @@ pub struct AdmConfig {
     /// The middle attends between its two blocks.
     #[serde(default = "super::yes")]
     pub middle_attention: bool,
-    /// How attention is divided.
+    /// Division of attention into heads.
     pub heads: Heads,
     /// Queries of all heads first, then all keys and values; else each head has its three side by side.
     #[serde(default)]
@@ -45,7 +45,7 @@ pub struct AdmConfig {
     pub use_scale_shift_norm: bool,
     /// Residual blocks halve and double the image themselves; else convolutions do.
     pub resblock_updown: bool,
-    /// Classes that the network was told in training.
+    /// Number of classes with which the network was trained.
     #[serde(default)]
     pub num_classes: Option<i64>,
     /// The number that stood for no class in training; that after the last class is none of them at all.
@@ -68,11 +68,11 @@ fn is_one(number: &i64) -> bool {
     *number == 1
 }
 
-/// How many heads attention has.
+/// Number of attention's heads.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Heads {
-    /// The same number of heads everywhere.
+    /// One number of heads everywhere.
     Count(i64),
     /// Heads of this width, as many as the channels hold.
     Width(i64),
@@ -202,7 +202,7 @@ impl QkvAttention {
     /// softmax(Q Kᵀ / √width) V of each head, added to `x`.
     fn forward(&self, x: &Tensor) -> Tensor {
         let qkv = self.qkv.forward(&pixels(&self.norm.forward(x)));
-        // To [batch, pixels, heads, width] of each.
+        // q, k and v become [batch, pixels, heads, width] each.
         let [q, k, v] = if self.new_order {
             [0, 1, 2].map(|i| qkv.unflatten(2, [3, self.heads, -1]).select(2, i))
         } else {

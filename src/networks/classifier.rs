@@ -17,9 +17,9 @@ pub struct ClassifierConfig {
     pub in_channels: i64,
     /// Width of each level; each halves the image.
     pub widths: Vec<i64>,
-    /// How many features the last hidden layer has.
+    /// Number of features of the last hidden layer.
     pub features: i64,
-    /// How many classes.
+    /// Number of classes.
     pub classes: i64,
 }
 

@@ -11,7 +11,7 @@ use super::{
 /// Height and width that it was trained with.
 pub const SIDE: i64 = 224;
 
-/// How many features it has.
+/// Number of features.
 pub const FEATURES: i64 = 1280;
 
 /// Taps, stride, expansion, channels in, channels out and repetitions of each stage.

@@ -18,9 +18,9 @@ pub struct FfdnetConfig {
     pub in_channels: i64,
     /// Width of all layers but the last.
     pub width: i64,
-    /// How many convolutions; 2 or more.
+    /// Number of convolutions; 2 or more.
     pub layers: usize,
-    /// Whose network it is.
+    /// The authors' form of the network.
     pub layout: FfdnetLayout,
 }
 
@@ -52,12 +52,12 @@ impl FfdnetLayout {
     fn layer(self, number: usize) -> String {
         match self {
             Self::Kair => format!("model.{number}"),
-            // So it is spelled in the files.
+            // The files spell it like this.
             Self::Ipol => format!("intermediate_dncnn.itermediate_dncnn.{number}"),
         }
     }
 
-    /// How many channels hold s, for images of so many.
+    /// Number of channels that hold s, for images of so many.
     fn maps(self, channels: i64) -> i64 {
         match self {
             Self::Kair => 1,

@@ -29,20 +29,20 @@ impl Folded {
         Self { bias: bias.to_kind(weight.kind()), weight, stride: 1, padding: [0, 0], groups }
     }
 
-    /// The same at every so many pixels.
+    /// The convolution with this stride.
     #[must_use]
     pub fn strided(self, stride: i64) -> Self {
         Self { stride, ..self }
     }
 
-    /// The same, padded by half its rows and columns.
+    /// The convolution, padded by half its rows and columns.
     #[must_use]
     pub fn padded(self) -> Self {
         let size = self.weight.size();
         Self { padding: [size[2] / 2, size[3] / 2], ..self }
     }
 
-    /// Its first `count` channels alone.
+    /// The convolution's first `count` channels alone.
     #[must_use]
     pub fn first(&self, count: i64) -> Self {
         let [weight, bias] = [&self.weight, &self.bias].map(|tensor| tensor.narrow(0, 0, count));

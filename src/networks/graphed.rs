@@ -10,7 +10,7 @@ use crate::{
     backend::recorder::{Form, Inputs, Recorder, Recording},
 };
 
-/// What is known of a form of inputs.
+/// State of a form of inputs.
 #[derive(Debug)]
 enum FormState {
     /// It was seen so often.
@@ -54,11 +54,11 @@ pub struct Graphed {
 }
 
 impl Graphed {
-    /// So often inputs of a form come before they are recorded, which costs about as much as five evaluations.
+    /// Evaluations of a form before it is recorded; recording costs about as much as five of them.
     pub const PATIENCE: usize = 2;
-    /// So many recordings are kept: each holds the memory of an evaluation. The one that was idle longest makes room.
+    /// Most recordings that are kept: each holds the memory of an evaluation. The one that was idle longest makes room.
     pub const KEPT: usize = 4;
-    /// So many forms are remembered.
+    /// Most forms that are remembered.
     pub const REMEMBERED: usize = 64;
     /// Largest difference, of the largest value, that is taken for rounding: the device may add in another order.
     pub const ROUNDING: f64 = 1.0 / 64.0;
@@ -68,7 +68,7 @@ impl Graphed {
         Self { network, recorder, known: RefCell::default() }
     }
 
-    /// How many recordings are kept at present.
+    /// Number of recordings kept at present.
     pub fn recordings(&self) -> usize {
         self.known.borrow().iter().filter(|(_, state)| matches!(state, FormState::Recorded(_))).count()
     }
@@ -101,7 +101,7 @@ impl Graphed {
         if answer.requires_grad() {
             return Err("it records gradients".to_owned());
         }
-        // Of blanks: a recording that does not read its inputs cannot give the answer to others.
+        // The recording is made of blanks: one that does not read its inputs then cannot answer rightly.
         let inputs = given.blank();
         let (mut before, mut after) = (0.0, 0.0);
         let recording = self.recorder.record(&inputs, &mut |inputs| {
@@ -117,7 +117,7 @@ impl Graphed {
         if difference <= Self::ROUNDING * scale {
             return Ok(evaluation);
         }
-        Err(format!("what was replayed differs by {difference:.1e} from an answer of {scale:.1e}"))
+        Err(format!("the replayed answer differs by {difference:.1e} from the network's, which is of size {scale:.1e}"))
     }
 
     /// Forgets the recording that was idle longest, if there are as many as there may be.

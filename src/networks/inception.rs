@@ -13,7 +13,7 @@ pub const SIDE: i64 = 299;
 /// Channels of `mixed_6/conv` that count for sFID, as ADM's evaluator has it.
 const SPATIAL: i64 = 7;
 
-/// Of a branch or of the stem: a convolution, its normalisation and max(0, ·).
+/// A convolution, its normalisation and max(0, ·); branches and the stem are made of it.
 #[derive(Debug)]
 struct Unit(Folded);
 
@@ -34,13 +34,13 @@ impl Unit {
     }
 }
 
-/// What a branch does before it convolves.
+/// Pooling of a branch before it convolves.
 #[derive(Clone, Copy, Debug)]
 enum Pooling {
     Nothing,
     /// The mean of 3×3 pixels, of those of them that are within the image.
     Mean,
-    /// Their maximum: the last block has it, which other Inceptions have not.
+    /// Maximum of 3×3 pixels: the last block has it, which other Inceptions have not.
     Max,
     /// The maximum of 3×3, at every second pixel.
     Halve,
@@ -213,7 +213,7 @@ pub struct Inception {
     bias: Tensor,
 }
 
-/// What it makes of a batch of images.
+/// Activations of a batch of images.
 #[derive(Debug)]
 pub struct Activations {
     /// Means over pixels of 64, 192, 768 and 2048 channels, `[batch, channels]`: after the two first maxima, before the
@@ -255,7 +255,8 @@ impl Inception {
         }
     }
 
-    /// Of images `[batch, 3, 299, 299]`, in −1 … 1 by one of the [`Resize`](crate::evaluation::features::Resize)s.
+    /// Activations of images `[batch, 3, 299, 299]`, in −1 … 1 by one of the
+    /// [`Resize`](crate::evaluation::features::Resize)s.
     pub fn forward(&self, x: &Tensor) -> Activations {
         let mut x = channels_last(x);
         let mut means = Vec::with_capacity(4);
@@ -306,7 +307,7 @@ fn blocks(root: &Path) -> Vec<Branches> {
     ]
 }
 
-/// Over pixels.
+/// Mean over pixels.
 fn mean(x: &Tensor) -> Tensor {
     x.mean_dim([2i64, 3].as_slice(), false, None)
 }

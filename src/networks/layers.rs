@@ -39,12 +39,12 @@ fn count(outputs: usize, products: i64) {
     add_flops(2.0 * outputs as f64 * products as f64);
 }
 
-/// The same tensor with its channels side by side in memory, as convolutions like it.
+/// The tensor with its channels side by side in memory, as convolutions like it.
 pub fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
-/// What is done before a convolution and after it: y = factor · (W ∗ a(x) + b + time_bias + residual).
+/// Layers fused with a convolution: y = factor · (W ∗ a(x) + b + time_bias + residual).
 #[derive(Clone, Copy, Debug)]
 pub struct Fusion<'a> {
     /// a(x) = SiLU of x, normalised by this; x itself if left out.
@@ -83,18 +83,18 @@ impl Conv {
         Self::with_shape(path, &[outputs, inputs, size, size], init, Some(init))
     }
 
-    /// The same, starting from the zero map.
+    /// Creates a convolution that begins as the zero map.
     pub fn zero(path: &Path, inputs: i64, outputs: i64, size: i64) -> Self {
         let init = Init::Constant(0.0);
         Self::with_shape(path, &[outputs, inputs, size, size], init, Some(init))
     }
 
-    /// The same without b.
+    /// Creates a convolution without b.
     pub fn unbiased(path: &Path, inputs: i64, outputs: i64, size: i64) -> Self {
         Self::with_shape(path, &[outputs, inputs, size, size], Init::FanIn(inputs * size * size), None)
     }
 
-    /// Of a weight of this shape, which has one tap if nothing says how many.
+    /// Creates a convolution with a weight of this shape, and one tap until others are set.
     fn with_shape(path: &Path, shape: &[i64], weight: Init, bias: Option<Init>) -> Self {
         let size = shape.get(3).copied().unwrap_or(1);
         Self {
@@ -105,13 +105,13 @@ impl Conv {
         }
     }
 
-    /// The same taps at another stride and padding.
+    /// Sets stride and padding.
     #[must_use]
     pub fn strided(self, stride: i64, padding: i64) -> Self {
         Self { taps: ConvGeometry { stride, padding, ..self.taps }, ..self }
     }
 
-    /// The same taps so far apart, padded to keep the image's size.
+    /// Sets the distance between taps, and a padding that keeps the image's size.
     #[must_use]
     pub fn dilated(self, dilation: i64) -> Self {
         Self { taps: ConvGeometry { padding: dilation * self.taps.padding, dilation, ..self.taps }, ..self }
@@ -122,7 +122,7 @@ impl Conv {
         self.within(x, &Fusion::default())
     }
 
-    /// The same with what is around it.
+    /// The convolution with the layers fused with it.
     pub fn within(&self, x: &Tensor, fusion: &Fusion) -> Tensor {
         let y = if self.is_fast(x, fusion) { self.by_kernels(x, fusion) } else { self.by_libtorch(x, fusion) };
         count(y.numel(), self.weight.size()[1..].iter().product());
@@ -282,12 +282,12 @@ impl Adjoint {
 pub struct Linear(Conv);
 
 impl Linear {
-    /// From `inputs` to `outputs` features.
+    /// Creates a layer from `inputs` to `outputs` features.
     pub fn new(path: &Path, inputs: i64, outputs: i64) -> Self {
         Self::drawn(path, &[outputs, inputs])
     }
 
-    /// The same, stored as a convolution over a row, `[outputs, inputs, 1]`.
+    /// Creates a layer stored as a convolution over a row, `[outputs, inputs, 1]`.
     pub fn convolution(path: &Path, inputs: i64, outputs: i64) -> Self {
         Self::drawn(path, &[outputs, inputs, 1])
     }
@@ -343,7 +343,7 @@ impl GroupNorm {
         }
     }
 
-    /// The same in another number of groups.
+    /// Sets the number of groups.
     #[must_use]
     pub fn in_groups(self, groups: i64) -> Self {
         Self { groups, ..self }
@@ -413,7 +413,7 @@ impl GroupNorm {
     }
 }
 
-/// What the gradient of a normalisation needs.
+/// Saved tensors for the gradient of a normalisation.
 #[derive(Debug)]
 struct Normed {
     x: Saved,
@@ -446,7 +446,7 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// Of `channels`, with the names that PyTorch gives them.
+    /// Creates the layer for `channels`, with the names that PyTorch gives its tensors.
     pub fn new(path: &Path, channels: i64) -> Self {
         let tensor = |name, value| path.tensor(name, &[channels], Init::Constant(value));
         Self {
@@ -507,7 +507,7 @@ impl Attention {
         Self { norm, query, key, value, out, heads }
     }
 
-    /// The same, normalised in another number of groups.
+    /// Sets the number of groups of its normalisation.
     #[must_use]
     pub fn in_groups(self, groups: i64) -> Self {
         Self { norm: self.norm.in_groups(groups), ..self }
@@ -566,7 +566,8 @@ pub struct TimeEmbedding {
 }
 
 impl TimeEmbedding {
-    /// From `width` features to 4 · `width`, by the layers at these paths; the classes' rows are at `classes`.
+    /// Creates an embedding from `width` features to 4 · `width`, by the layers at these paths; the classes' rows are
+    /// at `classes`.
     pub fn new(layers: [Path; 2], sinusoidal: Sinusoidal, width: i64, (classes, count): (Path, Option<i64>)) -> Self {
         let [first, second] = &layers;
         let layers = [Linear::new(first, width, 4 * width), Linear::new(second, 4 * width, 4 * width)];
@@ -605,7 +606,7 @@ impl FourierFeatures {
     }
 }
 
-/// What a residual block does to the size of the image.
+/// Change of an image's size by a residual block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rescale {
     /// Nothing.

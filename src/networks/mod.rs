@@ -41,12 +41,12 @@ pub trait Network: fmt::Debug + Send {
     /// is of integers, for networks that have classes.
     fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor;
 
-    /// Whether it takes images of this `[channels, height, width]`.
+    /// Checks that it takes images of this `[channels, height, width]`.
     fn check(&self, _shape: [i64; 3]) -> Result<(), Error> {
         Ok(())
     }
 
-    /// How many classes it has to be told one of, if any.
+    /// Number of classes, one of which it needs with each image; `None` without classes.
     fn classes(&self) -> Option<i64> {
         None
     }
@@ -62,7 +62,7 @@ pub trait Network: fmt::Debug + Send {
     }
 }
 
-/// What `network:` may name.
+/// The entries that `network:` may name.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AnyNetwork {
@@ -116,7 +116,7 @@ fn check_null(null: Option<i64>, classes: Option<i64>) -> Result<(), Error> {
     }
 }
 
-/// What an older card does not say.
+/// Default of flags that older cards leave out.
 fn yes() -> bool {
     true
 }

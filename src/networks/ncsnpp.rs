@@ -37,22 +37,22 @@ pub struct NcsnppConfig {
     /// given in as many as its own channels and a quarter of those that skip, 32 at most.
     #[serde(default)]
     pub diffusers_groups: bool,
-    /// How the network embeds σ.
+    /// Embedding of σ.
     pub embedding: Embedding,
     /// Features of the embedding, before its layers.
     pub embedding_features: i64,
-    /// What each level is given of the image itself.
+    /// Input of each level from the image itself.
     #[serde(default)]
     pub progressive_input: ProgressiveInput,
-    /// Whether each level adds its own part to the answer.
+    /// Output of each level to the answer.
     #[serde(default)]
     pub progressive: Progressive,
     /// Images are halved and doubled with the filter [1, 3, 3, 1]; else by means and repetition.
     pub fir: bool,
-    /// What is added is divided by √2.
+    /// Whether sums of two branches are divided by √2.
     #[serde(default = "super::yes")]
     pub skip_rescale: bool,
-    /// Classes that the network was told in training.
+    /// Number of classes with which the network was trained.
     #[serde(default)]
     pub num_classes: Option<i64>,
     /// The number that stood for no class in training; that after the last class is none of them at all.
@@ -60,7 +60,7 @@ pub struct NcsnppConfig {
     pub null_class: Option<i64>,
 }
 
-/// What becomes of the label.
+/// Embedding of the label.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Embedding {
@@ -70,7 +70,7 @@ pub enum Embedding {
     Positional,
 }
 
-/// What each level on the way down is given of the image itself.
+/// Input of each level on the way down from the image itself.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProgressiveInput {
@@ -79,18 +79,18 @@ pub enum ProgressiveInput {
     None,
     /// The halved image through a 1×1 convolution.
     InputSkip,
-    /// What the level above was given, through a convolution that halves.
+    /// The input of the level above, through a convolution that halves.
     Residual,
 }
 
-/// Where the answer comes from.
+/// Source of the answer.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Progressive {
-    /// From the last level.
+    /// The last level.
     #[default]
     None,
-    /// From all levels on the way up, doubled and added.
+    /// All levels on the way up, doubled and added.
     OutputSkip,
 }
 
@@ -124,7 +124,7 @@ impl NcsnppConfig {
         super::check_null(self.null_class, self.num_classes)
     }
 
-    /// What is divided by √2.
+    /// Factor of sums of two branches.
     fn scale(&self) -> f64 {
         if self.skip_rescale { 0.5f64.sqrt() } else { 1.0 }
     }
@@ -243,7 +243,7 @@ fn level_attention(path: &Path, config: &NcsnppConfig, channels: i64) -> Attenti
 struct Down {
     blocks: Vec<(ResBlock, Option<Attention>)>,
     halve: Option<ResBlock>,
-    /// Of the image, or of what the level above was given.
+    /// Convolution of the image, or of the input of the level above.
     image: Option<Conv>,
 }
 
@@ -263,7 +263,7 @@ pub struct Ncsnpp {
     config: NcsnppConfig,
     kind: Kind,
     embedding: TimeFeatures,
-    /// From `[batch, classes]`.
+    /// Layer from `[batch, classes]`.
     classes: Option<Linear>,
     embed: [Linear; 2],
     resample: Resample,

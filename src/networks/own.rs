@@ -11,7 +11,7 @@ use tch::Tensor;
 use super::Network;
 use crate::Error;
 
-/// What a card says of a network that the calling program holds: nothing, since no file can hold it.
+/// Configuration of a network that the calling program holds: empty, since no file can hold the network.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnConfig {}

@@ -20,7 +20,7 @@ const POOL: i64 = 5;
 pub struct RefineNetConfig {
     /// Channels of the images.
     pub in_channels: i64,
-    /// On the way down, finest first.
+    /// Stages on the way down, finest first.
     pub stages: Vec<RefineStage>,
     /// The number of noise levels on whose index every normalisation is conditioned (NCSN); left out, none is (NCSNv2).
     #[serde(default)]
@@ -31,7 +31,7 @@ pub struct RefineNetConfig {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RefineStage {
-    /// Their number in the file: `res31` is 31.
+    /// Number of the blocks in the file: `res31` is 31.
     pub name: u32,
     /// The number of the refinement.
     pub refine: u32,

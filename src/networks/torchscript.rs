@@ -8,9 +8,9 @@ use tch::{CModule, IValue, Kind, Tensor};
 use super::Network;
 use crate::Error;
 
-/// What a program takes and gives: `forward(x, label)`, or `forward(x, label, class)`, to a tensor like x or to a tuple that
-/// begins with one. x is `[batch, channels, height, width]`, pixels in −1 … 1; label, `[batch]`, is what the card's
-/// preconditioning tells of σ.
+/// Inputs and outputs of a program: `forward(x, label)`, or `forward(x, label, class)`, to a tensor like x or to a
+/// tuple that begins with one. x is `[batch, channels, height, width]`, pixels in −1 … 1; label, `[batch]`, is what the
+/// card's preconditioning tells of σ.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TorchScriptConfig {
@@ -22,7 +22,7 @@ pub struct TorchScriptConfig {
     /// The label is rounded, and an integer: for programs that look it up in a table.
     #[serde(default)]
     pub whole_labels: bool,
-    /// Classes that the network was told in training; `class`, `[batch]`, is of integers.
+    /// Number of classes with which the network was trained; `class`, `[batch]`, is of integers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_classes: Option<i64>,
     /// The number that stood for no class in training; that after the last class is none of them at all.
@@ -53,7 +53,7 @@ impl TorchScript {
         Ok(Self { config: config.clone(), module, kind })
     }
 
-    /// Whether it gives, for one image of this `[channels, height, width]`, another of the same.
+    /// Checks that one image of this `[channels, height, width]` gives another of that shape.
     pub fn fits(&self, shape: [i64; 3], device: tch::Device) -> Result<(), String> {
         let [channels, height, width] = shape;
         let x = Tensor::f_zeros([1, channels, height, width], (Kind::Float, device)).map_err(|e| first_line(&e))?;
@@ -93,7 +93,7 @@ pub(crate) fn called(module: &CModule, given: impl Iterator<Item = Tensor>) -> R
     tensor.ok_or_else(|| "the program gives neither a tensor nor a tuple that begins with one".to_owned())
 }
 
-/// The sentence in what TorchScript tells of a failure; the rest is its stack.
+/// The sentence of a TorchScript failure, without its stack.
 fn first_line(error: &tch::TchError) -> String {
     let text = error.to_string();
     let error = text.lines().rev().find(|line| line.contains("Error"));
@@ -146,7 +146,7 @@ impl ScriptClassifier {
         Ok(classifier)
     }
 
-    /// How many classes it tells apart.
+    /// Number of classes.
     pub fn classes(&self) -> i64 {
         self.classes
     }

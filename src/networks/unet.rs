@@ -31,7 +31,7 @@ pub struct UNetConfig {
     /// ε of every normalisation.
     #[serde(default = "norm_eps")]
     pub norm_eps: f64,
-    /// On the way up, attention follows the last block of a level alone, and not each.
+    /// Whether attention on the way up follows the last block of a level alone.
     #[serde(default)]
     pub attends_once_up: bool,
     /// The middle attends between its two blocks.
@@ -40,7 +40,7 @@ pub struct UNetConfig {
     /// Width of a head; one head everywhere if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attention_head_dim: Option<i64>,
-    /// In the embedding of time, cosines come before sines.
+    /// Whether cosines come before sines in the embedding of time.
     #[serde(default)]
     pub flip_sin_to_cos: bool,
     /// The embedding's frequencies fall to 1/10000 after n − this many steps, n of either kind.
@@ -49,7 +49,7 @@ pub struct UNetConfig {
     /// Zeros around an image that is halved; 0 stands for one row and column at its end.
     #[serde(default)]
     pub downsample_padding: i64,
-    /// Classes that the network was told in training.
+    /// Number of classes with which the network was trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_class_embeds: Option<i64>,
     /// The number that stood for no class in training; that after the last class is none of them at all.
@@ -92,7 +92,7 @@ impl UNetConfig {
     /// ε of DDPM's own normalisations.
     pub const NORM_EPS: f64 = 1e-6;
 
-    /// What the layers take for granted.
+    /// Checks the conditions on which the layers rely.
     pub fn check(&self) -> Result<(), Error> {
         let wrong = |want, value: String| Err(Error::parameter("network", want, value));
         let widths = &self.block_out_channels;

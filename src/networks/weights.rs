@@ -12,10 +12,10 @@ use tch::{Device, Kind, Tensor};
 use super::layers::channels_last;
 use crate::{Error, numbers::stream};
 
-/// What the frequencies of an embedding are called: angles need all their digits.
+/// Name of the frequencies of an embedding: angles need all their digits.
 pub const FREQUENCIES: &str = "frequencies";
 
-/// How a fresh parameter is drawn.
+/// Distribution of a fresh parameter.
 #[derive(Clone, Copy, Debug)]
 pub enum Init {
     /// Uniform in ±1/√(fan in), as `torch.nn.Conv2d` and `torch.nn.Linear` do.
@@ -78,7 +78,7 @@ impl Weights {
         Self { stored: Some(RefCell::new(tensors)), ..Self::fresh(0, device, kind) }
     }
 
-    /// Where names begin.
+    /// Begin of all names.
     pub fn root(&self) -> Path<'_> {
         Path { weights: self, name: String::new() }
     }
@@ -163,7 +163,7 @@ impl Path<'_> {
         self.weights.kind
     }
 
-    /// Where the tensors lie.
+    /// Device of the tensors.
     pub fn device(&self) -> Device {
         self.weights.device
     }

@@ -1,4 +1,4 @@
-//! How wrong a reverse-time sampler can be: upper bounds, and the distances of normal distributions that they bound.
+//! Upper bounds on the error of a reverse-time sampler, and the distances of normal distributions that they bound.
 //!
 //! All bounds are for continuous time: they count a start from noise in place of p_T, and a score that errs by ε, not the
 //! steps [SDE tutorial, §6].
@@ -8,9 +8,9 @@ use crate::numbers::{quadrature::integral, sde::Sde};
 /// A normal distribution on the line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normal {
-    /// Its mean.
+    /// Mean.
     pub mean: f64,
-    /// Its standard deviation.
+    /// Standard deviation.
     pub deviation: f64,
 }
 

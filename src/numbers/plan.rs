@@ -1,4 +1,4 @@
-//! How to walk: which levels, how many, and which sampler goes down them.
+//! Plans: the noise levels, and the sampler that goes down them.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 sampler_rows!(solver_rows, one_of, {
-    /// What `sampler:` may name.
+    /// The entries that `sampler:` may name.
     pub enum AnySampler: Solver = "sampler", others: OTHERS
 });
 
@@ -68,11 +68,11 @@ const SDE: &str =
 /// A plan laid out for a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedPlan {
-    /// Its levels.
+    /// Noise levels.
     pub sigmas: Sigmas,
     /// The rows, if the sampler has rows.
     pub walk: Option<Walk>,
-    /// What the loop carries out.
+    /// The steps that the loop carries out.
     pub scheme: Scheme,
 }
 
@@ -82,11 +82,11 @@ pub struct ResolvedPlan {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(try_from = "PlanFields")]
 pub struct Plan {
-    /// Where the levels lie.
+    /// Noise levels.
     pub schedule: AnySchedule,
-    /// How many levels.
+    /// Number of levels.
     pub steps: usize,
-    /// How to walk down them.
+    /// Sampler that goes down them.
     pub sampler: AnySampler,
 }
 
@@ -171,7 +171,7 @@ impl Plan {
         self.resolve_with(self.sampler.get(), range, limit)
     }
 
-    /// The same by another sampler than the plan's own, one that no list holds.
+    /// Resolves the plan with another sampler than its own, one that no list holds.
     pub fn resolve_with(&self, solver: &dyn Solver, range: (f64, f64), limit: f64) -> Result<ResolvedPlan, Error> {
         let sigmas = self.sigmas(range)?;
         let walk = solver.row(&sigmas)?.map(|walk| walk.capped(limit));

@@ -12,10 +12,10 @@ use serde::{
 };
 use serde_json::{Value, json};
 
-/// What a list says of one of its entries.
+/// Description of an entry of a list.
 #[derive(Debug)]
 pub struct Info {
-    /// Its name in files and on the command line.
+    /// Name in files and on the command line.
     pub name: &'static str,
     /// The entry in a line.
     pub what: &'static str,
@@ -23,15 +23,15 @@ pub struct Info {
     pub text: &'static str,
     /// The paper; empty where there is none.
     pub source: &'static str,
-    /// What else the list says of each of its entries, in columns: order and randomness of a sampler, for example.
+    /// Further columns of the list: order and randomness of a sampler, for example.
     pub facts: &'static [(&'static str, &'static str)],
     /// Other names for it.
     pub aliases: &'static [Alias],
-    /// Its parameters, in the order in which they are written.
+    /// Parameters, in the order in which they are written.
     pub parameters: &'static [Parameter],
-    /// How to ask for it, where the name alone is not enough or not the best example.
+    /// An example, where the name alone is not enough or not the best example.
     pub example: Option<&'static str>,
-    /// Its parameters with their defaults, as a map.
+    /// Parameters with their defaults, as a map.
     pub defaults: fn() -> Value,
 }
 
@@ -50,15 +50,15 @@ pub struct Alias {
 /// A parameter of an entry.
 #[derive(Debug)]
 pub struct Parameter {
-    /// Its key.
+    /// Key.
     pub name: &'static str,
     /// The documentation of its field.
     pub meaning: &'static str,
-    /// In what it is measured; empty for a pure number or a word.
+    /// Unit; empty for a pure number or a word.
     pub unit: &'static str,
-    /// Which values it may have.
+    /// Allowed values.
     pub range: &'static str,
-    /// What happens where it is left out and has no default that is a value.
+    /// Meaning of leaving it out, where no default value says so.
     pub absent: &'static str,
     /// Whether it must be given.
     pub required: bool,
@@ -66,14 +66,14 @@ pub struct Parameter {
 
 /// A choice that is listed.
 pub trait Entry {
-    /// What the list says of it.
+    /// Description of the entry.
     const INFO: Info;
 }
 
 /// A list.
 #[derive(Debug)]
 pub struct List {
-    /// What an entry is called: sampler, task.
+    /// Word for an entry: sampler, task.
     pub noun: &'static str,
     /// All entries, in the order of the table.
     pub entries: &'static [&'static Info],
@@ -127,7 +127,7 @@ impl Info {
         Self { name, what, text: "", source, facts, aliases, parameters, example: None, defaults: || Value::Null }
     }
 
-    /// How to ask for it: by its name alone where that is enough.
+    /// The words that ask for it: its name alone where that is enough.
     pub fn asked(&self) -> String {
         self.example.map_or_else(|| self.name.to_owned(), str::to_owned)
     }
@@ -166,7 +166,7 @@ impl Info {
         record
     }
 
-    /// A sentence about what is missing of `given`, if anything is; a slip of the pen there is told first.
+    /// A sentence about what `given` lacks, if anything; a misspelt key is reported first.
     fn missing(&self, given: &[String]) -> Option<String> {
         let known = |key: &String| key == "kind" || self.parameters.iter().any(|p| p.name == key);
         if let (Some(wrong), true) = (given.iter().find(|key| !known(key)), self.required().next().is_some()) {
@@ -400,7 +400,7 @@ pub(crate) use modules;
 /// Declares what is listed of one table, where an enum holds several.
 macro_rules! entries {
     ({ $($file:ident: $($struct:ident)+),+ $(,)? }) => {
-        /// What the list says of each.
+        /// Descriptions of the entries.
         pub const ENTRIES: &[&$crate::numbers::registry::Info] =
             &[$($(&<$struct as $crate::numbers::registry::Entry>::INFO),+),+];
     };
@@ -427,7 +427,7 @@ macro_rules! one_of {
         }
 
         impl $name {
-            /// What may be chosen.
+            /// The list of the entries.
             pub const LIST: $crate::numbers::registry::List = $crate::numbers::registry::List {
                 noun: $noun,
                 entries: &[$($($(&<$variant as $crate::numbers::registry::Entry>::INFO),+),+),+],

@@ -13,11 +13,11 @@ use crate::numbers::walk::{Step, Walk};
 /// Σ of what is known at some point of a step: state · x + Σⱼ values\[j\] vⱼ + Σᵢ noise\[i\] nᵢ.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LinearCombination {
-    /// Of x, the state with which the step began.
+    /// Coefficient of x, the state with which the step began.
     pub state: f64,
-    /// Of the values, the newest first; those of earlier steps follow those of this one.
+    /// Coefficients of the values, the newest first; those of earlier steps follow those of this one.
     pub values: Vec<f64>,
-    /// Of the step's own standard normal draws.
+    /// Coefficients of the step's own standard normal draws.
     pub noise: Vec<f64>,
 }
 
@@ -32,7 +32,7 @@ impl LinearCombination {
         Self { state, values: values.to_vec(), noise: Vec::new() }
     }
 
-    /// The same with fresh noise.
+    /// The same combination with fresh noise.
     #[must_use]
     pub fn with_noise(self, noise: &[f64]) -> Self {
         Self { noise: noise.to_vec(), ..self }
@@ -46,9 +46,9 @@ pub struct Stage {
     pub at: LinearCombination,
     /// σ, in data units.
     pub sigma: f64,
-    /// What v has of x̃ itself.
+    /// Coefficient of x̃ in v.
     pub keep: f64,
-    /// What it has of the score.
+    /// Coefficient of the score in v.
     pub gain: f64,
 }
 
@@ -64,7 +64,7 @@ impl Stage {
     }
 }
 
-/// From one level to the next.
+/// A step from one level to the next.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SolverStep {
     /// The evaluations, in order; each may use those before it.
@@ -74,7 +74,7 @@ pub struct SolverStep {
 }
 
 impl SolverStep {
-    /// How many draws of noise it takes.
+    /// Number of draws of noise.
     pub fn draws(&self) -> usize {
         self.stages.iter().map(|stage| &stage.at).chain([&self.next]).map(|mix| mix.noise.len()).max().unwrap_or(0)
     }
@@ -99,11 +99,11 @@ pub struct Langevin {
     pub scale: f64,
     /// r.
     pub ratio: f64,
-    /// Whose ‖s‖ and ‖n‖.
+    /// Scope of ‖s‖ and ‖n‖.
     pub norms: Norms,
 }
 
-/// Over what the lengths of score and noise are taken.
+/// Scope of the lengths of score and noise.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Norms {
@@ -115,8 +115,8 @@ pub enum Norms {
 }
 
 impl Langevin {
-    /// The same in numbers, where the images are N(m, v) and x has this variance around m: in many dimensions the lengths
-    /// are their expectations.
+    /// Expected coefficients of the step, where the images are N(m, v) and x has this variance around m: in many
+    /// dimensions the lengths are their expectations.
     fn expected(&self, v: f64, variance: f64) -> SolverStep {
         let total = v + self.sigma * self.sigma;
         let tau = 2.0 * self.scale * self.ratio * self.ratio * total * total / variance;
@@ -135,7 +135,7 @@ pub struct Adaptive {
     pub from: f64,
     /// σ to end at.
     pub to: f64,
-    /// In data units.
+    /// Absolute tolerance, in data units.
     pub absolute: f64,
     /// A share of |x|.
     pub relative: f64,
@@ -144,11 +144,11 @@ pub struct Adaptive {
 /// A step of a scheme.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Update {
-    /// With coefficients known beforehand.
+    /// A step with coefficients known beforehand.
     SolverStep(SolverStep),
-    /// With a length that depends on the score's.
+    /// A step with a length that depends on the score's.
     Langevin(Langevin),
-    /// In as many steps as the state asks for.
+    /// As many steps as the state asks for.
     Adaptive(Adaptive),
 }
 
@@ -158,7 +158,7 @@ impl Update {
         if let Self::SolverStep(hop) = self { Some(hop) } else { None }
     }
 
-    /// What it does, in numbers, to images N(m, v) where x has this variance around m.
+    /// Expected coefficients of the move, for images N(m, v) where x has this variance around m.
     fn expected(&self, v: f64, variance: f64) -> SolverStep {
         match self {
             Self::SolverStep(hop) => hop.clone(),
@@ -177,7 +177,7 @@ impl Update {
 pub struct Scheme(pub Vec<Update>);
 
 impl Scheme {
-    /// How many scores it asks for, apart from [`Adaptive`] moves.
+    /// Number of scores, apart from those of [`Adaptive`] moves.
     pub fn evaluations(&self) -> usize {
         self.asked().count()
     }
@@ -191,7 +191,7 @@ impl Scheme {
         })
     }
 
-    /// Whether the state decides how many scores are asked for.
+    /// Whether the state decides the number of scores.
     pub fn is_adaptive(&self) -> bool {
         self.0.iter().any(|step| matches!(step, Update::Adaptive(_)))
     }
@@ -201,7 +201,7 @@ impl Scheme {
         self.0.iter().filter_map(Update::hop)
     }
 
-    /// How many values must be kept between steps.
+    /// Number of values to keep between steps.
     pub fn reach(&self) -> usize {
         let reach = |hop: &SolverStep| {
             let stages = hop.stages.iter().enumerate().map(|(i, stage)| stage.at.values.len().saturating_sub(i));
@@ -245,11 +245,11 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// Of the state, then of the values, newest first.
+/// Covariances of the state, then of the values, newest first.
 struct Covariance(Vec<Vec<f64>>);
 
 impl Covariance {
-    /// Of the state.
+    /// Variance of the state.
     fn variance(&self) -> f64 {
         self.0[0][0]
     }
@@ -257,7 +257,7 @@ impl Covariance {
     /// Carries out one step and gives the variance of the state after it.
     fn hop(&mut self, hop: &SolverStep, v: f64, reach: usize) -> f64 {
         let draws = hop.draws();
-        // In this step: the state, the draws, then the values.
+        // Order of the entries in this step: the state, the draws, then the values.
         self.insert_noise(draws);
         for stage in &hop.stages {
             let scale = stage.keep - stage.gain / (v + stage.sigma * stage.sigma);

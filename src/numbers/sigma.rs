@@ -74,7 +74,7 @@ pub fn from_snr(snr: f64) -> f64 {
 pub struct Times(Vec<f64>);
 
 impl Times {
-    /// From the levels at t = 0, 1, …, which must increase.
+    /// Creates a chain from the levels at t = 0, 1, …, which must increase.
     pub fn new(ascending: Vec<f64>) -> Result<Self, Error> {
         if ascending.is_empty() {
             return Err(Error::parameter("the number of times", "at least 1", 0));

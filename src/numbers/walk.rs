@@ -36,7 +36,7 @@ impl Step {
 pub struct Walk(pub Vec<Step>);
 
 impl Walk {
-    /// The same walk with every τ at most `limit`: the conditional rule τ = min(τ, limit) [Random Walks].
+    /// The walk with every τ at most `limit`: the conditional rule τ = min(τ, limit) [Random Walks].
     #[must_use]
     pub fn capped(mut self, limit: f64) -> Self {
         for step in &mut self.0 {

@@ -10,12 +10,12 @@ use crate::{Error, files::images};
 /// About as many frames make a walk, however many steps it has.
 pub const FRAMES: usize = 25;
 
-/// How long a frame is shown, in milliseconds.
+/// Duration of a frame, in milliseconds.
 const EACH: u16 = 80;
-/// And the last, so that a person can look at it.
+/// Duration of the last frame, long enough to look at it.
 const LAST: u16 = 2000;
 
-/// Which of so many states are shown: at most [`FRAMES`], evenly apart, with the first and the last.
+/// Numbers of the shown states, of so many: at most [`FRAMES`], evenly apart, with the first and the last.
 pub fn chosen(states: usize) -> Vec<usize> {
     let count = states.min(FRAMES);
     (0..count).map(|i| i * (states - 1) / (count - 1).max(1)).collect()

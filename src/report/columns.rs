@@ -1,6 +1,6 @@
 //! Text in columns and paragraphs of a given width.
 
-/// Between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
 
 /// Rows in columns, indented by two; the widest columns are wrapped until all fit into `room`.

@@ -50,7 +50,7 @@ pub fn entry(info: &Info, form: &str, room: usize) -> String {
     page
 }
 
-/// What is known besides: where it comes from, what the list has in columns, other names.
+/// Further facts: the source, the columns of the list, other names.
 fn about(info: &Info) -> Vec<Vec<String>> {
     let aliases = info.aliases.iter().map(|alias| {
         let sets: Vec<_> = alias.sets.iter().map(|(key, value)| format!("{key}: {value}")).collect();
@@ -88,7 +88,7 @@ fn short(value: Value) -> Value {
     known.iter().find_map(default).unwrap_or(value)
 }
 
-/// How the example asks for the entry: with a parameter, where it has one.
+/// An example that asks for the entry, with a parameter where it has one.
 fn example(info: &Info, form: &str) -> String {
     let first = info.parameters.iter().find_map(|p| Some((p.name, info.default(p)?))).filter(|(_, v)| !v.is_object());
     let text = match (info.example, first) {

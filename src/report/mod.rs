@@ -1,4 +1,4 @@
-//! What a person looks at: sheets, pages, plots, moving pictures.
+//! Sheets, pages, plots and animations for people to look at.
 
 pub mod animation;
 pub mod columns;

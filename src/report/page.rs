@@ -18,13 +18,13 @@ const SCRIPT: &str = include_str!("page/compare.js");
 /// A page of results. All texts are plain: what means something to HTML is escaped.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// What stands above.
+    /// Heading.
     pub title: String,
     /// A sentence below it.
     pub about: String,
-    /// What a person types to have it all again.
+    /// Command that makes everything on the page again.
     pub command: String,
-    /// How it was made: names and values.
+    /// Settings of the run: names and values.
     pub settings: Vec<(String, String)>,
     /// Figures.
     pub table: Table,
@@ -39,29 +39,29 @@ pub struct Table {
     pub headings: Vec<String>,
     /// The rows, each with as many cells as there are headings.
     pub rows: Vec<Vec<String>>,
-    /// What the figures are.
+    /// Meaning of the figures.
     pub note: String,
 }
 
 /// Pictures that belong together.
 #[derive(Clone, Debug, Default)]
 pub struct Case {
-    /// What they show; may be empty.
+    /// Subject of the pictures; may be empty.
     pub name: String,
     /// Figures of it; may be empty.
     pub about: String,
     /// PNG files.
     pub pictures: Vec<Picture>,
-    /// Which of them lie before and after a slider.
+    /// Pairs of pictures to lie before and after a slider.
     pub compared: Vec<(usize, usize)>,
 }
 
 /// A PNG file with what it shows.
 #[derive(Clone, Debug)]
 pub struct Picture {
-    /// What stands below it.
+    /// Caption below the picture.
     pub label: String,
-    /// Where it is; it becomes part of the page.
+    /// File of the picture, which becomes part of the page.
     pub file: PathBuf,
 }
 
@@ -108,11 +108,11 @@ fn document([title, about, command]: [&str; 3], main: &str) -> String {
 /// Several results on one page.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What stands above.
+    /// Heading.
     pub title: String,
     /// A sentence below it.
     pub about: String,
-    /// What a person types to have the page again.
+    /// Command that makes the page again.
     pub command: String,
     /// The results.
     pub chapters: Vec<Chapter>,
@@ -121,11 +121,11 @@ pub struct Report {
 /// A result among others.
 #[derive(Clone, Debug, Default)]
 pub struct Chapter {
-    /// What was asked.
+    /// The question that the chapter answers.
     pub title: String,
-    /// Where it comes from.
+    /// Source of the chapter.
     pub about: String,
-    /// What a person types to have it again.
+    /// Command that makes it again.
     pub command: String,
     /// Figures.
     pub table: Table,
@@ -166,7 +166,7 @@ impl Table {
         Self { headings, rows, note: String::new() }
     }
 
-    /// Under a heading of its own; nothing without rows.
+    /// The table under a heading of its own; nothing without rows.
     fn html(&self) -> String {
         if self.rows.is_empty() {
             String::new()
@@ -197,7 +197,7 @@ impl Table {
     }
 }
 
-/// How many bytes of pictures a page still has room for, and how many pictures had none.
+/// Bytes that a page still has for pictures, and the number of pictures for which there was no room.
 struct Room {
     left: usize,
     omitted: usize,

@@ -64,7 +64,7 @@ pub fn write_grid(path: &Path, images: &Tensor) -> Result<(), Error> {
     write_square(path, &(0..bytes.size()[0]).map(|i| bytes.get(i)).collect::<Vec<_>>())
 }
 
-/// The same of bytes, `[channels, height, width]` each.
+/// Writes images of bytes, `[channels, height, width]` each, as a square sheet.
 pub fn write_square(path: &Path, images: &[Tensor]) -> Result<(), Error> {
     images::write_png(path, &grid(images, (images.len() as f64).sqrt().ceil() as usize))
 }
@@ -117,7 +117,7 @@ pub fn curve(title: &str, horizontal: &str, points: &[(f64, f64)]) -> Result<Ten
 
 /// Curves with a logarithmic vertical axis, each under its name, on `size` = (width, height): `[3, height, width]`.
 ///
-/// What is not positive is left out; the horizontal axis has 0 on it.
+/// Values that are not positive are left out; the horizontal axis has 0 on it.
 pub fn curves(
     title: &str,
     horizontal: &str,
@@ -127,7 +127,7 @@ pub fn curves(
     painted((width, height), title, |pixels, size| draw(pixels, size, title, horizontal, curves))
 }
 
-/// What `paint` makes of a white picture, `[3, height, width]`.
+/// A white picture, `[3, height, width]`, painted by `paint`.
 fn painted(
     size: (u32, u32),
     title: &str,
@@ -143,9 +143,9 @@ fn painted(
 /// A line of a plot.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// What the legend calls it.
+    /// Name in the legend.
     pub name: String,
-    /// In the order in which they are joined; both coordinates are positive.
+    /// Points in the order in which they are joined; both coordinates are positive.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -168,7 +168,7 @@ fn marks((low, high): (f64, f64)) -> Vec<f64> {
     all.filter(|mark| (low..=high).contains(mark)).collect()
 }
 
-/// Where a horizontal axis is marked: at the points' own numbers, as tables have them, or by powers where those are many. Of
+/// Marks of a horizontal axis: at the points' own numbers, as tables have them, or at powers where those are many. Of
 /// numbers whose marks would overlap, the one that more points have is marked.
 fn columns(points: impl Iterator<Item = f64>, range: (f64, f64)) -> Vec<f64> {
     const APART: f64 = 0.04;

@@ -53,7 +53,7 @@ const PEER: &str = include_str!("../../tests/parity/bench.py");
 pub struct BenchRequest {
     /// Steps of the model's own walk for each size of batch; the first is not counted.
     pub steps: usize,
-    /// Of each evaluation also the gradient of a misfit through the network, as DPS asks for it.
+    /// Whether each evaluation includes the gradient of a misfit through the network, as DPS asks for it.
     pub gradient: bool,
     /// A peer to compare with, turn by turn.
     pub peer: Option<PeerRequest>,
@@ -68,7 +68,7 @@ pub struct PeerRequest {
     pub script: Option<PathBuf>,
     /// The model as the user named it.
     pub model: PathBuf,
-    /// By torch.compile, frozen.
+    /// Whether the peer runs under torch.compile, frozen.
     pub compiled: bool,
     /// Turns of the comparison.
     pub rounds: usize,
@@ -85,7 +85,7 @@ pub struct BenchRow {
     pub rest_ms: f64,
     /// Evaluations of single images.
     pub evaluations_per_second: f64,
-    /// By the model's own walk.
+    /// Images per second of the model's own sampler.
     pub images_per_second: f64,
     /// 10¹² floating-point operations per second of the network.
     pub teraflops: f64,
@@ -261,7 +261,7 @@ impl<'a> Bench<'a> {
         };
         let mut peer = Peer { process, questions, answers: BufReader::new(answers), _folder: made };
         if !peer.answer()?.starts_with("ready") {
-            return Err(Error::file(python, "needs torch and diffusers, or what its script asks for"));
+            return Err(Error::file(python, "needs torch and diffusers, or the packages that its script imports"));
         }
         Ok(peer)
     }
@@ -349,7 +349,7 @@ impl Denoiser for Timed<'_> {
     }
 }
 
-/// What is evaluated at x, once the gradient of ‖A f(x)‖ by x was asked for, where A sees the left half.
+/// Evaluates `f` at x, after asking for the gradient of ‖A f(x)‖ by x, where A sees the left half.
 fn steered(x: &Tensor, evaluate: impl Fn(&Tensor) -> Tensor) -> Tensor {
     let leaf = x.detach().set_requires_grad(true);
     let (y, misfit) = tch::with_grad(|| {
@@ -377,7 +377,7 @@ impl Peer {
         Ok(line.trim().to_owned())
     }
 
-    /// Its seconds for one of so many forwards, and the most memory that it has had so far, in MB.
+    /// Seconds of one of `times` forward passes, and the peak memory of the peer in MB.
     fn forward(&mut self, batch: i64, channels: i64, side: i64, times: usize) -> Result<(f64, f64), Error> {
         let failed = || Error::request("the peer has failed: its own words are above");
         writeln!(self.questions, "{batch} {channels} {side} {times}").map_err(|_| failed())?;
@@ -444,7 +444,7 @@ fn peak(device: Device, kind: Kind) -> f64 {
     by_libtorch.max(most(&|| packed.convolve(&rows, &kernels::ConvFusion::default())))
 }
 
-/// The most memory that the process has held so far, in MB, where the system tells.
+/// Peak memory of the process in MB; `None` where the system does not report it.
 fn memory() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -457,7 +457,7 @@ fn device_memory(device: Device) -> Option<f64> {
     cuda::peak_memory(index).ok().map(|bytes| bytes as f64 / f64::from(1 << 20))
 }
 
-/// How long the device is busy with what `launch` gives it.
+/// Seconds for which the device is busy with the work of `launch`.
 fn seconds<T>(device: Device, launch: impl FnOnce() -> T) -> f64 {
     synchronize(device);
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! What experiments are worth before anything is computed.
+//! Checks of experiments before anything is computed.
 
 use std::path::Path;
 
@@ -11,18 +11,18 @@ use crate::Error;
 /// A row of an experiment, looked at without its network.
 #[derive(Debug)]
 pub struct CheckedRow {
-    /// Its name; empty of what concerns the whole file.
+    /// Name of the row; empty for a statement about the whole file.
     pub name: String,
-    /// What it costs, or what is wrong with it.
+    /// Cost of the row, or the fault that was found.
     pub cost: Result<RowCost, Error>,
 }
 
-/// What a row costs.
+/// Cost of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowCost {
-    /// Of an image; 0 where the state decides.
+    /// Evaluations for an image; 0 where the state decides.
     pub evaluations: usize,
-    /// How many there are; 0 where a row is of points with exact scores, which cost next to nothing.
+    /// Number of images; 0 where a row is of points with exact scores, which cost next to nothing.
     pub images: u64,
 }
 

@@ -72,7 +72,7 @@ impl Classes {
         indices.into_iter().map(|index| self.at(index)).collect()
     }
 
-    /// For the record of a run: empty for a network without classes.
+    /// Classes for the record of a run; empty for a network without classes.
     pub fn list(&self) -> &[i64] {
         self.0.as_deref().unwrap_or_default()
     }

@@ -51,7 +51,7 @@ pub struct MethodLine {
     pub seconds: f64,
 }
 
-/// By problem, then by method.
+/// Figures by problem, then by method.
 pub type MethodLines = BTreeMap<String, BTreeMap<String, MethodLine>>;
 
 /// A finished comparison.
@@ -59,7 +59,7 @@ pub type MethodLines = BTreeMap<String, BTreeMap<String, MethodLine>>;
 pub struct Compared {
     /// All figures.
     pub lines: MethodLines,
-    /// The same as Markdown.
+    /// The table as Markdown.
     pub text: String,
 }
 

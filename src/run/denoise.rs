@@ -28,7 +28,7 @@ pub struct DenoiseRequest {
 /// Images in a file, denoised.
 #[derive(Clone, Debug, Serialize)]
 pub struct Denoised {
-    /// How many there are.
+    /// Number of images.
     pub images: i64,
     /// σ, in the pixels of the program that trained the network.
     pub sigma: f64,
@@ -40,7 +40,7 @@ pub struct Denoised {
 }
 
 impl DenoiseRequest {
-    /// At this σ, in the pixels of the program that trained the network.
+    /// Creates a request for this σ, in the pixels of the program that trained the network.
     pub fn new(sigma: f64) -> Result<Self, Error> {
         if !(sigma.is_finite() && sigma > 0.0) {
             return Err(Error::parameter("`sigma`", "positive", sigma));
@@ -63,7 +63,7 @@ impl DenoiseRequest {
         Ok(tch::no_grad(|| prior.denoiser(classes.as_deref()).denoise(&state, sigma)).to_device(Device::Cpu))
     }
 
-    /// The same from file to file: .npy (f32, in the pixels of the program that trained the network) or an image.
+    /// Denoises a file into a file: .npy (f32, in the pixels of the program that trained the network) or an image.
     pub fn write<'a>(
         &self,
         prior: impl Into<Prior<'a>>,
@@ -129,12 +129,12 @@ impl Pixels {
         2.0 / (self.0[1] - self.0[0])
     }
 
-    /// To −1 … 1.
+    /// Maps pixels of this range to −1 … 1.
     fn read(self, x: &Tensor) -> Tensor {
         if self.0 == Card::PIXELS { x.shallow_clone() } else { (x - self.0[0]) * self.scale() - 1.0 }
     }
 
-    /// From −1 … 1.
+    /// Maps −1 … 1 to pixels of this range.
     fn write(self, x: &Tensor) -> Tensor {
         if self.0 == Card::PIXELS { x.shallow_clone() } else { (x + 1.0) / self.scale() + self.0[0] }
     }

@@ -29,7 +29,7 @@ use crate::{
 pub struct SamplingStep<'a> {
     /// The seeds of the images, one for each row of `x`.
     pub seeds: &'a [u64],
-    /// How many steps were taken before it.
+    /// Number of steps taken before this one.
     pub index: usize,
     /// σ at which the step began, in data units.
     pub sigma: f64,
@@ -43,7 +43,7 @@ pub struct SamplingStep<'a> {
 /// ends the run.
 pub type OnStep<'a> = dyn Fn(&mut SamplingStep) -> Result<ControlFlow<()>, Error> + Sync + 'a;
 
-/// How a block of seeds becomes images.
+/// Turns a block of seeds into images.
 pub(crate) struct Engine<'a> {
     /// `[channels, height, width]`.
     pub shape: [i64; 3],
@@ -62,14 +62,14 @@ pub(crate) struct Engine<'a> {
 /// The denoiser for these seeds.
 pub(crate) type DenoiserFor<'a> = dyn Fn(&[u64]) -> Box<dyn Denoiser + 'a> + 'a;
 
-/// From the initial states of the i-th piece of a block to its images.
+/// A function from the initial states of the i-th piece of a block to its images.
 pub(crate) type Solve<'a> = dyn Fn(usize, &dyn Denoiser, Tensor, &Seeded, &mut OnState) -> Result<Tensor, Error> + 'a;
 
 /// Images of a block as the device has them, or will have them.
 pub(crate) struct Batch {
     /// `[batch, channels, height, width]`.
     pub x: Tensor,
-    /// Whether every answer of the network was finite.
+    /// Checks that every answer of the network was finite.
     pub checks: Vec<FiniteCheck>,
 }
 
@@ -117,7 +117,7 @@ impl Engine<'_> {
         Ok(x.to_device(Device::Cpu))
     }
 
-    /// The same while the device may still be at work on them.
+    /// Draws a block while the device may still be at work on its images.
     pub fn draw(
         &self,
         seeds: &[u64],
@@ -171,7 +171,7 @@ impl Engine<'_> {
     }
 }
 
-/// What is known of the steps of a piece.
+/// Record of the steps of a piece.
 struct Steps<'a> {
     engine: &'a Engine<'a>,
     seeds: &'a [u64],
@@ -179,7 +179,7 @@ struct Steps<'a> {
     index: usize,
     /// Evaluations that the observer has heard of.
     heard: usize,
-    /// Where a callback has stopped.
+    /// State at which a callback stopped.
     stopped: &'a RefCell<Option<Tensor>>,
 }
 
@@ -209,7 +209,7 @@ fn one_of_each(denoised: Tensor, count: i64) -> Tensor {
     }
 }
 
-/// What a thread made of its job, or what it died of.
+/// Result of a thread's job, or the panic that ended it.
 type Outcome<R> = Result<Result<R, Error>, Box<dyn Any + Send>>;
 
 fn ended<T>(_: T) -> Error {
@@ -248,7 +248,7 @@ pub(crate) fn spread<J: Send, R: Send>(
                 }
             });
         }
-        // What is left to this thread ends with it, and the others with that.
+        // `hand_out` owns this side of the queue: when it returns, the queue closes and the workers end.
         hand_out((give, finished), 2 * workers, &mut jobs, &mut take)
     })
 }

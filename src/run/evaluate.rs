@@ -30,7 +30,7 @@ pub struct EvaluationRequest {
     pub limit: Option<usize>,
     /// Refuses any other number of images.
     pub expect: Option<usize>,
-    /// Where mean and covariance of the images go (.npz).
+    /// File for mean and covariance of the images (.npz).
     pub save_statistics: Option<PathBuf>,
 }
 
@@ -41,21 +41,21 @@ pub struct Evaluated {
     pub network: String,
     /// SHA-256 of its weights.
     pub sha256: String,
-    /// How images came to its size.
+    /// Resizing to the network's size.
     pub resize: Option<Resize>,
-    /// How many features it gives.
+    /// Number of features.
     pub features: i64,
-    /// How many images there are.
+    /// Number of images.
     pub images: usize,
     /// The share of images that the network classifies as labelled, where there are labels.
     pub accuracy: Option<f64>,
-    /// Whether the images were compared with others.
+    /// Whether the images were compared with a reference.
     pub compared: bool,
-    /// How many images the reference has, where its file says so.
+    /// Number of images of the reference, where its file states it.
     pub reference: Option<u64>,
     /// The figures.
     pub figures: Vec<Figure>,
-    /// What makes figures wrong or incomparable.
+    /// Warnings about figures that are wrong or incomparable.
     pub warnings: Vec<String>,
 }
 
@@ -131,7 +131,7 @@ fn evaluated(
 }
 
 impl Evaluated {
-    /// As JSON, each figure under its key.
+    /// The figures as JSON, each under its key.
     pub fn record(&self) -> Value {
         let figures: Map<String, Value> =
             self.figures.iter().map(|figure| (figure.key.to_owned(), json!(figure))).collect();

@@ -53,7 +53,7 @@ pub(crate) fn table(rows: &[RestoredRow], samples: usize) -> Table {
     Table { headings: headings.map(ToOwned::to_owned).collect(), rows: lines, note }
 }
 
-/// By how many dB the mean is better than the baseline, in the median.
+/// Median of the decibels by which the mean is better than the baseline.
 pub(crate) fn gain(rows: &[RestoredRow]) -> Option<f64> {
     let gain = |row: &RestoredRow| {
         let truth = row.truth.as_ref()?;

@@ -1,4 +1,4 @@
-//! How near to the truth restored images are: PSNR, SSIM, LPIPS, distances in features, and how honest the spread is.
+//! Figures of restored images: PSNR, SSIM, LPIPS, distances of features, and how honest the spread is.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ use crate::{
 /// Rows of windows for which SSIM is computed at once.
 const BAND: i64 = 256;
 
-/// Which figures are wanted beside PSNR and SSIM.
+/// Figures wanted beside PSNR and SSIM.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FigureRequest {
     /// PSNR of images scaled to 0 … 1 by their smallest and largest values as well, as [Random Walks] has it.
@@ -35,7 +35,7 @@ pub struct FigureRequest {
 pub struct RestoredRow {
     /// The image's name.
     pub name: String,
-    /// How many samples it has.
+    /// Number of its samples.
     #[serde(default)]
     pub samples: usize,
     /// ‖y − A x‖ / (η √m), averaged over the samples: 1 where the samples fit the measurement as they should.
@@ -50,16 +50,16 @@ pub struct RestoredRow {
     pub features: Option<String>,
 }
 
-/// How near to the truth an image's samples and their mean are, and how honest their spread is.
+/// Distance of an image's samples and of their mean from the truth, and how honest their spread is.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Of the measurement, as an image.
+    /// Figures of the measurement, as an image.
     pub measurement: ImageFigures,
-    /// On average over the samples.
+    /// Figures averaged over the samples.
     pub sample: ImageFigures,
-    /// Of the mean of the samples.
+    /// Figures of the mean of the samples.
     pub mean: ImageFigures,
-    /// Of the linear estimate, where it was asked for.
+    /// Figures of the linear estimate, where it was asked for.
     pub baseline: Option<ImageFigures>,
     /// Share of the pixels that lie within two standard deviations of the mean.
     pub coverage: f64,
@@ -68,14 +68,14 @@ pub struct Comparison {
 /// Figures of one image, or on average over several; none that is infinite.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ImageFigures {
-    /// In dB.
+    /// PSNR in dB.
     pub psnr: Option<f64>,
-    /// In dB, of images scaled to 0 … 1, where it was asked for.
+    /// PSNR in dB of images scaled to 0 … 1, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psnr_min_max: Option<f64>,
-    /// By Gaussian windows; none for images smaller than one.
+    /// SSIM by Gaussian windows; none for images smaller than one.
     pub ssim: Option<f64>,
-    /// By uniform windows.
+    /// SSIM by uniform windows.
     pub ssim_uniform: Option<f64>,
     /// LPIPS, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,10 +85,10 @@ pub struct ImageFigures {
     pub features: Option<f64>,
 }
 
-/// A network that measures distances as people see them, and what tells it from others.
+/// A network that measures distances as people see them, and its identity.
 pub(crate) struct PerceptualMetric {
     network: PerceptualNetwork,
-    /// Its name, and the SHA-256 of its weights.
+    /// Name of the network, and the SHA-256 of its weights.
     pub identity: String,
 }
 
@@ -111,7 +111,7 @@ impl PerceptualMetric {
         Ok(Self { network: PerceptualNetwork::Lpips(lpips), identity })
     }
 
-    /// How far each image lies from the truth, both `[count, channels, height, width]`.
+    /// Distance of each image from the truth, both `[count, channels, height, width]`.
     fn distance(&self, x: &Tensor, truth: &Tensor) -> Result<Vec<f64>, Error> {
         match &self.network {
             PerceptualNetwork::Lpips(lpips) => lpips.distance(x, truth),
@@ -136,7 +136,7 @@ impl Metrics {
         for (name, metric) in [("lpips", &lpips), ("features", &features)] {
             let Some(metric) = metric else { continue };
             let Some(truth) = &problem.truth else {
-                let cause = format!("`{name}` compares with the truth, which `measurement` does not tell");
+                let cause = format!("`{name}` compares with the truth, which a measurement alone does not hold");
                 return Err(Error::request(cause));
             };
             let first = truth.narrow(0, 0, 1);
@@ -165,7 +165,7 @@ impl Metrics {
     }
 }
 
-/// What the samples of one image come to.
+/// Statistics and figures of the samples of one image.
 #[derive(Debug)]
 pub(crate) struct Summary {
     pub mean: Tensor,
@@ -177,7 +177,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Of `samples`, `[samples, channels, height, width]`, of image `i`.
+    /// Summarises `samples`, `[samples, channels, height, width]`, of image `i`.
     pub fn new(
         problem: &Problem,
         (i, samples): (usize, &Tensor),
@@ -231,8 +231,8 @@ fn as_image(problem: &Problem, y: &Tensor) -> Result<Tensor, Error> {
     Ok(y.upsample_nearest2d([height, width], None, None))
 }
 
-/// Whether a measurement `[1, …]` of images of `shape` is to be looked at: grey or with their channels, and of their size or a
-/// whole part of it.
+/// Whether a measurement `[1, …]` of images of `shape` can be shown as a picture: it is grey or has their channels, and
+/// their size divided by a whole number.
 pub(crate) fn is_picture(y: &Tensor, [channels, height, width]: [i64; 3]) -> bool {
     let size = y.size();
     let &[_, c, h, w] = size.as_slice() else { return false };

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{classes::Classes, prior::Prior, session::Session};
 use crate::{Error, backend::libtorch, files::images, numbers::plan::Plan};
 
-/// Where a model came from, besides its file: the card and the settings that replaced its own.
+/// Origin of a model besides its file: the card and the settings that replaced its own.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Origin {
     /// SHA-256 of the card that was given in place of the model's own.
@@ -33,7 +33,7 @@ pub struct Fingerprint {
     pub set: Vec<String>,
     /// The classes over which images go in turn; empty for a network without classes.
     pub classes: Vec<i64>,
-    /// What guides images to their classes, and how far.
+    /// Guidance towards classes, with its weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance: Option<Value>,
     /// Schedule, steps and sampler.
@@ -49,7 +49,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Of images by `prior` along `plan`, in blocks of `batch`.
+    /// Fingerprint of images by `prior` along `plan`, in blocks of `batch`.
     pub fn new(
         session: &Session,
         prior: &Prior,
@@ -98,7 +98,7 @@ pub struct Claim<'a> {
     pub record: &'a Value,
     /// The source of `given`, as in "the images or the measurement".
     pub given: &'a str,
-    /// Whether the files of another run are removed, if there are any.
+    /// Whether to remove the files of another run.
     pub overwrite: bool,
 }
 
@@ -121,7 +121,7 @@ impl Claim<'_> {
     }
 }
 
-/// Whether the folder holds another run than that of `record`.
+/// Whether the folder holds another run than `record` describes.
 pub(crate) fn holds_another(out: &Path, record: &Value) -> Result<bool, Error> {
     Ok(recorded(out)?.is_some_and(|theirs| !differences(record, &theirs, "").is_empty()))
 }

@@ -22,7 +22,7 @@ pub struct ImageSet {
     pub names: Vec<String>,
     /// `[count, channels, height, width]`, data units −1 … 1, on the CPU.
     pub images: Tensor,
-    /// What a reader of the results has to know.
+    /// Notes for a reader of the results.
     pub notes: Vec<String>,
 }
 

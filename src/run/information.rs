@@ -54,11 +54,11 @@ const FEWEST: usize = 5;
 pub struct InformationRequest {
     /// Only the first so many images.
     pub limit: Option<usize>,
-    /// How many noise levels: the integral over them is of fourth order.
+    /// Number of noise levels: the integral over them is of fourth order.
     pub levels: usize,
     /// Noises for each image and level.
     pub draws: u64,
-    /// Where the levels lie, those of the flow too; geometric over the network's own range if left out.
+    /// Noise levels, those of the flow too; geometric over the network's own range if left out.
     pub schedule: AnySchedule,
     /// The density of the probability flow as well: some 20 times the work.
     pub flow: Option<FlowRequest>,
@@ -66,7 +66,7 @@ pub struct InformationRequest {
     pub classes: Option<ClassList>,
 }
 
-/// How the probability flow is followed from an image to noise.
+/// Settings of the probability flow from an image to noise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FlowRequest {
     /// Noise levels: four evaluations with their gradients between two of them.
@@ -119,17 +119,17 @@ pub struct InformationLevel {
 /// −log₂ p(x)/d: bits per dimension.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct BitsPerDimension {
-    /// By the squared errors.
+    /// Bits by the squared errors.
     pub i_mmse: Mean,
     /// The standard deviation over the images.
     pub spread: f64,
-    /// What half the levels would add.
+    /// Difference that half the levels would make.
     pub halved: Option<f64>,
-    /// By the probability flow.
+    /// Bits by the probability flow.
     pub flow: Option<Mean>,
     /// The difference of the two, image by image.
     pub flow_minus_i_mmse: Option<Mean>,
-    /// By a Gaussian with the mean and covariance of the data.
+    /// Bits by a Gaussian with the mean and covariance of the data.
     pub gaussian: Option<f64>,
 }
 
@@ -161,15 +161,15 @@ pub struct InformationFingerprint {
 pub struct Information {
     /// The model's name.
     pub model: String,
-    /// How many images were measured.
+    /// Number of measured images.
     pub images: usize,
     /// d, the numbers in an image.
     pub numbers: usize,
     /// The curve, largest σ first.
     pub levels: Vec<InformationLevel>,
-    /// How long the images are in bits.
+    /// Length of the images in bits.
     pub bits_per_dimension: BitsPerDimension,
-    /// Of measuring.
+    /// Seconds of measuring.
     pub seconds: f64,
     fingerprint: InformationFingerprint,
 }
@@ -195,13 +195,13 @@ pub struct InformationRecord {
     pub bits_per_dimension: BitsPerDimension,
     /// See [`Information::levels`].
     pub levels: Vec<InformationLevel>,
-    /// Of measuring.
+    /// Seconds of measuring.
     pub seconds: f64,
     /// The folder.
     pub out: PathBuf,
 }
 
-/// What is the same for all images.
+/// Settings shared by all images.
 struct Estimation<'a> {
     /// d.
     numbers: usize,

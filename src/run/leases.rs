@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// How often the owner of a claim says that it is alive.
+/// Interval at which the owner of a claim signals that it is alive.
 const PULSE: Duration = Duration::from_secs(5);
 
 /// Prefix of files that are not finished; a claim's owner removes those of whom it takes over.
@@ -29,11 +29,11 @@ const CLAIM: &str = ".claim";
 /// One process of several that were started together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rank {
-    /// Which, from 0 on.
+    /// Number of this process, from 0 on.
     pub rank: usize,
-    /// Of how many.
+    /// Number of processes.
     pub size: usize,
-    /// Which of those on this machine.
+    /// Number of this process among those on its machine.
     pub local: usize,
 }
 
@@ -46,7 +46,7 @@ impl Rank {
         ["SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"],
     ];
 
-    /// As the launcher's variables say; none where there is no launcher.
+    /// Rank by the variables of a launcher; `None` without a launcher.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let number = |name: &str| variable(name)?.trim().parse::<usize>().ok();
         Self::VARIABLES.iter().find_map(|[rank, size, local]| {
@@ -71,9 +71,9 @@ impl Rank {
 pub struct Owner {
     /// The machine's name.
     pub host: String,
-    /// Of its processes.
+    /// Number of the process in its system.
     pub pid: u32,
-    /// Among the processes that were started together.
+    /// Rank among the processes that were started together.
     pub rank: usize,
     /// The numbers of which processes `pid` belongs to, and when the process began: another may have the same `pid` later.
     pub born: String,
@@ -103,14 +103,14 @@ impl Owner {
         Self { host, pid: std::process::id(), rank, born }
     }
 
-    /// Whether the process is known to have died; false where it lived on another machine, of which nothing is known.
+    /// Whether the process is known to have died; false if it lived on another machine, of which nothing is known.
     fn is_dead(&self) -> bool {
         let here = space();
         let Some(began) = self.born.strip_prefix(&here) else { return false };
         birth(&self.pid.to_string()).as_deref() != Some(began.trim())
     }
 
-    /// Of its unfinished files.
+    /// Label of its unfinished files.
     fn label(&self) -> String {
         format!("{}-{}", self.host, self.pid)
     }
@@ -141,7 +141,7 @@ impl Leases {
         self.file(name).exists()
     }
 
-    /// Whether [`Self::claim`] would be of use: neither finished nor somebody's.
+    /// Whether [`Self::claim`] can succeed: the chunk is neither finished nor claimed.
     pub fn is_free(&self, name: &str) -> bool {
         !self.is_finished(name) && (!self.claim_file(name).exists() || self.is_stale(name))
     }
@@ -160,7 +160,7 @@ impl Leases {
         let path = self.claim_file(name);
         let Some(file) = self.create(&path)? else { return Ok(None) };
         let claim = Lease::new(self.clone(), name.to_owned(), path, file);
-        // Between the first look and the claim another may have finished it and given it back.
+        // Another process may have finished the chunk and released its claim between the first look and this claim.
         Ok((!self.is_finished(name)).then_some(claim))
     }
 
@@ -255,7 +255,7 @@ impl Lease {
         let text = claims.text();
         let pulse = thread::spawn(move || {
             while stopped.recv_timeout(PULSE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                // The same bytes again: whoever keeps the folder notes the time by its own clock.
+                // Writing the same bytes again lets the file server note the time by its own clock.
                 let _ = file.rewind().and_then(|()| file.write_all(&text));
             }
         });

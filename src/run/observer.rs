@@ -1,4 +1,4 @@
-//! What hears of a run as it goes.
+//! Observers of a run.
 
 use crate::{Error, models::card::Model};
 
@@ -16,7 +16,7 @@ pub trait Observer: Sync {
     /// More steps are expected than were said.
     fn extended(&self, _steps: u64) {}
 
-    /// So many more of them are done.
+    /// `steps` more are done.
     fn advanced(&self, _steps: u64) {}
 
     /// A figure of the stage under way, for whoever watches: `loss 0.0312`.
@@ -25,16 +25,16 @@ pub trait Observer: Sync {
     /// The stage that began last is over.
     fn ended(&self) {}
 
-    /// What a reader of the results has to know: one sentence, without a full stop.
+    /// Receives a note for a reader of the results: one sentence, without a full stop.
     fn said(&self, _note: &str) {}
 
     /// A figure of many is there: `DDIM, 20 evaluations: 3.1`.
     fn measured(&self, _line: &str) {}
 
-    /// So many images, rows or figures are finished, and kept whatever happens to the rest.
+    /// `count` images, rows or figures are finished, and kept whatever happens to the rest.
     fn finished(&self, _count: u64) {}
 
-    /// Whether to stop after the step under way; what is finished is kept.
+    /// Whether to stop after the step under way; finished parts are kept.
     fn stops(&self) -> bool {
         false
     }

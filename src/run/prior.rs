@@ -1,4 +1,4 @@
-//! A model as a prior: its denoiser, told classes and guided to them.
+//! A model as a prior: its denoiser, given classes and guided towards them.
 
 use std::{
     fmt,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// How far towards their classes images go, and by whose knowledge of the classes.
+/// Strength of guidance towards classes, and the network that knows them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GuidanceRequest {
     /// w: adds w ∇ log p(class | x) to the score; none asks for no guidance.
@@ -143,14 +143,15 @@ fn unconditional(name: &str, model: &Model, session: &Session) -> Result<Guide, 
     let network = &other.denoiser.network;
     let null = network.null_class();
     if network.classes().is_some() && null.is_none() {
-        let cause = format!("{name}: has to be told a class, and has none for no class: name a model without classes");
+        let cause =
+            format!("{name}: needs a class with each image and has no null class: name a model without classes");
         return Err(Error::request(cause));
     }
     Ok(Guide::Unconditional(Box::new(other), null))
 }
 
 impl<'a> Prior<'a> {
-    /// How many classes there are to choose from, if any; that which stands for none is not among them.
+    /// Number of classes to choose from, without the null class; `None` for a network without classes.
     pub fn classes(&self) -> Option<i64> {
         let network = &self.model.denoiser.network;
         let null = network.null_class();
@@ -186,7 +187,7 @@ impl<'a> Prior<'a> {
         }
     }
 
-    /// Without guidance; classes that a classifier alone knows are not for the network.
+    /// The denoiser without guidance; classes that a classifier alone knows do not reach the network.
     fn conditional(&self, classes: Option<&[i64]>) -> ForClasses<'a> {
         let denoiser = &self.model.denoiser;
         denoiser.for_classes(classes.filter(|_| denoiser.network.classes().is_some()))
@@ -220,7 +221,7 @@ impl<'a> Prior<'a> {
         })
     }
 
-    /// For the record of a run; none without guidance.
+    /// Guidance for the record of a run; `None` without guidance.
     pub fn record(&self) -> Result<Option<Value>, Error> {
         let by = match self.guide {
             None => return Ok(None),
@@ -237,7 +238,7 @@ impl<'a> Prior<'a> {
 impl Div<usize> for Cost {
     type Output = Self;
 
-    /// For each of so many images, rounded up.
+    /// The cost for each of `images`, rounded up.
     fn div(self, images: usize) -> Self {
         let each = |total: usize| total.div_ceil(images.max(1));
         Self { evaluations: each(self.evaluations), gradients: each(self.gradients) }

@@ -24,7 +24,7 @@ use crate::{
 /// Makes an operator once more, for another thread.
 type Build<'a> = Box<dyn Fn() -> Result<Operator, Error> + 'a>;
 
-/// Where the operator of a problem comes from.
+/// Source of a problem's operator.
 ///
 /// An operator of the caller's own is one value, which one thread uses at a time. A task, or any function that makes operators,
 /// serves as many threads as compute: each has its own, built once.
@@ -72,7 +72,7 @@ impl<'a> OperatorSource<'a> {
         Self { description, ..self }
     }
 
-    /// On the operator's device, where that is known.
+    /// Moves x to the operator's device, where that is known.
     fn beside(&self, x: &Tensor) -> Tensor {
         self.device.map_or_else(|| x.shallow_clone(), |device| x.to_device(device))
     }
@@ -95,11 +95,11 @@ pub struct Problem<'a> {
     pub(crate) truth: Option<Tensor>,
     /// `[count, …]`.
     pub(crate) measurement: Tensor,
-    /// Of the images, `[channels, height, width]`.
+    /// Shape of the images, `[channels, height, width]`.
     pub(crate) shape: [i64; 3],
     /// η in data units.
     pub(crate) eta: f64,
-    /// What was done to the images.
+    /// The degradation, as recorded.
     pub(crate) task: Value,
     pub(crate) detector: Option<Detector>,
     seed: u64,
@@ -123,7 +123,8 @@ impl<'a> Problem<'a> {
         Ok(Self { detector: None, ..Self::detected(source, images, Detector::Gaussian { eta }, seed)? })
     }
 
-    /// The same with the noise of any detector; methods take it for Gaussian noise of the same variance.
+    /// Simulates the measurement with the noise of any detector; methods take it for Gaussian noise of the same
+    /// variance.
     pub fn detected(
         source: impl Into<OperatorSource<'a>>,
         images: &Tensor,
@@ -245,7 +246,7 @@ impl<'a> Problem<'a> {
         })?
     }
 
-    /// What `work` makes of A, if A is linear.
+    /// Passes A to `work`, if A is linear.
     pub(crate) fn linear<R>(&self, work: impl FnOnce(&dyn LinearOperator) -> R) -> Result<Option<R>, Error> {
         self.pool.lend(|likelihood| likelihood.operator.linear().map(work))
     }
@@ -254,9 +255,9 @@ impl<'a> Problem<'a> {
 /// A problem of one request, or one that several share.
 #[derive(Debug)]
 pub enum ProblemRef<'a> {
-    /// For this request alone.
+    /// A problem owned by this request alone.
     Own(Box<Problem<'a>>),
-    /// For other requests as well.
+    /// A problem shared with other requests.
     Shared(&'a Problem<'a>),
 }
 
@@ -295,7 +296,7 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(likelihood);
     }
 
-    /// What `work` makes of one that nobody else uses meanwhile.
+    /// Passes `work` a likelihood that nobody else uses meanwhile.
     pub fn lend<R>(&self, work: impl FnOnce(&mut GaussianLikelihood) -> R) -> Result<R, Error> {
         let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut likelihood = free.ok_or_else(|| Error::request("the operator is in use by another thread"))?;

@@ -15,7 +15,7 @@ use crate::{Error, models::card::sha256};
 /// The file within a folder of results.
 pub const FILE: &str = "records.jsonl";
 
-/// What was run, where, and what came of it.
+/// Record of a row: the run, its machine and its outcome.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Record {
     /// A name for all that the figures depend on: the same run has the same.
@@ -24,10 +24,10 @@ pub struct Record {
     pub experiment: String,
     /// The text of the experiment's file.
     pub text: String,
-    /// Which row of it; empty where the experiment is one figure or one plot.
+    /// Row of the experiment; empty where the experiment is one figure or one plot.
     #[serde(default)]
     pub row: String,
-    /// What a person types to have it again.
+    /// Command that makes it again.
     pub command: String,
     /// The version of this program.
     pub version: String,
@@ -45,18 +45,18 @@ pub struct Record {
     pub seconds: f64,
     /// The most memory that a process took, in bytes, without the GPU's.
     pub memory: u64,
-    /// By name: value and spread; what heads the table comes first.
+    /// Value and spread by name; the first heads the table.
     pub figures: IndexMap<String, (f64, Option<f64>)>,
     /// The first figure of each set on its own.
     #[serde(default)]
     pub each: Vec<f64>,
-    /// What the paper prints, if it does.
+    /// Published value, if there is one.
     #[serde(default)]
     pub published: Option<f64>,
-    /// Where images and statistics are.
+    /// Folder of images and statistics.
     #[serde(default)]
     pub out: String,
-    /// What a reader of the figures has to know.
+    /// Warnings for a reader of the figures.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
@@ -67,7 +67,7 @@ pub fn id(fingerprint: &Value) -> String {
 }
 
 impl Record {
-    /// Whether the same was run, and with the same outcome.
+    /// Whether the two records are of one run with one outcome.
     fn is_same(&self, other: &Self) -> bool {
         let close = |(a, b): (&f64, &f64)| (a - b).abs() <= PRINTED * b.abs();
         let values = |record: &Self| record.figures.values().map(|(value, _)| *value).collect::<Vec<_>>();
@@ -96,11 +96,11 @@ pub fn append(path: &Path, record: &Record) -> Result<(), Error> {
     if cut_off(&mut file).map_err(failed)? {
         line.insert(0, b'\n');
     }
-    // At once: lines of several processes cannot mix.
+    // A single write keeps lines of several processes from mixing.
     file.write_all(&line).and_then(|()| file.sync_all()).map_err(failed)
 }
 
-/// Whether the last line lacks its end: whoever wrote it was killed.
+/// Whether the last line lacks its end, because its writer was killed.
 fn cut_off(file: &mut fs::File) -> io::Result<bool> {
     if file.seek(SeekFrom::End(0))? == 0 {
         return Ok(false);

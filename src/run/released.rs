@@ -47,7 +47,7 @@ pub struct Released {
     pub plan: Plan,
     /// The law of the first state.
     pub start: Start,
-    /// What is measured of each image; nothing where images are drawn freely.
+    /// Measurement of each image; `None` where images are drawn freely.
     pub problem: Option<PublishedProblem>,
     /// The network that it was written for.
     pub network: Expected,
@@ -55,16 +55,16 @@ pub struct Released {
     pub model: PathBuf,
     /// The folder of the images that are restored.
     pub images: PathBuf,
-    /// Where results go.
+    /// Folder of the results.
     pub results: PathBuf,
 }
 
 /// N(mean, deviation² I).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Start {
-    /// Of every pixel.
+    /// Mean of every pixel.
     pub mean: f64,
-    /// Of every pixel.
+    /// Standard deviation of every pixel.
     pub deviation: f64,
 }
 
@@ -85,7 +85,7 @@ pub struct PublishedProblem {
 }
 
 impl PublishedProblem {
-    /// How long steps may be: τ ≤ η², whatever ‖A‖ is.
+    /// Longest step: τ ≤ η², whatever ‖A‖ is.
     pub const LIMIT: StepLimit = StepLimit::Paper;
 
     /// The likelihood of a measurement of images of `shape`, which `operator` made.
@@ -102,7 +102,7 @@ impl PublishedProblem {
 /// A network, by what the file says of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
-    /// Its kind.
+    /// Kind of the perturbation.
     pub perturbation: Perturbation,
     /// Height and width of the images.
     pub side: i64,
@@ -121,7 +121,7 @@ pub enum Perturbation {
 }
 
 impl Perturbation {
-    /// How many of our data units one of the file's is.
+    /// Size of the file's unit in our data units.
     fn unit(self) -> f64 {
         match self {
             Self::Vp => 1.0,
@@ -154,12 +154,12 @@ impl Expected {
 }
 
 impl Released {
-    /// From a file.
+    /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, Error> {
         Self::from_file(crate::files::yaml::read(path)?, path)
     }
 
-    /// From the text of a file; `path` is for messages.
+    /// Parses the text of a file; `path` is used in messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         Self::from_file(crate::files::yaml::parse(text, path)?, path)
     }
@@ -180,7 +180,7 @@ fn must<T: Copy + Display>(name: &str, value: &Placed<T>, want: &str, holds: boo
     Err(at(value, format!("{name} must be {want}, but is {}", value.value)))
 }
 
-/// A sentence about a value, with its place as the parser tells it.
+/// A sentence about a value, with the place that the parser reports.
 fn at<T>(value: &Placed<T>, sentence: impl Display) -> String {
     format!("line {} column {}: {sentence}", value.referenced.line(), value.referenced.column())
 }
@@ -376,7 +376,7 @@ impl File {
     }
 }
 
-/// What a network of this kind needs to be told.
+/// Message that names the setting which a network of this kind lacks.
 fn missing(kind: &Placed<Perturbation>, name: &str) -> String {
     let network = format!("{:?}", kind.value).to_lowercase();
     at(kind, format!("{network} networks need {name}, which is missing"))

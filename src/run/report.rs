@@ -29,20 +29,20 @@ use crate::{
 pub struct ReportRequest {
     /// The folder of experiments, with those within it.
     pub experiments: PathBuf,
-    /// Where records and plots are, and where the page goes: tables.md and tables.html.
+    /// Folder of records and plots, to which the page is written: tables.md and tables.html.
     pub results: PathBuf,
-    /// How a person has the page again.
+    /// Command that makes the page again.
     pub command: String,
 }
 
 /// A page that was written.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReportFiles {
-    /// How many tables it has.
+    /// Number of tables.
     pub results: usize,
-    /// As Markdown.
+    /// The Markdown file.
     pub markdown: PathBuf,
-    /// As a page that a browser shows without a network.
+    /// The page, which a browser shows without a network connection.
     pub html: PathBuf,
 }
 
@@ -62,7 +62,7 @@ impl ReportRequest {
         }
         let report = Report {
             title: "Tables".to_owned(),
-            about: "What papers print beside what was measured here, and what it costs.".to_owned(),
+            about: "Published figures beside those measured here, with their costs.".to_owned(),
             command: self.command.clone(),
             chapters: chapters.into_iter().map(|(chapter, _)| chapter).collect(),
         };
@@ -142,7 +142,7 @@ impl ReportRequest {
         Ok(plots)
     }
 
-    /// What another experiment has left in the folder of results: a chapter for each of its tables.
+    /// Chapters for the tables that another experiment has left in the folder of results.
     fn plotted(&self, experiment: &AnyExperiment, name: &str, path: &Path) -> Result<Vec<(Chapter, String)>, Error> {
         let [text, plot] = ["md", "png"].map(|ending| self.results.join(format!("{name}.{ending}")));
         if !text.exists() {
@@ -167,7 +167,7 @@ impl ReportRequest {
     }
 }
 
-/// What an image has cost.
+/// Cost of an image.
 type CostOf = fn(&Record) -> f64;
 
 fn case(name: &str, pictures: Vec<Picture>) -> Case {
@@ -195,7 +195,7 @@ pub fn experiments(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-/// Whether a file says what kind of experiment it is; those to train by do not.
+/// Whether a file states a kind of experiment; configurations for training do not.
 fn is_experiment(path: &Path) -> bool {
     yaml::read::<Value>(path).map_or(true, |file| file.get("kind").is_some())
 }
@@ -225,7 +225,7 @@ fn series(table: &TableExperiment, records: &[Record], cost: CostOf) -> Vec<Seri
     lines.into_iter().flat_map(both).filter(|line| !line.points.is_empty()).collect()
 }
 
-/// What the names of rows have in common, part by part between commas: of `DDIM, 5` and `DDIM, 10` it is `DDIM`.
+/// Longest common part of the names of rows, part by part between commas: of `DDIM, 5` and `DDIM, 10` it is `DDIM`.
 fn common<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
     let first: Vec<&str> = names.next()?.split(", ").collect();
     let kept = names.fold(first, |kept, name| {
@@ -263,7 +263,7 @@ fn figure(figure: Option<&(f64, Option<f64>)>) -> String {
     format!("{value:.digits$}{}", spread.unwrap_or_default())
 }
 
-/// What the paper prints, as the experiment has it now, and its spread.
+/// Published value and spread, as the experiment states them now.
 fn published(table: &TableExperiment, record: &Record) -> Option<(f64, Option<f64>)> {
     let row = table.rows.iter().find(|row| row.name == record.row);
     row.and_then(|row| Some((row.published?, row.spread)))
@@ -291,7 +291,7 @@ fn cells(table: &TableExperiment, record: &Record, is_published: bool) -> Vec<St
     cells
 }
 
-/// What a reader has to know of the figures.
+/// Notes for a reader of the figures.
 fn notes(table: &TableExperiment, records: &[Record]) -> String {
     let head = records.iter().find_map(|record| record.figures.keys().next());
     let head = head.map_or_else(String::new, |name| format!("Measured: {name}. "));

@@ -1,4 +1,4 @@
-//! What a person says of an experiment besides its file.
+//! Settings of an experiment's run besides its file.
 
 use std::{
     fs,
@@ -9,34 +9,34 @@ use std::{
 use super::{fingerprint::Origin, leases::Rank, session::Session};
 use crate::{Error, files::data, models::card::Model};
 
-/// How an experiment is run: where everything goes, and what replaces a part of its file.
+/// Settings of a run: its folders, and replacements for parts of the file.
 #[derive(Clone, Debug)]
 pub struct ExperimentRequest {
     /// NAME of NAME.md, NAME.png and NAME.json.
     pub name: String,
     /// The experiment, word for word.
     pub text: String,
-    /// How a person has the run again, for headings.
+    /// Command that makes the run again, for headings.
     pub command: String,
     /// The command line as it was typed, for records and pages.
     pub typed: String,
-    /// Where tables, plots and records go.
+    /// Folder of tables, plots and records.
     pub results: PathBuf,
-    /// Where images go, in a folder for each method.
+    /// Folder of images, with a folder in it for each method.
     pub out: PathBuf,
     /// The values of models' cards that are replaced, as `key=value`.
     pub set: Vec<String>,
-    /// Where checkpoints and references are that are not where a table names them.
+    /// Folder of checkpoints and references that are not where a table names them.
     pub models: Option<PathBuf>,
     /// Only rows of a table whose names contain this.
     pub row: Option<String>,
-    /// So many images in place of a table's number.
+    /// Number of images in place of the table's.
     pub images: Option<u64>,
     /// Measures nothing of a table.
     pub draw_only: bool,
     /// After how long a silence another process takes over the work of one.
     pub patience: Duration,
-    /// Which of the processes that make a table this one is.
+    /// Rank of this process among those that make a table together.
     pub rank: Rank,
 }
 
@@ -81,7 +81,7 @@ impl ExperimentRequest {
         data::located(Path::new(model), self.models.as_deref()).to_string_lossy().into_owned()
     }
 
-    /// What replaced values of a model's card.
+    /// Values that replaced the model card's own.
     pub(super) fn origin(&self, set: &[String]) -> Origin {
         Origin { card: None, set: [set, &self.set].concat() }
     }

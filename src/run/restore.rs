@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     Error,
-    inverse::restoration::{self, AnyMethod, ConditionalWalk, Effort, InverseProblem, Method, Mmps},
+    inverse::restoration::{self, AnyMethod, Effort, InverseProblem, Method, Mmps, Walk},
     models::card::Model,
     networks::AnyNetwork,
     numbers::{
@@ -73,7 +73,7 @@ pub struct Restoration<'a> {
     on_step: Option<&'a OnStep<'a>>,
 }
 
-/// How to restore.
+/// The method: a listed one, or the caller's own.
 enum MethodChoice<'a> {
     Listed(AnyMethod),
     Own(&'a dyn Method),
@@ -82,9 +82,9 @@ enum MethodChoice<'a> {
 /// Restored images.
 #[derive(Debug)]
 pub struct Restored {
-    /// In the order of the problem.
+    /// Results in the order of the problem.
     pub images: Vec<RestoredImage>,
-    /// Of a sample.
+    /// Cost of a sample.
     pub cost: RestorationCost,
 }
 
@@ -98,9 +98,9 @@ pub struct RestoredImage {
     pub seeds: Vec<u64>,
     /// `[samples, channels, height, width]`.
     pub samples: Tensor,
-    /// Their mean, `[channels, height, width]`.
+    /// Mean of the samples, `[channels, height, width]`.
     pub mean: Tensor,
-    /// Their standard deviation, `[channels, height, width]`; 0 for one sample.
+    /// Standard deviation of the samples, `[channels, height, width]`; 0 for one sample.
     pub std: Tensor,
     /// ‖y − A x‖ / (η √m), averaged over the samples: 1 where the samples fit the measurement as they should.
     pub residual: f64,
@@ -108,15 +108,15 @@ pub struct RestoredImage {
     pub comparison: Option<Comparison>,
 }
 
-/// What a sample costs.
+/// Cost of a sample.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub struct RestorationCost {
-    /// With the answers that guidance takes; without those that only the state decides on.
+    /// Cost with the answers that guidance takes; without those that only the state decides on.
     pub guided: Cost,
     /// Evaluations of the prior, and products with its Jacobian.
     #[serde(skip)]
     pub effort: Effort,
-    /// Whether the state decides how many evaluations there are.
+    /// Whether the state decides the number of evaluations.
     pub adaptive: bool,
 }
 
@@ -129,7 +129,7 @@ pub(crate) struct Settled {
     pub metrics: Metrics,
 }
 
-/// What comes of a block.
+/// A part of the results of a block.
 pub(crate) enum RestoredPart {
     /// The walk of an image's first sample.
     Walk(usize, FrameRecorder),
@@ -174,7 +174,7 @@ impl fmt::Debug for Restoration<'_> {
 }
 
 impl<'a> Restoration<'a> {
-    /// By matched moments along the model's own plan, 8 samples of each image.
+    /// Creates a request for matched moments along the model's own plan, with 8 samples of each image.
     pub fn new(prior: impl Into<Prior<'a>>, problem: impl Into<ProblemRef<'a>>) -> Self {
         let (prior, problem) = (prior.into(), problem.into());
         Self {
@@ -201,13 +201,13 @@ impl<'a> Restoration<'a> {
         Self { session: session.clone(), ..self }
     }
 
-    /// How to restore.
+    /// Sets the method.
     #[must_use]
     pub fn method(self, method: impl Into<AnyMethod>) -> Self {
         Self { method: MethodChoice::Listed(method.into()), ..self }
     }
 
-    /// By a method of the caller's own.
+    /// Sets a method of the caller's own.
     #[must_use]
     pub fn own_method(self, method: &'a dyn Method) -> Self {
         Self { method: MethodChoice::Own(method), ..self }
@@ -225,13 +225,13 @@ impl<'a> Restoration<'a> {
         Self { sampler: Some(sampler.into()), ..self }
     }
 
-    /// Where the noise levels lie.
+    /// Sets the noise levels.
     #[must_use]
     pub fn schedule(self, schedule: impl Into<AnySchedule>) -> Self {
         Self { schedule: Some(schedule.into()), ..self }
     }
 
-    /// How many noise levels.
+    /// Sets the number of noise levels.
     #[must_use]
     pub fn steps(self, steps: usize) -> Self {
         Self { steps: Some(steps), ..self }
@@ -243,7 +243,7 @@ impl<'a> Restoration<'a> {
         self.steps(sigmas.len()).schedule(List { sigmas: sigmas.to_vec() })
     }
 
-    /// How many samples of each image's posterior.
+    /// Sets the number of samples of each image's posterior.
     #[must_use]
     pub fn samples(self, samples: usize) -> Self {
         Self { samples, ..self }
@@ -261,7 +261,7 @@ impl<'a> Restoration<'a> {
         Self { baseline: Some(images), ..self }
     }
 
-    /// Which figures are wanted beside PSNR and SSIM.
+    /// Sets the figures wanted beside PSNR and SSIM.
     #[must_use]
     pub fn figures(self, figures: FigureRequest) -> Self {
         Self { figures, ..self }
@@ -270,7 +270,7 @@ impl<'a> Restoration<'a> {
     /// A released configuration: its walk, its limit of steps, its plan, and where it begins.
     pub fn released(self, released: &Released) -> Result<Self, Error> {
         released.network.check(&self.prior.model.card)?;
-        let walk = ConditionalWalk { limit: released::PublishedProblem::LIMIT };
+        let walk = Walk { limit: released::PublishedProblem::LIMIT };
         Ok(Self { start: Some(released.start), ..self.method(walk).plan(released.plan.clone()) })
     }
 
@@ -315,7 +315,7 @@ impl<'a> Restoration<'a> {
         }
     }
 
-    /// What a sample will cost.
+    /// Cost of a sample.
     pub fn cost(&self) -> Result<RestorationCost, Error> {
         self.check()?;
         Ok(self.cost_of(&self.resolve(&self.full_plan())?))
@@ -339,7 +339,7 @@ impl<'a> Restoration<'a> {
         plan.resolve(self.prior.model.range(), limit)
     }
 
-    /// Of a sample, with the answers that guidance takes.
+    /// Cost of a sample, with the answers that guidance takes.
     fn cost_of(&self, resolved: &ResolvedPlan) -> RestorationCost {
         let method = self.chosen();
         let effort = method.effort(resolved);
@@ -362,7 +362,7 @@ impl<'a> Restoration<'a> {
         Ok(Settled { metrics: Metrics::open(&self.figures, &self.problem)?, plan, resolved, classes, cost })
     }
 
-    /// What a reader of the results has to know before they are there.
+    /// Notes for a reader of the results, known before the results.
     pub(crate) fn notes(&self, settled: &Settled) -> Vec<String> {
         let model = self.prior.model;
         let levels = notes(model, &settled.plan, &settled.resolved.sigmas);
@@ -403,7 +403,7 @@ impl<'a> Restoration<'a> {
         (0..seeds.samples()).map(|sample| seeds.seed(image, sample) + self.shift()).collect()
     }
 
-    /// What is added to the number of a sample: other seeds of the session draw other samples.
+    /// Offset of the sample numbers: other seeds of the session draw other samples.
     fn shift(&self) -> u64 {
         self.session.seed << 32
     }
@@ -500,7 +500,7 @@ impl<'a> Restoration<'a> {
     }
 }
 
-/// What a thread needs to compute blocks.
+/// Shared state with which a thread computes blocks.
 struct Worker<'a> {
     engine: &'a Engine<'a>,
     method: &'a dyn Method,

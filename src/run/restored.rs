@@ -40,7 +40,7 @@ const STD_GAIN: f64 = 2.0;
 /// The name of the file with A⁺ y.
 const INVERSE: &str = "pseudo-inverse";
 
-/// Where restored images go as files, and what is written beside them.
+/// Folder of restored images, and the files written beside them.
 #[derive(Clone, Debug, Default)]
 pub struct RestorationFolder {
     /// The folder.
@@ -51,7 +51,7 @@ pub struct RestorationFolder {
     pub animate: bool,
     /// Removes the files of another run, if the folder holds one, and begins.
     pub overwrite: bool,
-    /// How a person has the run again, for the page.
+    /// Command that makes the run again, for the page.
     pub command: String,
     /// The card and the settings that replaced the model's own.
     pub origin: Origin,
@@ -64,19 +64,19 @@ pub struct RestoredFolder {
     pub out: PathBuf,
     /// All images beside each other.
     pub sheet: PathBuf,
-    /// The same as a page, with the settings.
+    /// The page with the images and the settings.
     pub page: PathBuf,
     /// The figures of each image.
     pub rows: Vec<RestoredRow>,
     /// The figures as Markdown.
     #[serde(skip)]
     pub table: String,
-    /// How many images got samples now.
+    /// Number of images that got samples in this run.
     pub new: usize,
-    /// Of a sample.
+    /// Cost of a sample.
     #[serde(skip)]
     pub cost: RestorationCost,
-    /// What the record of the folder holds: method, task, noise, samples, seeds, plan, versions, seconds, figures.
+    /// The record of the folder: method, task, noise, samples, seeds, plan, versions, seconds, figures.
     #[serde(flatten)]
     pub record: Map<String, Value>,
 }
@@ -88,7 +88,7 @@ struct Claimed {
     batch: u64,
 }
 
-/// What is written of a run, and with what.
+/// Writer of a run's results.
 struct Results<'a> {
     restoration: &'a Restoration<'a>,
     folder: &'a RestorationFolder,
@@ -193,7 +193,7 @@ impl Restoration<'_> {
         Ok(Claimed { record, seeds, batch })
     }
 
-    /// How many samples of each image there are after each run, with this one.
+    /// Number of samples of each image after each run, including this one.
     fn totals(&self, folder: &RestorationFolder, mut totals: Vec<u64>) -> Result<Vec<u64>, Error> {
         let samples = self.samples as u64;
         if !self.problem.names.iter().any(|name| row_file(&folder.out, name).exists()) {
@@ -494,7 +494,7 @@ fn line(row: &RestoredRow) -> String {
     text
 }
 
-/// What a person wants to know of a run on its page: the record without what is shown anyway.
+/// Settings of the page: the record without the entries that the page shows anyway.
 fn settings(record: &Map<String, Value>) -> Vec<(String, String)> {
     let mut record = record.clone();
     for shown in ["figures", "images", "notes", "seeds", "totals"] {
@@ -531,7 +531,7 @@ fn about(count: usize) -> String {
     }
 }
 
-/// Where the figures of an image are, once all of its files are there.
+/// Path of the figures of an image, written once all of its files are there.
 fn row_file(out: &Path, name: &str) -> PathBuf {
     out.join(format!("{name}.json"))
 }

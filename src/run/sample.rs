@@ -67,13 +67,13 @@ pub struct Sampling<'a> {
     trajectories: bool,
 }
 
-/// Where images begin.
+/// Initial states.
 enum First {
     /// N(0, σ²) of the largest level.
     Noise,
     /// `[images, channels, height, width]`: seed i begins at row i.
     States(Tensor),
-    /// As a released configuration has it.
+    /// Initial states of a released configuration.
     Released(Box<Released>),
 }
 
@@ -84,20 +84,20 @@ pub struct Samples {
     pub seeds: Vec<u64>,
     /// The final states, `[count, channels, height, width]`, f32 on the CPU, data units −1 … 1, not clipped.
     pub images: Tensor,
-    /// Of an image, on average where the state decides.
+    /// Cost of an image, on average where the state decides.
     pub cost: Cost,
     /// The states after each step, `[steps, channels, height, width]` for each image, where they were asked for.
     pub trajectories: Vec<Tensor>,
 }
 
-/// Where images go as files, and what is written beside them.
+/// Folder of images, and the files written beside them.
 #[derive(Clone, Debug, Default)]
 pub struct SampleFolder {
     /// The folder: SEED.png, grid.png, index.html and record.json.
     pub out: PathBuf,
     /// Writes each final state as well, unclipped: SEED.npy, `[channels, height, width]`, f32.
     pub states: bool,
-    /// How a person has the run again, for the page.
+    /// Command that makes the run again, for the page.
     pub command: String,
     /// The card and the settings that replaced the model's own.
     pub origin: Origin,
@@ -110,17 +110,17 @@ pub struct SampleFolder {
 /// A finished run in its folder.
 #[derive(Debug, Serialize)]
 pub struct Sampled {
-    /// What the bits of the images depend on.
+    /// Everything on which the bits of the images depend.
     #[serde(rename = "identity")]
     pub fingerprint: Fingerprint,
-    /// How many images there are.
+    /// Number of images.
     pub images: usize,
-    /// How many of them are new.
+    /// Number of images drawn in this run.
     pub new: usize,
-    /// Of an image, on average where the state decides.
+    /// Cost of an image, on average where the state decides.
     #[serde(flatten)]
     pub cost: Cost,
-    /// Of computing and writing.
+    /// Seconds of computing and writing.
     pub seconds: f64,
     /// The folder.
     pub out: PathBuf,
@@ -135,7 +135,7 @@ impl fmt::Debug for Sampling<'_> {
 }
 
 impl<'a> Sampling<'a> {
-    /// By the model's own plan, seeds 0 … 15.
+    /// Creates a request along the model's own plan, for seeds 0 … 15.
     pub fn new(prior: impl Into<Prior<'a>>) -> Self {
         let prior = prior.into();
         Self {
@@ -176,14 +176,14 @@ impl<'a> Sampling<'a> {
         Self { solver: Some(solver), ..self }
     }
 
-    /// Where the noise levels lie.
+    /// Sets the noise levels.
     #[must_use]
     pub fn schedule(mut self, schedule: impl Into<AnySchedule>) -> Self {
         self.plan.schedule = schedule.into();
         self
     }
 
-    /// How many noise levels.
+    /// Sets the number of noise levels.
     #[must_use]
     pub fn steps(mut self, steps: usize) -> Self {
         self.plan.steps = steps;
@@ -197,7 +197,7 @@ impl<'a> Sampling<'a> {
         self.schedule(List { sigmas: sigmas.to_vec() })
     }
 
-    /// Which images.
+    /// Sets the seeds of the images.
     #[must_use]
     pub fn seeds(self, seeds: impl IntoIterator<Item = u64>) -> Self {
         Self { seeds: seeds.into_iter().collect(), ..self }
@@ -367,7 +367,7 @@ impl<'a> Sampling<'a> {
             shape: self.prior.model.card.image,
             start: self.prior.model.denoiser.precondition.start(sigmas.max()),
             device: self.session.device,
-            // Where the state decides how long the steps are, no image may wait for the steps of another.
+            // Images with adaptive steps are computed alone: none may wait for the steps of another.
             alone: self.session.deterministic || scheme.is_adaptive(),
             observer,
             asked: scheme.is_adaptive().then(Mutex::default),
@@ -418,7 +418,7 @@ impl Model {
 }
 
 impl Session {
-    /// As this model was opened.
+    /// The prior of a model as it was opened.
     pub fn from_model(model: &Model) -> Self {
         let (device, kind) =
             model.parameters.first().map_or((Device::Cpu, Kind::Float), |(_, tensor)| (tensor.device(), tensor.kind()));
@@ -454,7 +454,7 @@ fn beside<J: Send>(
     failed()
 }
 
-/// What each image of `blocks` has cost, on average where that was for the state to decide.
+/// Cost of each image of `blocks`, on average where the state decided it.
 fn cost(prior: &Prior, scheme: &Scheme, engine: &Engine, blocks: &[Block]) -> Cost {
     match &engine.asked {
         Some(asked) => {
@@ -472,14 +472,14 @@ fn rows(init: &Tensor, block: &Block) -> Tensor {
     init.index_select(0, &Tensor::from_slice(&index))
 }
 
-/// Which levels the network was never trained for, and what else there is to know of a plan.
+/// Notes on a plan: levels for which the network was never trained, and other warnings.
 pub fn notes(model: &Model, plan: &Plan, sigmas: &Sigmas) -> Vec<String> {
     let caveat = plan.schedule.get().caveat();
     let caveat = caveat.map(|caveat| format!("of the process that gives the levels: {caveat}"));
     caveat.into_iter().chain(range_note(model, sigmas)).collect()
 }
 
-/// Which levels the network was never trained for.
+/// Note on levels for which the network was never trained.
 pub fn range_note(model: &Model, sigmas: &Sigmas) -> Option<String> {
     let (min, max) = model.range();
     // A schedule that ends at the model's own level may miss it by a rounding.
@@ -529,7 +529,7 @@ impl SampleFolder {
         Ok(path)
     }
 
-    /// The same as a page, with the settings.
+    /// Writes the page with the images and the settings.
     fn page(&self, seeds: &BTreeSet<u64>, fingerprint: &Fingerprint) -> Result<(), Error> {
         let picture = |&seed: &u64| Picture { label: seed.to_string(), file: self.file(seed) };
         let pictures: Vec<Picture> = seeds.iter().take(SHOWN).map(picture).collect();

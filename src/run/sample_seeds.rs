@@ -1,6 +1,6 @@
 //! The seeds of the samples of a restoration, in its first run and in runs that add samples.
 
-/// Which seed each sample of each image has.
+/// The seed of each sample of each image.
 ///
 /// A first run of S samples numbers them image by image: sample s of image i has seed i S + s. A run that adds samples to it
 /// begins after all seeds so far, again image by image. So finished samples keep their seeds, no seed serves twice, and one
@@ -8,12 +8,12 @@
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleSeeds {
     images: u64,
-    /// How many samples of each image there were after each run, growing.
+    /// Number of samples of each image after each run, growing.
     totals: Vec<u64>,
 }
 
 impl SampleSeeds {
-    /// Of so many images, after runs that brought the samples of each to these totals.
+    /// Creates the seeds of `images` images, after runs that brought the samples of each to `totals`.
     pub fn new(images: usize, totals: Vec<u64>) -> Self {
         Self { images: images as u64, totals }
     }
@@ -23,7 +23,7 @@ impl SampleSeeds {
         self.totals.last().map_or(0, |total| *total as usize)
     }
 
-    /// For the record of a run.
+    /// Totals for the record of a run.
     pub fn totals(&self) -> &[u64] {
         &self.totals
     }

@@ -1,4 +1,4 @@
-//! Where and how a run computes.
+//! Device, precision and other settings of a run.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::{
     models::card::Model,
 };
 
-/// How a network computes; the state of a walk is f32 always.
+/// Precision of the network; the state of a walk is f32 always.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -25,7 +25,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// As files and the command line write it.
+    /// Name in files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -35,18 +35,18 @@ impl Precision {
     }
 }
 
-/// Where and how a run computes, whatever it is that it computes.
+/// Device, precision and other settings of a run, whatever it computes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
-    /// Where networks are.
+    /// Device of the networks.
     pub device: Device,
-    /// How they compute.
+    /// Precision of the networks.
     pub precision: Precision,
-    /// By libtorch alone, without the kernels of this crate.
+    /// Whether libtorch alone computes, without the kernels of this crate.
     pub exact: bool,
     /// Images computed together; 16 if left out, on CUDA 64, or as many as there are.
     pub batch: Option<u64>,
-    /// The same bits at any batch size: the network sees one image at a time.
+    /// Whether the bits are the same at any batch size: the network then sees one image at a time.
     pub deterministic: bool,
     /// CPU threads of libtorch; the number of physical cores if left out.
     pub threads: Option<usize>,
@@ -64,7 +64,7 @@ impl Default for Session {
 }
 
 impl Session {
-    /// On this device, in f32.
+    /// Creates a session on this device, in f32.
     pub fn on(device: Device) -> Self {
         Self {
             device,
@@ -82,7 +82,7 @@ impl Session {
         self.open_with(model, None, &[])
     }
 
-    /// The same by another card than its own, and with values of the card replaced, each given as `key=value`.
+    /// Opens a model by another card than its own, or with values of the card replaced, each given as `key=value`.
     pub fn open_with(&self, model: &str, card: Option<&Path>, set: &[String]) -> Result<Model, Error> {
         self.apply()?;
         Model::open_with(model, card, set, self.device, self.kind()?)
@@ -120,7 +120,7 @@ impl Session {
         }
     }
 
-    /// How networks compute, in words.
+    /// The networks' arithmetic, in words.
     pub fn arithmetic(&self) -> String {
         let precision = self.precision.name();
         if self.exact { format!("{precision}, exact") } else { precision.to_owned() }
@@ -136,8 +136,8 @@ impl Session {
         }
     }
 
-    /// How many of `jobs` to compute at the same time: on the CPU, threads that work apart need not wait for each other at
-    /// every layer. libtorch's own threads share what is left.
+    /// Number of `jobs` to compute at the same time: on the CPU, threads that work apart need not wait for each other
+    /// at every layer. libtorch's own threads share what is left.
     pub fn workers(&self, jobs: usize) -> usize {
         if self.device.is_cuda() {
             return 1;
@@ -162,7 +162,7 @@ impl Model {
 pub(crate) struct Threads(i32);
 
 impl Threads {
-    /// To be made before [`Session::workers`] shares them.
+    /// Remembers the number of threads; to be called before [`Session::workers`] shares them.
     pub fn kept() -> Self {
         Self(tch::get_num_threads())
     }

@@ -68,7 +68,7 @@ impl TrainingRun {
         self.trainer.config()
     }
 
-    /// How many numbers the network's parameters hold.
+    /// Number of parameters of the network.
     pub fn parameters(&self) -> usize {
         self.trainer.average().values().map(Tensor::numel).sum()
     }

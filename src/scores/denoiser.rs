@@ -104,7 +104,7 @@ impl Denoiser for Pretrained {
 pub struct ForClasses<'a> {
     prior: &'a Pretrained,
     classes: Option<Tensor>,
-    /// The same where the images are: to bring them there makes a device wait, which is done once.
+    /// The classes on the device of the images: a copy makes the device wait, so it is made once.
     placed: OnceCell<Tensor>,
 }
 

@@ -44,7 +44,7 @@ impl Guidance {
         if within { self.weight } else { 0.0 }
     }
 
-    /// How many answers [`ClassifierFree`] needs at σ.
+    /// Number of answers that [`ClassifierFree`] needs at σ.
     pub fn answers(&self, sigma: f64) -> usize {
         if [0.0, -1.0].contains(&self.at(sigma)) { 1 } else { 2 }
     }
@@ -64,7 +64,7 @@ pub trait Answers {
     }
 }
 
-/// Of a denoiser that knows the class, and one that does not.
+/// Answers of a denoiser that knows the class, and of one that does not.
 impl<C: Denoiser, U: Denoiser> Answers for (C, U) {
     fn conditional(&self, x: &Tensor, sigma: f64) -> Tensor {
         self.0.residual(x, sigma)
@@ -75,7 +75,7 @@ impl<C: Denoiser, U: Denoiser> Answers for (C, U) {
     }
 }
 
-/// Of one network, which has a number for no class; both come from one pass of twice the batch.
+/// Answers of one network with a null class; both come from one pass of twice the batch.
 #[derive(Debug)]
 pub struct OneNetwork<'a> {
     conditional: ForClasses<'a>,
@@ -142,7 +142,7 @@ impl<A: Answers> Denoiser for ClassifierFree<A> {
     }
 }
 
-/// What a classifier of noisy images says: log p(y | x, σ) of every class, but for a constant.
+/// A classifier of noisy images: log p(y | x, σ) of every class, but for a constant.
 pub trait Logits {
     /// `[batch, classes]`, in a way that automatic differentiation can follow to `x`.
     fn logits(&self, x: &Tensor, sigma: f64) -> Tensor;

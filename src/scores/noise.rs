@@ -1,4 +1,4 @@
-//! Where the randomness comes from: numbers that are a pure function of (seed, step, draw).
+//! Random numbers, a pure function of (seed, step, draw).
 
 use rayon::prelude::*;
 use tch::{Kind, Tensor};

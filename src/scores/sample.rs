@@ -1,4 +1,4 @@
-//! From noise to images: the one loop.
+//! The one loop from noise to images.
 
 use std::cell::RefCell;
 
@@ -52,14 +52,14 @@ pub fn sample_to_end(
     Ok(x)
 }
 
-/// What the loop carries from step to step besides the state.
+/// State of the loop from step to step, besides x.
 struct SolverRun<'a> {
     score: &'a dyn Score,
     noise: &'a dyn Noise,
     reach: usize,
     /// The newest first.
     values: Vec<Tensor>,
-    /// How long the next adaptive step may be, in ln σ.
+    /// Longest next adaptive step, in ln σ.
     pace: f64,
 }
 
@@ -96,7 +96,7 @@ impl<'a> SolverRun<'a> {
             let each = x.square().sum_dim_intlist(rest.as_slice(), true, None::<Kind>).sqrt();
             if *norms == Norms::Image { each } else { each.mean(None::<Kind>) }
         };
-        // Where a score is 0 no length is right, and the largest finite one does no harm.
+        // No length is right for a score of 0; the largest finite one does no harm.
         let quotient = length(&noise) / length(&score).clamp_min(f64::from(f32::MIN_POSITIVE));
         let tau = (quotient * *ratio).square() * (2.0 * scale);
         x + &tau * score + (tau * 2.0).sqrt() * noise
@@ -182,7 +182,8 @@ pub struct FiniteGuard<'a> {
 #[derive(Default)]
 struct WalkSums {
     sigmas: Vec<f64>,
-    /// Of each evaluation, `[batch]`. A sum is finite only if all its terms are; images cannot come near the largest f32.
+    /// Sums of each evaluation, `[batch]`. A sum is finite only if all its terms are; images cannot come near the
+    /// largest f32.
     sums: Vec<Tensor>,
     /// The first σ and D since somebody asked, where they are kept.
     first: Option<(f64, Tensor)>,
@@ -200,7 +201,7 @@ impl<'a> FiniteGuard<'a> {
         Self { prior, seen: RefCell::default(), keeps: false }
     }
 
-    /// Whether to keep the first answer after each call of [`FiniteGuard::first_answer`].
+    /// Sets whether the first answer after each call of [`FiniteGuard::first_answer`] is kept.
     pub fn keep_answers(&mut self, keeps: bool) {
         self.keeps = keeps;
     }
@@ -210,17 +211,17 @@ impl<'a> FiniteGuard<'a> {
         self.seen.borrow_mut().first.take()
     }
 
-    /// How often it was asked.
+    /// Number of evaluations.
     pub fn evaluations(&self) -> usize {
         self.seen.borrow().sigmas.len()
     }
 
-    /// At which σ, in order.
+    /// Levels σ of the evaluations, in order.
     pub fn sigmas(&self) -> Vec<f64> {
         self.seen.borrow().sigmas.clone()
     }
 
-    /// What was seen of `seeds`, each of which may stand for several particles.
+    /// Check of the images of `seeds`, each of which may stand for several particles.
     pub fn check(&self, seeds: &[u64]) -> FiniteCheck {
         let WalkSums { sigmas, sums, .. } = &*self.seen.borrow();
         let sums = (!sums.is_empty()).then(|| HostCopy::start(&Tensor::stack(sums, 1)));
@@ -228,7 +229,7 @@ impl<'a> FiniteGuard<'a> {
     }
 }
 
-/// What a [`FiniteGuard`] denoiser has seen, on its way from the device.
+/// Result of a [`FiniteGuard`], on its way from the device.
 #[derive(Debug)]
 pub struct FiniteCheck {
     /// `[batch, evaluations]`.

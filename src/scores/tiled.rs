@@ -35,8 +35,8 @@ impl<D: Denoiser> Tiled<D> {
         Self { prior, tile, overlap: tile[0].min(tile[1]) / 4 }
     }
 
-    /// Where tiles begin along a side of `n` pixels: as few as overlap enough, evenly spread, at multiples of [`grain`] but
-    /// for the last.
+    /// Positions of the tiles along a side of `n` pixels: as few as overlap enough, evenly spread, at multiples of
+    /// [`grain`] but for the last.
     fn places(&self, n: i64, tile: i64) -> Vec<i64> {
         let (room, grain) = ((n - tile).max(0), grain(tile));
         let most = ((tile - self.overlap) / grain * grain).max(1);

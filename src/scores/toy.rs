@@ -24,7 +24,7 @@ use crate::{
 pub struct Component {
     /// The weight, in proportion to those of the others.
     pub weight: f64,
-    /// Its mean, one or two coordinates.
+    /// Mean, of one or two coordinates.
     pub place: Vec<f64>,
     /// The standard deviation of each coordinate.
     pub deviation: f64,
@@ -38,7 +38,7 @@ pub trait ToyData: std::fmt::Debug {
 
 one_of! {
     {
-        /// What `data:` of an experiment on points may name.
+        /// The entries that `data:` of an experiment on points may name.
         pub enum AnyToyData: ToyData = "set of points"
     },
     { toy: EightGaussians Line Moons Plane SwissRoll }
@@ -125,7 +125,7 @@ macro_rules! curve {
             pub struct $struct {
                 /// Standard deviation of the noise.
                 pub deviation: f64 = $deviation => "> 0" in "coordinates",
-                /// How many points of the curve stand for all of it.
+                /// Number of points that stand for the curve.
                 pub points: usize = 400 => "≥ 1",
             }
         }

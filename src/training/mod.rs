@@ -30,7 +30,7 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// What is learnt.
+    /// The objective.
     pub objective: AnyObjective,
     /// The images.
     pub data: AnyData,
@@ -188,7 +188,7 @@ impl Trainer {
         self.config.rate(self.step)
     }
 
-    /// What this run was told.
+    /// Settings of this run.
     pub fn config(&self) -> &Training {
         &self.config
     }

@@ -1,4 +1,4 @@
-//! What a network is trained for: a loss for each batch.
+//! Objectives of training: a loss for each batch.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ pub trait Objective: fmt::Debug + Send {
     fn loss(&self, x: &Tensor, classes: Option<&Tensor>, seed: u64, step: u64) -> Result<Tensor, Error>;
 }
 
-/// What `objective:` may name.
+/// The entries that `objective:` may name.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AnyObjective {
@@ -62,9 +62,9 @@ impl AnyObjective {
 pub struct Denoise {
     /// F.
     pub network: AnyNetwork,
-    /// How F becomes D.
+    /// Preconditioning that makes D of F.
     pub precondition: AnyPrecondition,
-    /// Where σ is drawn from.
+    /// Distribution of σ.
     pub sigma: AnyDistribution,
     /// w(σ).
     #[serde(default)]
@@ -80,7 +80,7 @@ pub struct Denoise {
 pub struct Weight {
     /// p.
     pub power: f64,
-    /// What every level is worth besides.
+    /// Weight of every level, in addition to the other term.
     #[serde(default)]
     pub floor: f64,
 }
@@ -98,7 +98,7 @@ impl Weight {
     }
 }
 
-/// Where training draws σ from.
+/// A distribution from which training draws σ.
 pub trait NoiseDistribution {
     /// The σ of a uniform number u in (0, 1] and a standard normal z; which one is used is the distribution's affair.
     fn sigma(&self, u: f64, z: f64, precondition: &dyn Precondition) -> f64;
@@ -173,7 +173,7 @@ impl NoiseDistribution for Lognormal {
 
 one_of! {
     {
-        /// What `sigma:` of a training file may name.
+        /// The entries that `sigma:` of a training file may name.
         pub enum AnyDistribution: NoiseDistribution = "distribution of σ"
     },
     { objective: Discrete Lognormal Loguniform Uniform }

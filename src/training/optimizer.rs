@@ -64,7 +64,7 @@ impl Optimizer {
         Self { config, names, first: average.zeros_like(), second: average.zeros_like(), average, leaves, steps: 0.0 }
     }
 
-    /// Where the parameters lie.
+    /// Device of the parameters.
     pub fn device(&self) -> Device {
         self.average.device()
     }

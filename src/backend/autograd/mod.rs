@@ -20,7 +20,7 @@ use torch_sys::C_tensor;
 /// The gradients of the inputs, in their order; none where one is not wanted. Or why there are none.
 pub type Gradients = Result<Vec<Option<Tensor>>, String>;
 
-/// Whether what is computed of `inputs` in this thread now has a gradient.
+/// Whether results computed from `inputs` in this thread now have a gradient.
 pub fn recording(inputs: &[&Tensor]) -> bool {
     // SAFETY: reads a flag of this thread.
     inputs.iter().any(|input| input.requires_grad()) && unsafe { tweedie_recording() }
@@ -46,7 +46,8 @@ where
     let closure = Closure { place: Box::into_raw(Box::new(backward)).cast(), call: call::<F>, drop: drop_boxed::<F> };
     let all: Vec<*const C_tensor> = inputs.iter().map(|input| input.as_ptr()).collect();
     let mut message: [c_char; MESSAGE] = [0; MESSAGE];
-    // SAFETY: the tensors live until the call ends, `message` has as many bytes as are told, and the closure is given away.
+    // SAFETY: the tensors live until the call ends, `message` has the stated number of bytes, and the closure is given
+    // away.
     let recorded = unsafe {
         tweedie_record(
             output.as_ptr(),
@@ -88,7 +89,7 @@ impl Saved {
 /// Bytes of a message, with the zero at its end.
 const MESSAGE: usize = 1024;
 
-/// As in `autograd.cpp`.
+/// Layout as in `autograd.cpp`.
 #[repr(C)]
 struct Closure {
     place: *mut c_void,
@@ -160,7 +161,7 @@ unsafe extern "C" fn drop_boxed<F>(place: *mut c_void) {
     drop(unsafe { Box::from_raw(place.cast::<F>()) });
 }
 
-/// What a panic said.
+/// Message of a panic.
 fn words(panic: &(dyn Any + Send)) -> Cow<'static, str> {
     match (panic.downcast_ref::<&'static str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => Cow::Borrowed(text),

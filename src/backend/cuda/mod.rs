@@ -28,7 +28,7 @@ pub const SYMBOLS: [&str; 5] = [
     "_ZN2at4cuda9CUDAGraph6replayEv",
 ];
 
-/// As in `cuda.cpp`.
+/// Layout as in `cuda.cpp`.
 #[repr(C)]
 struct Functions([*const c_void; SYMBOLS.len()]);
 
@@ -58,7 +58,7 @@ unsafe extern "C" {
     fn tweedie_memory_peak(index: c_int, bytes: *mut i64) -> Answer;
 }
 
-/// What a function of `cuda.cpp` answered: why it failed, in one line.
+/// Turns the answer of a function of `cuda.cpp` into a result; an error is one line.
 fn checked(answer: Answer) -> Result<(), String> {
     if answer.is_null() {
         return Ok(());
@@ -174,7 +174,7 @@ impl Drop for Event {
     }
 }
 
-/// What a stream was given between a beginning and an end, to be given again at once.
+/// Work given to a stream between a beginning and an end, to be given again at once.
 #[derive(Debug)]
 struct Graph {
     graph: *mut c_void,
@@ -233,12 +233,12 @@ impl Graphs {
         Self { index }
     }
 
-    /// Whether they may be used: `TWEEDIE_GRAPHS=none` forbids it, for whoever doubts a result.
+    /// Whether graphs may be used: `TWEEDIE_GRAPHS=none` forbids them, for whoever doubts a result.
     pub fn allowed() -> bool {
         std::env::var("TWEEDIE_GRAPHS").map_or(true, |asked| asked != "none")
     }
 
-    /// Whether a small computation, recorded and replayed, gives what it should; or why not.
+    /// Checks that a small computation, recorded and replayed, gives the right numbers.
     pub fn check(&self) -> Result<(), String> {
         if !Self::allowed() {
             return Err("TWEEDIE_GRAPHS=none forbids them".to_owned());
@@ -254,8 +254,8 @@ impl Graphs {
     }
 }
 
-/// How often an evaluation runs before it is recorded: libraries choose their algorithms and take their memory meanwhile,
-/// as nothing may while a stream is recorded.
+/// Evaluations before a recording: libraries choose their algorithms and take their memory meanwhile, as nothing may
+/// while a stream is recorded.
 const SETTLING: usize = 2;
 
 impl Recorder for Graphs {
@@ -290,7 +290,7 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `work` makes, or what it panicked of, without a word on standard error: tch panics where libtorch throws.
+/// Result of `work`, or the message of its panic, without a word on standard error: tch panics where libtorch throws.
 fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

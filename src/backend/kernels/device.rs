@@ -23,10 +23,10 @@ use super::{
 };
 use crate::numbers::stream;
 
-/// What the kernels are compiled from.
+/// Source of the kernels.
 pub const SOURCE: &str = include_str!("device.cu");
 
-/// What there is to launch.
+/// Names of the kernels.
 pub const KERNELS: [&str; 16] = [
     "sums_bf16",
     "sums_bf16_by_8",
@@ -50,7 +50,7 @@ pub const KERNELS: [&str; 16] = [
 const THREADS: u32 = 256;
 /// Threads of a block that has little to do, as in `device.cu`.
 const FEW: u32 = 32;
-/// As many channels as `device.cu` has room for.
+/// Most channels for which `device.cu` has room.
 const CHANNELS: i64 = 2048;
 /// Images of one launch, at most: what CUDA allows for the second dimension.
 const IMAGES: i64 = 65_535;
@@ -80,7 +80,7 @@ pub struct DeviceGroupNorm<'a> {
     pub epsilon: f64,
 }
 
-/// What is added to a convolution's products: y = factor · (y + bias + time_bias + residual).
+/// Terms added to a convolution's products: y = factor · (y + bias + time_bias + residual).
 #[derive(Clone, Copy, Debug)]
 pub struct Sum<'a> {
     /// `[channels]`.
@@ -102,7 +102,7 @@ impl DeviceGroupNorm<'_> {
         settled(x.device(), self.by(&*kernels, x, modulation, silu))
     }
 
-    /// The same by these kernels: x of f32 or bf16, `[batch, channels, height, width]` with at most 2048 channels.
+    /// Normalises by these kernels: x of f32 or bf16, `[batch, channels, height, width]` with at most 2048 channels.
     ///
     /// # Panics
     ///
@@ -162,7 +162,7 @@ impl Sum<'_> {
         settled(x.device(), self.by(&*kernels, &products()))
     }
 
-    /// The same over y, `[batch, channels, height, width]` of f32 or bf16, by these kernels; y is used up.
+    /// Adds the terms to y, `[batch, channels, height, width]` of f32 or bf16, by these kernels; y is used up.
     ///
     /// # Panics
     ///
@@ -187,15 +187,15 @@ impl Sum<'_> {
     }
 }
 
-/// What [`Seeded::like`](crate::scores::noise::Seeded) draws on the host, `[seeds, each]`, drawn on the device: the same bits. None where
-/// the host has to do it.
+/// Draws on the device the noise of [`Seeded::like`](crate::scores::noise::Seeded), `[seeds, each]`, with the host's
+/// bits. None where the host has to do it.
 pub fn normal(seeds: &[u64], each: usize, place: [u64; 2], kind: Kind, device: Device) -> Option<Tensor> {
     let small = !seeds.is_empty() && seeds.len() <= IMAGES as usize && each > 0;
     let kernels = small.then(|| at(device))??;
     settled(device, normal_by(&*kernels, seeds, each, place, kind, device))
 }
 
-/// The same by these kernels: of f64 if `kind` is, else of f32. `place` is step and draw.
+/// Draws the noise by these kernels: of f64 if `kind` is, else of f32. `place` is step and draw.
 pub fn normal_by(
     kernels: &dyn Launch,
     seeds: &[u64],
@@ -215,8 +215,8 @@ pub fn normal_by(
     Ok(values)
 }
 
-/// Whether the kernels on this device give what libtorch gives in f64, and the bits of the host's noise; or else which does not.
-/// Also with channels that do not fill a lane, and more than one chunk.
+/// Checks that the kernels on this device agree with libtorch in f64, and the noise with the host's bits. Also with
+/// channels that do not fill a lane, and more than one chunk.
 pub fn check(kernels: &dyn Launch, device: Device) -> Result<(), String> {
     no_grad(|| {
         for kind in [Kind::Float, Kind::BFloat16] {
@@ -316,7 +316,7 @@ fn at(device: Device) -> Option<Arc<dyn Launch>> {
     found.entry(Some(number)).or_insert(checked).as_ref().ok().cloned()
 }
 
-/// Whether the kernels serve on this device, compiled and checked, or else why not.
+/// Whether the kernels serve on this device, compiled and checked, or else the reason against it.
 pub fn status(device: Device) -> Result<(), String> {
     if EXACT.load(Ordering::Relaxed) {
         return Err("they are turned off".to_owned());
@@ -343,8 +343,8 @@ fn take(x: &Tensor, parameters: &[&Tensor]) -> Option<Arc<dyn Launch>> {
     (fits && known && free(x) && parameters.iter().all(|t| free(t))).then(|| at(x.device()))?
 }
 
-/// What kernels for this kind are called, and those for a lane of it: 16 bytes where channels fill them and where all tensors
-/// lie on such bounds.
+/// Suffix of the kernels for this kind, and of those for a lane of it: 16 bytes where channels fill them and where all
+/// tensors lie on such bounds.
 fn names(x: &Tensor, all: &[&Tensor]) -> (&'static str, &'static str) {
     let (kind, wide, many) = if x.kind() == Kind::BFloat16 { ("bf16", "bf16_by_8", 8) } else { ("f32", "f32_by_4", 4) };
     let fills = sizes(x)[3] % many == 0 && all.iter().all(|tensor| place(tensor).is_multiple_of(16));

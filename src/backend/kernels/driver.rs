@@ -20,16 +20,16 @@ use crate::backend::libtorch;
 
 /// The compiler's names, newest first.
 const COMPILERS: [&str; 3] = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
-/// Where the compiler lies in libtorch's wheels, seen from libtorch's own libraries; alone, it lies beside these.
+/// Folders of the compiler in libtorch's wheels, seen from libtorch's own libraries; alone, it lies beside these.
 const FOLDERS: [&str; 3] = ["../../nvidia/cu13/lib", "../../nvidia/cuda_nvrtc/lib", "."];
 const COMPUTE_CAPABILITY: [c_int; 2] = [75, 76];
 
 /// `device.cu`, compiled.
 #[derive(Debug)]
 pub struct Compiled {
-    /// For one kind of GPU, as its driver loads it.
+    /// Machine code for one kind of GPU, as its driver loads it.
     pub binary: Vec<u8>,
-    /// The same as text, as it was before registers were assigned.
+    /// The code as text, before registers were assigned.
     pub assembly: String,
 }
 
@@ -117,7 +117,7 @@ pub fn compile(architecture: &str) -> Result<Compiled, String> {
     }
 }
 
-/// What one of the compiler's functions tells of a program; a second one, `…Size`, tells how long that is.
+/// Text about a program that one of the compiler's functions writes; a second one, `…Size`, gives its length.
 ///
 /// # Safety
 ///
@@ -158,7 +158,7 @@ struct Driver {
     launch: Symbol<LaunchKernel>,
     is_capturing: Symbol<unsafe extern "C" fn(Handle, *mut c_int) -> c_int>,
     stream: Symbol<unsafe extern "C" fn(i32, *mut Handle) -> i32>,
-    /// What the symbols are of.
+    /// The library that holds the symbols.
     _library: Library,
 }
 
@@ -215,7 +215,7 @@ impl Driver {
         Ok(driver)
     }
 
-    /// What the driver's answer means.
+    /// Turns the driver's code into a result.
     fn done(&self, what: &str, code: c_int) -> Result<(), String> {
         if code == 0 {
             return Ok(());
@@ -234,7 +234,7 @@ impl Driver {
         let mut stream = null_mut();
         // SAFETY: libtorch writes a handle, or answers that it failed.
         let code = unsafe { (self.stream)(number as i32, &raw mut stream) };
-        if code == 0 { Ok(stream) } else { Err("libtorch does not tell its stream".to_owned()) }
+        if code == 0 { Ok(stream) } else { Err("libtorch does not report its stream".to_owned()) }
     }
 
     /// Does it in this context, which is the thread's own no longer than that.

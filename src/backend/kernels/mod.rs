@@ -29,14 +29,15 @@ use tch::{Device, Kind, Tensor};
 
 use crate::backend::memory;
 
-/// What a weight costs to be read, in multiplications by it: large networks do not stay in any cache from one evaluation to
-/// the next. From 6 to 30, ddpm-cifar10 takes the same time at batch 1 and 4; fewer bytes are read with more. On the way back
-/// weights are packed a second time, and those of small maps are most of a network's: there they count for their memory as well.
+/// Cost of reading a weight, in multiplications by it: large networks do not stay in any cache from one evaluation to
+/// the next. From 6 to 30, ddpm-cifar10 takes the same time at batch 1 and 4; fewer bytes are read with more. On the
+/// way back weights are packed a second time, and those of small maps are most of a network's: there they count for
+/// their memory as well.
 const READ: [i64; 2] = [16, 96];
 
 static EXACT: AtomicBool = AtomicBool::new(false);
 
-/// Whether layers leave everything to libtorch from now on, in all threads.
+/// Sets whether layers leave everything to libtorch from now on, in all threads.
 pub fn set_exact(exact: bool) {
     EXACT.store(exact, Ordering::Relaxed);
 }
@@ -46,7 +47,7 @@ pub fn instructions() -> Option<&'static str> {
     kernels().map(|(name, _)| *name)
 }
 
-/// Which sums of products make a convolution.
+/// Algorithm of a convolution.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[repr(i32)]
 pub enum ConvMethod {
@@ -72,7 +73,7 @@ impl ConvMethod {
     }
 }
 
-/// Where a convolution looks: `size`×`size` taps. By default, 3×3 fusion each pixel.
+/// Taps of a convolution: `size`×`size`. By default, 3×3 around each pixel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvGeometry {
     /// Taps in one direction.
@@ -108,16 +109,16 @@ impl ConvGeometry {
     }
 }
 
-/// Which way a convolution goes.
+/// Direction of a convolution.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Direction {
-    /// From inputs to outputs.
+    /// Inputs to outputs.
     Forward,
-    /// From the gradient of the outputs to that of the inputs.
+    /// Gradient of the outputs to that of the inputs.
     Backward,
 }
 
-/// What happens on the way in, and on the way out: y = factor · (W ∗ a(x) + bias + time_bias + residual).
+/// Layers fused with a convolution: y = factor · (W ∗ a(x) + bias + time_bias + residual).
 #[derive(Clone, Copy, Debug)]
 pub struct ConvFusion<'a> {
     /// a(x) = SiLU(scale x + shift), each `[batch, inputs]`; else x.
@@ -162,7 +163,7 @@ struct Floats {
 const PAGE: usize = 2 << 20;
 
 impl Floats {
-    /// So many, all 0.
+    /// Allocates `count` numbers, all 0.
     fn new(count: usize) -> Self {
         let bytes = (4 * count).max(64);
         // Whole large pages lie at multiples of their size. What is never touched takes no memory.
@@ -203,8 +204,8 @@ impl fmt::Debug for Packed {
 static SHARED: Mutex<BTreeMap<(usize, Direction, ConvMethod), Weak<Packed>>> = Mutex::new(BTreeMap::new());
 
 impl Packed {
-    /// Of `[outputs, inputs, size, size]`, or of fewer dimensions where there is a single tap: for a convolution of these taps
-    /// or, the other way, for its adjoint.
+    /// Packs a weight `[outputs, inputs, size, size]`, or of fewer dimensions where there is a single tap: for a
+    /// convolution of these taps or, the other way, for its adjoint.
     ///
     /// # Panics
     ///
@@ -242,7 +243,7 @@ impl Packed {
         packed
     }
 
-    /// The same, computed once for all that use this weight.
+    /// The packed weight, computed once for all that use it.
     pub fn shared(weight: &Tensor, taps: ConvGeometry, direction: Direction, method: ConvMethod) -> Arc<Self> {
         let mut all = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (weight.data_ptr() as usize, direction, method);
@@ -344,7 +345,7 @@ pub struct HostGroupNorm<'a> {
     pub silu: bool,
 }
 
-/// What a normalisation is for certain images: scale x + shift, each `[batch, channels]`.
+/// A normalisation of certain images: scale x + shift, each `[batch, channels]`.
 #[derive(Debug)]
 pub struct GroupMoments {
     scale: Tensor,
@@ -363,7 +364,7 @@ impl GroupMoments {
 }
 
 impl HostGroupNorm<'_> {
-    /// What it is for `x`.
+    /// Moments of `x`.
     ///
     /// # Panics
     ///
@@ -387,7 +388,7 @@ impl HostGroupNorm<'_> {
     ///
     /// # Panics
     ///
-    /// As [`moments`](Self::moments).
+    /// If [`moments`](Self::moments) would panic.
     pub fn apply(&self, x: &Tensor, moments: &GroupMoments) -> Tensor {
         let x = rows(x);
         let y = x.empty_like();
@@ -403,7 +404,7 @@ impl HostGroupNorm<'_> {
     ///
     /// # Panics
     ///
-    /// As [`moments`](Self::moments).
+    /// If [`moments`](Self::moments) would panic.
     pub fn slopes(
         &self,
         x: &Tensor,
@@ -490,8 +491,8 @@ pub fn attend(query: &Tensor, key: &Tensor, value: &Tensor) -> Tensor {
         value_steps: steps(&value),
     };
     if let Some((_, kernels)) = kernels().filter(|_| y.numel() > 0 && keys > 0) {
-        // SAFETY: all are f32 on the CPU, of the shapes and steps that `job` tells, and live until the end of this function; `y`
-        // is contiguous as it was made, and nobody else's.
+        // SAFETY: all are f32 on the CPU, of the shapes and steps in `job`, and live until the end of this function;
+        // `y` is contiguous as it was made, and nobody else's.
         unsafe { (kernels.attend)(&raw const job) };
     }
     y
@@ -520,7 +521,7 @@ fn leave(weight: &Tensor) {
     }
 }
 
-/// How often a tensor was changed in place.
+/// Number of changes of a tensor in place.
 fn version(tensor: &Tensor) -> i64 {
     tensor.internal_version()
 }
@@ -546,7 +547,7 @@ fn floats_of(tensor: &Tensor) -> *const f32 {
     tensor.data_ptr().cast_const().cast()
 }
 
-/// As in `kernels.cpp`.
+/// Layout as in `kernels.cpp`.
 #[repr(C)]
 struct ConvolutionJob {
     x: *const f32,
@@ -573,7 +574,7 @@ struct ConvolutionJob {
     dilation: c_long,
 }
 
-/// As in `kernels.cpp`.
+/// Layout as in `kernels.cpp`.
 #[repr(C)]
 struct NormalisationJob {
     x: *const f32,
@@ -592,7 +593,7 @@ struct NormalisationJob {
     groups: c_long,
 }
 
-/// As in `kernels.cpp`.
+/// Layout as in `kernels.cpp`.
 #[repr(C)]
 struct AttentionJob {
     query: *const f32,
@@ -611,7 +612,7 @@ struct AttentionJob {
     value_steps: [c_long; 3],
 }
 
-/// As in `kernels.cpp`.
+/// Layout as in `kernels.cpp`.
 #[repr(C)]
 struct Kernels {
     convolve: unsafe extern "C" fn(c_int, *const ConvolutionJob),
@@ -640,7 +641,7 @@ fn find() -> Option<(&'static str, &'static Kernels)> {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
-    // For tests, and for whoever doubts a result.
+    // The variable is for tests, and for whoever doubts a result.
     let asked = std::env::var("TWEEDIE_KERNELS");
     let allowed = |name| asked.as_deref().map_or(true, |asked| asked == name);
     // SAFETY: tables of functions that nothing ever writes.

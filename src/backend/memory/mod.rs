@@ -14,14 +14,14 @@ unsafe extern "C" {
     fn tweedie_keep_blocks();
 }
 
-/// From now on, large blocks of tensors on the CPU are kept when they are freed, for the tensors that follow.
+/// Keeps large blocks of tensors on the CPU from now on when they are freed, for the tensors that follow.
 pub fn keep_blocks() {
     // SAFETY: replaces libtorch's allocator by one of ours, which asks the old one for what is small; tensors know by which
     // they were made.
     unsafe { tweedie_keep_blocks() };
 }
 
-/// From now on, [`leave`] may drop pages of this map of a file.
+/// Allows [`leave`] to drop pages of this map of a file from now on.
 ///
 /// # Safety
 ///

@@ -21,10 +21,10 @@ pub struct BenchArgs {
     /// Steps of the model's own walk for each of them; of these, the first is not counted
     #[arg(long, default_value_t = 6, value_name = "K")]
     pub steps: usize,
-    /// Of each evaluation also the gradient of a misfit through the network, as DPS asks for it
+    /// Include the gradient of a misfit through the network in each evaluation, as DPS asks for it
     #[arg(long)]
     pub gradient: bool,
-    /// Beside PyTorch's UNet2DModel of diffusers with the same weights: turn by turn, median of the ratios
+    /// Measure PyTorch's UNet2DModel of diffusers with the same weights as well: turn by turn, median of the ratios
     #[arg(long)]
     pub compare: bool,
     /// Compare with its torch.compile, frozen; minutes for each size of batch

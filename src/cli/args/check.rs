@@ -17,7 +17,7 @@ pub struct CheckArgs {
     /// Folders of experiments, or files
     #[arg(default_value = "experiments", value_name = "DIR|FILE.yaml")]
     pub experiments: Vec<PathBuf>,
-    /// Evaluations of the network per second and image, as the device makes them: tells the hours
+    /// Evaluations of the network per second and image, as `tweedie bench` measures them: adds the hours to the table
     #[arg(long, value_name = "RATE")]
     pub rate: Option<f64>,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// For networks that were told classes in training.
+/// Classes, for networks that were trained with them.
 #[derive(Args, Debug, Default)]
 pub struct ClassFlags {
     /// Classes by number, as in 207 or 0-9 or 1,3: image i (or seed i) is of the i-th, again and again
@@ -12,7 +12,7 @@ pub struct ClassFlags {
     pub class: Option<String>,
 }
 
-/// For all that knows classes.
+/// Guidance towards classes.
 #[derive(Args, Debug, Default)]
 pub struct GuidanceFlags {
     /// Adds W ∇ log p(class | x) to the score. p is what the network's answers with and without the class imply: other
@@ -32,7 +32,7 @@ pub struct GuidanceFlags {
     /// Takes the answers without the class from this model, in place of the network's own for its null class
     #[arg(long, value_name = "MODEL", requires = "guidance", conflicts_with = "classifier", help_heading = "Classes")]
     pub unconditional: Option<String>,
-    /// Takes p from this TorchScript program: forward(x, label) → logits, told of x and σ what the network is told
+    /// Takes p from this TorchScript program: forward(x, label) → logits, with x and label as the network receives them
     #[arg(long, value_name = "FILE.pt", requires = "guidance", help_heading = "Classes")]
     pub classifier: Option<PathBuf>,
 }

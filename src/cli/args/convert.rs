@@ -14,7 +14,7 @@ use super::flags::{ModelFlags, OutputFlags, PrecisionFlag};
 pub struct ConvertArgs {
     #[arg(help = super::MODEL)]
     pub model: String,
-    /// Where it goes, .safetensors
+    /// File to write, .safetensors
     pub output: PathBuf,
     /// PrecisionFlag of the numbers in the file
     #[arg(long, value_enum, default_value = "f32")]

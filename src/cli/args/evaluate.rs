@@ -32,10 +32,10 @@ pub struct EvaluateArgs {
     /// cmmd, mind; all but is and sfid keep features in memory (of frechet, --bootstrap does)
     #[arg(long, value_delimiter = ',', default_value = "frechet", value_name = "LIST")]
     pub metrics: Vec<String>,
-    /// How images come to the network's size: tf1 (also adm), pytorch or clean [default: tf1; EfficientNet's: clean]
+    /// Resizing to the network's size: tf1 (also adm), pytorch or clean [default: tf1; EfficientNet's: clean]
     #[arg(long, value_name = "WAY")]
     pub resize: Option<String>,
-    /// How many of Inception's features: 64, 192, 768 or 2048 [default: 2048]
+    /// Number of Inception's features: 64, 192, 768 or 2048 [default: 2048]
     #[arg(long, value_name = "N")]
     pub features: Option<i64>,
     /// Sets drawn with replacement for the spread of the Fréchet distance; 0 keeps no features in memory

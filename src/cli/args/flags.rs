@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// Which model.
+/// Flags that choose the model.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct ModelFlags {
     /// Replaces a value of the model's card, which `tweedie inspect` shows; may be given several times
@@ -15,7 +15,7 @@ pub struct ModelFlags {
     pub card: Option<PathBuf>,
 }
 
-/// Where and how networks compute.
+/// Flags that choose the networks' device and precision.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceFlags {
     /// auto (CUDA where it is), cpu, cuda or cuda:N
@@ -32,7 +32,7 @@ pub struct DeviceFlags {
     pub threads: Option<usize>,
 }
 
-/// Where networks compute that have one precision.
+/// Flags that choose the device of networks with one precision.
 #[derive(Args, Clone, Debug)]
 pub struct PlaceFlags {
     /// auto (CUDA where it is), cpu, cuda or cuda:N
@@ -46,13 +46,13 @@ pub struct PlaceFlags {
     pub threads: Option<usize>,
 }
 
-/// How many images are computed together.
+/// Number of images computed together.
 #[derive(Args, Clone, Debug, Default)]
 pub struct BatchFlags {
     /// Images computed together [default: 16, on CUDA 64]
     #[arg(long, value_name = "N", help_heading = "Compute")]
     pub batch: Option<u64>,
-    /// The same bits at any batch size: the network sees one image at a time
+    /// Give the same bits at any batch size: the network sees one image at a time
     #[arg(long, help_heading = "Compute")]
     pub deterministic: bool,
 }
@@ -65,7 +65,7 @@ pub struct SeedFlag {
     pub seed: u64,
 }
 
-/// What the terminal shows.
+/// Flags of the terminal's output.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutputFlags {
     /// No progress, no prose
@@ -76,7 +76,7 @@ pub struct OutputFlags {
     pub json: bool,
 }
 
-/// How the network computes.
+/// Precision of the network.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub enum PrecisionFlag {
     F32,

@@ -27,13 +27,13 @@ pub struct InformationArgs {
     /// Only the first so many
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// How many noise levels: the integral over them is of fourth order
+    /// Number of noise levels: the integral over them is of fourth order
     #[arg(long, value_name = "K", default_value_t = 33)]
     pub levels: usize,
     /// Noises for each image and level
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub draws: u64,
-    /// Where the levels lie, those of the flow too [default: geometric, over the network's own range]
+    /// Noise levels, those of the flow too [default: geometric, over the network's own range]
     #[arg(long, value_name = "NAME")]
     pub schedule: Option<String>,
     /// The density of the probability flow as well: some 20 times the work
@@ -48,7 +48,7 @@ pub struct InformationArgs {
     pub probes: Option<u64>,
     #[command(flatten)]
     pub class: ClassFlags,
-    /// Where information.csv, information.png and information.json go
+    /// Folder for information.csv, information.png and information.json
     #[arg(long, default_value = "out/information", value_name = "DIR")]
     pub out: PathBuf,
     #[command(flatten)]

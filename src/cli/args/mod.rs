@@ -65,5 +65,5 @@ pub enum Command {
     Man(shell::ManArgs),
 }
 
-/// What MODEL may be.
+/// Help of MODEL.
 pub const MODEL: &str = "A card's name, a card (.yaml), a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin, .pkl), or a folder of diffusers";

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// How to walk; what is left out is the model's own choice.
+/// Sampler and levels; the model's own are taken where they are left out.
 #[derive(Args, Debug, Default)]
 pub struct PlanFlags {
     /// A name that `tweedie samplers` lists, '{kind: NAME, …}', or a .yaml file with a whole plan
@@ -11,7 +11,7 @@ pub struct PlanFlags {
     /// The noise levels: a name that `tweedie schedules` lists, '{kind: NAME, …}', or the levels, '[80, 10, 1, 0.1]'
     #[arg(long, value_name = "NAME")]
     pub schedule: Option<String>,
-    /// How many noise levels; levels that are written out count themselves
+    /// Number of noise levels; a list of levels gives it itself
     #[arg(long, value_name = "K")]
     pub steps: Option<usize>,
 }

@@ -24,14 +24,13 @@ pub struct RestoreArgs {
     pub model: String,
     #[command(flatten)]
     pub problem: ProblemFlags,
-    /// How to restore: a name that `tweedie methods` lists, or '{kind: NAME, …}'
-    /// [default: mmps]
+    /// Method: a name that `tweedie methods` lists, or '{kind: NAME, …}' [default: mmps]
     #[arg(long, value_name = "NAME")]
     pub method: Option<String>,
     /// A configuration released with Random Walks with Tweedie: its task, η, walk and first state
     #[arg(long, value_name = "FILE.yaml", conflicts_with_all = ["measurement", "task", "mask", "kernel", "noise", "method"])]
     pub config: Option<PathBuf>,
-    /// How many samples of each image's posterior are drawn; their spread is the uncertainty that is shown
+    /// Number of samples of each image's posterior; their spread is the uncertainty that is shown
     #[arg(long, default_value_t = 8, value_name = "S")]
     pub samples: usize,
     #[command(flatten)]
@@ -43,7 +42,7 @@ pub struct RestoreArgs {
     /// Compare with the linear estimate of a Gaussian prior fitted to these images: DIR or '{kind: idx, …}'
     #[arg(long, value_name = "DATA")]
     pub baseline: Option<String>,
-    /// Where the results go
+    /// Folder for the results
     #[arg(long, default_value = "out/restored", value_name = "DIR")]
     pub out: PathBuf,
     #[command(flatten)]
@@ -72,7 +71,7 @@ pub struct ProblemFlags {
     /// A measurement, damaged already: .npy in data units (−1 … 1) or an image
     #[arg(long, value_name = "FILE")]
     pub measurement: Option<PathBuf>,
-    /// What was done to the images: a name that `tweedie tasks` lists, or '{kind: NAME, …}'
+    /// Degradation of the images: a name that `tweedie tasks` lists, or '{kind: NAME, …}'
     #[arg(long, value_name = "NAME", required_unless_present_any = ["mask", "kernel", "config"])]
     pub task: Option<String>,
     /// Inpainting with this mask: white (255) marks the pixels that are seen

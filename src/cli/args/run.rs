@@ -19,10 +19,10 @@ pub struct RunArgs {
     /// The experiment
     #[arg(value_name = "FILE.yaml")]
     pub experiment: PathBuf,
-    /// Where table, plot and figures go: NAME.md, NAME.png, NAME.json
+    /// Folder for table, plot and figures: NAME.md, NAME.png, NAME.json
     #[arg(long, default_value = "experiments/results", value_name = "DIR")]
     pub results: PathBuf,
-    /// Where images go, in a folder for each method
+    /// Folder for images, with a folder in it for each method
     #[arg(long, default_value = "out/experiments", value_name = "DIR")]
     pub out: PathBuf,
     /// Restorations and tables of generated images: what they cost, without the network

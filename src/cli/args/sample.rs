@@ -28,7 +28,7 @@ pub struct SampleArgs {
     pub class: ClassFlags,
     #[command(flatten)]
     pub guidance: GuidanceFlags,
-    /// Which images: each seed is one image, the same whatever else is drawn
+    /// Seeds: each is one image, the same whatever else is drawn
     #[arg(long, default_value = "0-63", value_name = "SEEDS")]
     pub seeds: String,
     /// A configuration released with Random Walks with Tweedie (.yaml): its walk, begun at N(0, I) of its pixels
@@ -40,7 +40,7 @@ pub struct SampleArgs {
     /// Write each final state as well, unclipped: SEED.npy, [channels, height, width], f32
     #[arg(long)]
     pub states: bool,
-    /// Where the images go
+    /// Folder for the images
     #[arg(long, default_value = "out/samples", value_name = "DIR")]
     pub out: PathBuf,
     /// Remove the images of another run in --out, and begin

@@ -1,4 +1,4 @@
-//! What the program says of itself to a shell and to `man`.
+//! Completions for a shell and pages for `man`.
 
 use std::{
     fs,

@@ -17,7 +17,7 @@ pub struct TableArgs {
     /// The folder of experiments, with those within it
     #[arg(default_value = "experiments", value_name = "DIR")]
     pub experiments: PathBuf,
-    /// Where `tweedie run` has put records and plots
+    /// Folder of the records and plots of `tweedie run`
     #[arg(long, default_value = "experiments/results", value_name = "DIR")]
     pub results: PathBuf,
     #[command(flatten)]

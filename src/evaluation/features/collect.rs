@@ -1,4 +1,4 @@
-//! What a set of images leaves behind once its features have gone by.
+//! Sums over a set of images, collected as its features go by.
 
 use std::{
     collections::{HashSet, hash_map::DefaultHasher},
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// What is to be kept.
+/// Choice of the sums to keep.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CollectOptions {
     /// Moments of the spatial features, for sFID.
@@ -29,7 +29,8 @@ pub struct CollectOptions {
     pub features: bool,
 }
 
-/// Of a set of images: sums, whose size does not depend on the number of images, and features only where they are wanted.
+/// Sums over a set of images, whose size does not depend on the number of images, and features only where they are
+/// wanted.
 #[derive(Debug)]
 pub struct Collected {
     /// Moments of the features.
@@ -40,13 +41,13 @@ pub struct Collected {
     pub score: Option<InceptionScore>,
     /// `[count, dimensions]`, f32.
     pub features: Option<Tensor>,
-    /// How many images were classified as labelled.
+    /// Number of images classified as labelled.
     pub right: Option<i64>,
     /// `[channels, height, width]`.
     pub size: Vec<i64>,
-    /// How many images come from JPEG files.
+    /// Number of images from JPEG files.
     pub jpegs: usize,
-    /// How many images are the same, pixel by pixel, as one before.
+    /// Number of images that repeat an earlier one, pixel by pixel.
     pub duplicates: usize,
 }
 
@@ -79,7 +80,7 @@ pub fn collect(
     collector.finish()
 }
 
-/// What is to be known of a batch of images besides its features.
+/// Facts about a batch of images besides its features.
 #[derive(Debug)]
 pub struct Met {
     /// `[channels, height, width]`.
@@ -88,7 +89,7 @@ pub struct Met {
     pub digests: Vec<u64>,
     /// The class of each, where it is known.
     pub labels: Option<Tensor>,
-    /// How many come from JPEG files.
+    /// Number of images from JPEG files.
     pub jpegs: usize,
 }
 
@@ -100,7 +101,7 @@ impl Met {
         Ok(Self { labels, jpegs: *jpegs, ..Self::drawn(&images.pixels)? })
     }
 
-    /// Of bytes `[count, channels, height, width]` that come from no file.
+    /// Creates the facts of bytes `[count, channels, height, width]` that come from no file.
     pub fn drawn(pixels: &Tensor) -> Result<Self, Error> {
         let (count, bytes) = (pixels.size()[0] as usize, images::bytes(pixels)?);
         let digest = |image: &[u8]| {

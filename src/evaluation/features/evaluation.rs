@@ -1,4 +1,4 @@
-//! What is measured of a set of images, and how.
+//! Evaluation of a set of images: the network of features and its figures.
 
 use std::{
     cell::OnceCell,
@@ -24,7 +24,7 @@ use crate::{
 /// Declares the figures: a row has the name, other names, a line, the source, and what each figure needs.
 macro_rules! figures {
     ($($(#[doc = $doc:literal])+ $metric:ident: $name:literal [$($alias:literal),*], $what:literal, $source:literal, $needs:literal;)+) => {
-        /// What can be measured.
+        /// Figures of a set of images.
         #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
         pub enum Metric {
             $($(#[doc = $doc])+ #[serde(rename = $name $(, alias = $alias)*)] $metric),+
@@ -95,10 +95,10 @@ impl Metric {
 pub struct Evaluation {
     /// The network, as [`Probe::open`] takes it.
     pub network: String,
-    /// How images come to its size.
+    /// Resizing to the network's size.
     #[serde(default)]
     pub resize: Option<Resize>,
-    /// How many of Inception's features.
+    /// Number of Inception's features.
     #[serde(default)]
     pub features: Option<i64>,
     /// The figures, the first of which heads a table.
@@ -152,7 +152,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// With its file in `folder`, where it is not where it is named but there.
+    /// The target with its file in `folder`, where it is not at its own path but there.
     #[must_use]
     pub fn located(&self, folder: Option<&Path>) -> Self {
         match self {
@@ -161,7 +161,7 @@ impl Target {
         }
     }
 
-    /// What messages call it.
+    /// Name in messages.
     fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
@@ -179,7 +179,7 @@ impl Target {
         }
     }
 
-    /// Its images, read with so many channels where the file does not say.
+    /// Images of the target, read with so many channels where the file does not say.
     pub fn data(&self, channels: i64) -> AnyData {
         match self {
             Self::File(path) => AnyData::at(path, channels),
@@ -188,7 +188,7 @@ impl Target {
     }
 }
 
-/// What is known of the images that others should resemble.
+/// Statistics of the images that others should resemble.
 #[derive(Debug)]
 pub struct Reference {
     /// Statistics of the features.
@@ -206,9 +206,9 @@ pub struct Reference {
 /// A figure with all that it has to be called by.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
-    /// What records call it.
+    /// Key in records.
     pub key: &'static str,
-    /// What people call it.
+    /// Name in tables.
     pub name: String,
     /// The figure.
     pub value: f64,
@@ -236,12 +236,12 @@ impl Evaluation {
         self.metrics.iter().any(|metric| metric.needs_features())
     }
 
-    /// How many images its figures need at least.
+    /// Least number of images for its figures.
     pub fn fewest(&self) -> u64 {
         if self.has(Metric::Prdc) { NEAREST as u64 + 1 } else { 2 }
     }
 
-    /// What is to be kept of a set that is, or is not, compared with a reference.
+    /// Sums to keep of a set that is, or is not, compared with a reference.
     pub fn wanted(&self, compared: bool) -> CollectOptions {
         let spread = self.has(Metric::Infinity) || (self.has(Metric::Frechet) && self.bootstrap > 1);
         CollectOptions {
@@ -251,7 +251,7 @@ impl Evaluation {
         }
     }
 
-    /// By its statistics, if `target` holds any and they are enough, or else by its images.
+    /// Reads the reference's statistics, if `target` holds any and they are enough, or else measures its images.
     pub fn reference(
         &self,
         probe: &Probe,
@@ -293,7 +293,8 @@ impl Evaluation {
         }
     }
 
-    /// By its images; statistics that were published beside them count for more, since they may be of more images.
+    /// Measures the reference's images; statistics that were published beside them count for more, since they may be of
+    /// more images.
     fn measured(
         &self,
         probe: &Probe,
@@ -377,7 +378,7 @@ impl Evaluation {
         Ok(figure("is", &name, found.mean).with(found.deviation, format!("{} parts in order", self.parts)))
     }
 
-    /// What makes figures wrong or incomparable, and what every such figure depends on.
+    /// Warnings of anything that makes figures wrong or incomparable.
     pub fn warnings(&self, probe: &Probe, images: &Collected, reference: Option<&Reference>) -> Vec<String> {
         let mut warnings = Vec::new();
         let (count, dimensions) = (images.moments.count() as usize, images.moments.mean().size()[0] as usize);
@@ -409,7 +410,7 @@ fn fits(probe: &Probe, target: &Target, statistics: &Statistics) -> Result<(), E
     match probe.dimensions().filter(|own| *own != dimensions) {
         None => Ok(()),
         Some(own) => {
-            let why = format!("tells of {dimensions} features, and {} gives {own}", probe.name);
+            let why = format!("holds statistics of {dimensions} features, but {} gives {own}", probe.name);
             Err(Error::file(target.name(), why))
         }
     }
@@ -451,7 +452,7 @@ fn prdc(probe: &Probe, images: &Collected, reference: &Reference) -> Result<[Fig
     ])
 }
 
-/// How images differ from the reference's before anything is measured.
+/// Differences between images and the reference's that are seen before anything is measured.
 fn unlike(images: &Collected, others: &Collected) -> Vec<String> {
     let mut warnings = Vec::new();
     if images.size != others.size {
@@ -486,5 +487,5 @@ fn kept(features: Option<&Tensor>) -> Result<&Tensor, Error> {
 }
 
 fn lacking(metric: &'static str, what: &str) -> Error {
-    Error::parameter(metric, "measured by a network that gives what it needs", what)
+    Error::parameter(metric, "measured by a network with the features that it needs", what)
 }

@@ -36,17 +36,17 @@ const BATCH: usize = 250;
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureCard {
-    /// What the command line calls it.
+    /// Name on the command line.
     pub name: String,
     /// One line about it.
     pub about: String,
-    /// What it was trained on.
+    /// Training data.
     #[serde(default)]
     pub data: String,
     /// Licence of the weights.
     #[serde(default)]
     pub licence: String,
-    /// How it was trained: command, duration, accuracy.
+    /// Training: command, duration, accuracy.
     #[serde(default)]
     pub training: String,
     /// `[channels, height, width]`; pixels are −1 … 1.
@@ -64,9 +64,9 @@ impl FeatureCard {
 
 /// A card with its weights.
 pub struct Features {
-    /// What is known of it.
+    /// The card.
     pub card: FeatureCard,
-    /// Where the weights came from.
+    /// File of the weights.
     pub source: PathBuf,
     /// SHA-256 of the file of weights, in hexadecimal.
     pub sha256: String,
@@ -114,7 +114,7 @@ impl Features {
         })
     }
 
-    /// Whether it takes images of this `[channels, height, width]`.
+    /// Checks that it takes images of this `[channels, height, width]`.
     fn check(&self, size: &[i64]) -> Result<(), Error> {
         if *size == self.card.image {
             return Ok(());

@@ -20,13 +20,13 @@ pub const TAPS: [i64; 4] = [64, 192, 768, 2048];
 
 /// A feature network, and how images are made ready for it.
 pub struct Probe {
-    /// What it is called in tables and records.
+    /// Name in tables and records.
     pub name: String,
     /// SHA-256 of the file of weights, in hexadecimal.
     pub sha256: String,
-    /// How images come to the network's size, if it has one.
+    /// Resizing to the network's size, if it has one.
     pub resize: Option<Resize>,
-    /// Which of Inception's features.
+    /// Layer of Inception's features.
     tap: usize,
     network: ProbeNetwork,
     device: Device,
@@ -47,7 +47,7 @@ impl fmt::Debug for Probe {
     }
 }
 
-/// What a network makes of a batch of images.
+/// Features and other outputs of a network for a batch of images.
 #[derive(Debug)]
 pub struct Taken {
     /// `[batch, dimensions]`.
@@ -102,7 +102,7 @@ impl Probe {
         TAPS[self.tap] == 2048 && self.is_inception()
     }
 
-    /// How many features an image has, where that is known before one is seen.
+    /// Number of features of an image, where it is known before the first.
     pub fn dimensions(&self) -> Option<i64> {
         match &self.network {
             ProbeNetwork::Card(features) => Some(features.card.network.features),
@@ -172,7 +172,7 @@ impl Probe {
     }
 }
 
-/// Which of Inception's features there are so many of.
+/// Layer of Inception with so many features.
 fn tap(dimensions: Option<i64>) -> Result<usize, Error> {
     let wanted = dimensions.unwrap_or(2048);
     let found = TAPS.iter().position(|tap| *tap == wanted);

@@ -1,4 +1,4 @@
-//! How images come to the size that a network was trained with: figures of different ways cannot be compared.
+//! Resizing of images to the size with which a network was trained: figures of different methods cannot be compared.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -19,7 +19,7 @@ pub enum Resize {
     Tf1,
     /// Bicubic with a low pass, in f32, held within 0 … 255; (x − 128) / 128 (clean-fid, as Pillow has it).
     Clean,
-    /// The same as `tf1`: ADM's evaluator feeds TensorFlow's graph.
+    /// As `tf1`: ADM's evaluator feeds TensorFlow's graph.
     Adm,
 }
 
@@ -43,7 +43,7 @@ impl Resize {
     pub fn pixels(self, bytes: &Tensor, side: i64) -> Tensor {
         let x = bytes.to_kind(Kind::Float);
         match self {
-            // In 0 … 1, as its authors' program has them at that point: the same roundings.
+            // Dividing first, as the authors' program does, keeps its roundings.
             Self::Pytorch => (x / 255.0).upsample_bilinear2d([side, side], false, None, None) * 255.0,
             Self::Tf1 | Self::Adm => between_corners(&between_corners(&x, 3, side), 2, side),
             Self::Clean => {
@@ -52,7 +52,7 @@ impl Resize {
         }
     }
 
-    /// What Inception takes, 299×299 in −1 … 1.
+    /// Input of Inception, 299×299 in −1 … 1.
     pub fn forward(self, bytes: &Tensor) -> Tensor {
         let x = self.pixels(bytes, INCEPTION_SIDE);
         match self {

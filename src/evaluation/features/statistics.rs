@@ -10,7 +10,7 @@ use crate::{
     files::{images, npz},
 };
 
-/// What a .npz file tells of a reference set.
+/// Statistics of a reference set in a .npz file.
 #[derive(Debug)]
 pub struct Published {
     /// `mu` and `sigma` (pytorch-fid, EDM, ADM), or those of `pool_3`.

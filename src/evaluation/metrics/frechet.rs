@@ -62,7 +62,7 @@ impl Moments {
         Self { count, sum, products }
     }
 
-    /// How many vectors there were.
+    /// Number of vectors.
     pub fn count(&self) -> f64 {
         self.count
     }
@@ -87,7 +87,7 @@ impl Moments {
     }
 }
 
-/// What is known of a set of features: μ and C, in f64.
+/// Statistics of a set of features: μ and C, in f64.
 #[derive(Debug)]
 pub struct Statistics {
     /// The number of vectors, where it is known.
@@ -99,7 +99,7 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// How many features there are.
+    /// Number of features.
     pub fn dimensions(&self) -> i64 {
         self.mean.size()[0]
     }

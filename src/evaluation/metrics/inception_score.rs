@@ -12,12 +12,13 @@ use crate::Error;
 pub struct InceptionScore {
     count: usize,
     seen: usize,
-    /// For each part, the number of images, Σ p and Σ p log p.
+    /// Number of images, Σ p and Σ p log p of each part.
     parts: Vec<(f64, Option<Tensor>, f64)>,
 }
 
 impl InceptionScore {
-    /// Of `count` images in `parts` parts, each of images that follow one another; published figures are of 10.
+    /// Creates the score of `count` images in `parts` parts, each of images that follow one another; published figures
+    /// are of 10.
     pub fn new(count: usize, parts: usize) -> Self {
         let parts = parts.clamp(1, count.max(1));
         Self { count, seen: 0, parts: (0..parts).map(|_| (0.0, None, 0.0)).collect() }

@@ -26,7 +26,7 @@ pub enum Backbone {
 type Layer = (usize, i64, i64);
 
 impl Backbone {
-    /// What people call it.
+    /// Name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::AlexNet => "AlexNet",
@@ -62,7 +62,7 @@ impl Backbone {
         }
     }
 
-    /// Of its maxima: pixels along a side. They lie two apart.
+    /// Pixels along a side of the maxima. They lie two apart. They lie two apart.
     fn pool(self) -> i64 {
         match self {
             Self::AlexNet => 3,
@@ -78,7 +78,7 @@ impl Backbone {
         }
     }
 
-    /// Which of them a file of this many convolutions holds: VGG16 has one at place 17.
+    /// Backbone of a file with this many convolutions: VGG16 has one at place 17.
     fn detect(tensors: &Tensors) -> Self {
         if tensors.contains_key("17.weight") { Self::Vgg16 } else { Self::AlexNet }
     }
@@ -120,7 +120,7 @@ impl Lpips {
         Ok(Self { backbone: kind, stages, device })
     }
 
-    /// Whose features it compares.
+    /// Backbone whose features it compares.
     pub fn backbone(&self) -> Backbone {
         self.backbone
     }

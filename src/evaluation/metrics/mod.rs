@@ -1,4 +1,4 @@
-//! How close images are to the truth, and sets of images to each other.
+//! Metrics: distances of images from the truth, and of sets of images from each other.
 
 mod cmmd;
 mod frechet;

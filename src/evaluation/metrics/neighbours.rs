@@ -1,4 +1,4 @@
-//! How much of one set lies within another, by nearest neighbours among features.
+//! Overlap of two sets, by nearest neighbours among features.
 
 use serde::Serialize;
 use tch::{Kind, Tensor};
@@ -13,14 +13,14 @@ const BLOCK: i64 = 1 << 25;
 pub struct Neighbours {
     /// The k of all four.
     pub k: i64,
-    /// Of the images, those within the ball of some reference, which reaches to its k-th neighbour
-    /// [Kynkäänniemi et al. 2019, Eq. 2].
+    /// Share of the images within the ball of some reference, which reaches to its k-th neighbour [Kynkäänniemi et al.
+    /// 2019, Eq. 2]. 2019, Eq. 2].
     pub precision: f64,
     /// Share of the reference that lies within the ball of some image.
     pub recall: f64,
     /// 1/(k n) Σ over images of how many references' balls they lie in [Naeem et al. 2020, Eq. 3].
     pub density: f64,
-    /// Of the reference, those with an image in their ball [Naeem et al. 2020, Eq. 4].
+    /// Share of the reference with an image in its ball [Naeem et al. 2020, Eq. 4]. 2020, Eq. 4].
     pub coverage: f64,
 }
 
@@ -33,7 +33,7 @@ pub struct Neighbourhood {
     nearest: Tensor,
 }
 
-/// How many nearest others are known of each.
+/// Number of nearest neighbours that are kept.
 pub const NEAREST: i64 = 5;
 
 impl Neighbourhood {
@@ -86,7 +86,7 @@ pub fn neighbours(images: &Neighbourhood, reference: &Neighbourhood, k: i64) -> 
     })
 }
 
-/// How many rows of distances to so many others are held at once.
+/// Number of rows of distances to so many others that are held at once.
 fn block(others: i64) -> i64 {
     (BLOCK / others.max(1)).max(1)
 }

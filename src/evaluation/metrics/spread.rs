@@ -1,4 +1,4 @@
-//! How far a figure would move with other images, and where it goes with more of them.
+//! Spread of a figure over other images, and its limit with more of them.
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -75,7 +75,7 @@ pub fn extrapolated(features: &Tensor, reference: &Statistics, seed: u64) -> Res
     Ok(at_zero(&points))
 }
 
-/// Of chosen features, in pieces: f64 copies of all at once would be large.
+/// Distance of chosen features, in pieces: f64 copies of all at once would be large.
 fn of_some(features: &Tensor, indices: &Tensor, reference: &Factored) -> Result<f64, Error> {
     let mut moments = Moments::new(features.size()[1]);
     for piece in indices.to_device(Device::Cpu).split(4096, 0) {

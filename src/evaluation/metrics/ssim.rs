@@ -4,12 +4,13 @@ use tch::{Kind, Tensor};
 
 use crate::Error;
 
-/// Over which pixels, and how, means and covariances are taken: the two conventions in which papers give SSIM.
+/// Window for means and covariances: the two conventions in which papers give SSIM.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Window {
     /// 11×11, weighed by a Gaussian of standard deviation 1.5; covariances of the population [Wang et al. 2004, §III-B].
     Gaussian,
-    /// 7×7, all alike; covariances of a sample, with n − 1 in the denominator. scikit-image takes it if not told otherwise.
+    /// 7×7, all alike; covariances of a sample, with n − 1 in the denominator: scikit-image's default. scikit-image
+    /// takes it if not told otherwise.
     Uniform,
 }
 
@@ -34,7 +35,7 @@ impl Window {
         weights.into_iter().map(|weight| weight / sum).collect()
     }
 
-    /// What makes a covariance out of E\[xy\] − E\[x\] E\[y\].
+    /// Factor that makes a covariance out of E\[xy\] − E\[x\] E\[y\].
     fn unbiased(self) -> f64 {
         let count = self.side().pow(2) as f64;
         match self {

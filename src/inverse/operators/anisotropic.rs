@@ -24,7 +24,7 @@ entry! {
         pub angle: f64 = 0.0 => "any number" in "degrees",
         /// The kernel's height and width in pixels, odd; 9 for 256 pixels, as in the paper, shrinking likewise.
         pub size: Option<i64> = None => "odd" in "pixels" or "9 for 256 pixels, less for fewer",
-        /// What lies beyond the border.
+        /// Continuation of the image beyond its border.
         pub boundary: Boundary = Boundary::Reflect => "reflect, zero, circular",
     }
 }

@@ -18,7 +18,7 @@ pub struct Blur {
     /// Height and width of the images.
     size: [i64; 2],
     boundary: Boundary,
-    /// How far the image is continued, in rows and in columns.
+    /// Rows and columns by which the image is continued.
     reach: [i64; 2],
     norm_squared: f64,
 }
@@ -52,7 +52,7 @@ impl Blur {
     }
 }
 
-/// How far the kernel reaches, if it is one, and one that fits the image.
+/// Half sizes of the kernel, after a check that it is one and fits the image.
 fn check(kernel: &Tensor, [_, height, width]: [i64; 3]) -> Result<[i64; 2], Error> {
     let size = kernel.size();
     let fits = |k: i64, side: i64| k % 2 == 1 && k / 2 < side;

@@ -1,9 +1,9 @@
-//! What lies beyond the border of an image.
+//! Continuations of an image beyond its border.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// How an image goes on beyond its border.
+/// Continuation of an image beyond its border.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Boundary {
@@ -17,7 +17,7 @@ pub enum Boundary {
 }
 
 impl Boundary {
-    /// Which of the pixels 0 … n − 1 stands in for pixel `i`; none where it is zero.
+    /// Number of the pixel of 0 … n − 1 that stands in for pixel `i`; `None` where it is zero.
     pub(super) fn source(self, i: i64, n: i64) -> Option<i64> {
         match self {
             Self::Reflect => {

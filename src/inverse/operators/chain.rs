@@ -46,7 +46,7 @@ impl LinearOperator for ComposedOperator {
     }
 }
 
-/// The same of any maps, A(x) = Aₙ(… A₂(A₁(x))); ‖∂A/∂x‖ is at most the product of their norms.
+/// Any maps in a row, A(x) = Aₙ(… A₂(A₁(x))); ‖∂A/∂x‖ is at most the product of their norms.
 #[derive(Debug)]
 pub struct ComposedNonlinearOperator(pub Vec<Operator>);
 

@@ -19,7 +19,7 @@ pub struct Grey {
 }
 
 impl Grey {
-    /// From w, one weight for each channel, not all 0.
+    /// Creates the operator from w, one weight for each channel, not all 0.
     pub fn new(weights: &[f64], device: Device, kind: Kind) -> Result<Self, Error> {
         let norm_squared: f64 = weights.iter().map(|w| w * w).sum();
         if !norm_squared.is_finite() || norm_squared <= 0.0 {
@@ -96,12 +96,12 @@ entry! {
     facts: { map: "linear, svd", random: "no" },
     /// The image has lost its colours.
     pub struct Colorization {
-        /// What grey is.
+        /// Weights of the channels in grey.
         pub grey: GreyWeights = GreyWeights::Mean => "mean, luma",
     }
 }
 
-/// Which part each channel has in grey.
+/// Weights of the channels in grey.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GreyWeights {

@@ -15,12 +15,12 @@ entry! {
     pub struct SuperResolution {
         /// f; it must divide the height and the width.
         pub factor: i64 = 4 => "≥ 1, divides height and width",
-        /// How pixels are averaged.
+        /// Kernel that averages pixels.
         pub kernel: DownsampleKernel = DownsampleKernel::Bicubic => "bicubic, mean, stride",
     }
 }
 
-/// How pixels are averaged.
+/// Kernel that averages pixels.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DownsampleKernel {

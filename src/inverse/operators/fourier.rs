@@ -115,7 +115,7 @@ entry! {
     aliases: ["mri"],
     /// Whole columns of frequencies at random, the lowest of them without a gap, as a scanner reads one line after another.
     pub struct MriCartesian {
-        /// How many times fewer columns are seen than there are.
+        /// Number of columns over the number of seen columns.
         pub acceleration: f64 = 4.0 => "≥ 1",
         /// The part of all columns that is seen in the middle without a gap, as in fastMRI.
         pub center: f64 = 0.08 => "0 … 1" in "of all columns",
@@ -160,7 +160,7 @@ entry! {
     facts: { map: "linear, svd", random: "no" },
     /// Frequencies along straight lines through 0, at equal angles.
     pub struct MriRadial {
-        /// How many lines; if left out a quarter of the shorter side.
+        /// Number of lines; if left out a quarter of the shorter side.
         pub spokes: Option<i64> = None => "≥ 1" or "a quarter of the shorter side",
     }
 }

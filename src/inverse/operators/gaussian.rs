@@ -15,14 +15,14 @@ entry! {
     facts: { map: "linear, svd", random: "no" },
     /// A Gaussian kernel exp(−r²/2s²), cut at 4 s and at its size, normalised to sum 1 [DPS, §4.1].
     ///
-    /// Where they are left out, size and s are 61 and 3 for 256 pixels, as in the papers, and shrink with the square root
-    /// of the shorter side: 21 and 1.06 for 32 pixels.
+    /// The defaults of size and s are 61 and 3 for 256 pixels, as in the papers, and shrink with the square root of the
+    /// shorter side: 21 and 1.06 for 32 pixels.
     pub struct DeblurGaussian {
         /// s, in pixels.
         pub std: Option<f64> = None => "> 0" in "pixels" or "3 for 256 pixels, less for fewer",
         /// The kernel's height and width in pixels, odd; at least wide enough for 4 s if left out.
         pub size: Option<i64> = None => "odd" in "pixels" or "wide enough for 4 std",
-        /// What lies beyond the border.
+        /// Continuation of the image beyond its border.
         pub boundary: Boundary = Boundary::Reflect => "reflect, zero, circular",
     }
 }

@@ -13,7 +13,7 @@ entry! {
     facts: { map: "linear, svd", random: "no" },
     /// Hides one half of the image.
     pub struct InpaintHalf {
-        /// Which; of an odd number of rows or columns the middle one is seen.
+        /// The hidden side; of an odd number of rows or columns the middle one is seen.
         pub hidden: Side = Side::Right => "left, right, top, bottom",
     }
 }

@@ -36,7 +36,7 @@ impl Inpaint {
         Ok(Self { seen })
     }
 
-    /// From the pixels that are seen, row by row, for all channels alike.
+    /// Creates a mask from the seen pixels, row by row, for all channels alike.
     pub(super) fn from_pixels(seen: &[bool], shape: [i64; 3], device: Device) -> Result<Operator, Error> {
         let [_, height, width] = shape;
         let mask = Tensor::from_slice(seen).view([height, width]).to_device(device);
@@ -130,9 +130,9 @@ entry! {
     pub struct InpaintBox {
         /// The box's height as a part of the image's, rounded to whole pixels.
         pub height: f64 = 0.5 => "0 … 1" in "of the image",
-        /// Its width as a part of the image's.
+        /// Width as a part of the image's.
         pub width: f64 = 0.5 => "0 … 1" in "of the image",
-        /// Its least distance from the border as a part of the image's shorter side.
+        /// Least distance from the border as a part of the image's shorter side.
         pub margin: f64 = 0.0625 => "≥ 0" in "of the shorter side",
     }
 }

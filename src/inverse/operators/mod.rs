@@ -93,7 +93,7 @@ pub trait NonlinearOperator: fmt::Debug + Send {
     fn norm_squared(&self) -> f64;
 }
 
-/// What was done to an image, y = A(x).
+/// A degradation of images, y = A(x).
 #[derive(Debug)]
 pub enum Operator {
     /// See [`LinearOperator`].

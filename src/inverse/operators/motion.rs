@@ -30,11 +30,11 @@ entry! {
         ///
         /// If left out 61 for 256 pixels, shrinking with the square root of the shorter side: 21 for 32 pixels.
         pub size: Option<i64> = None => "odd" in "pixels" or "61 for 256 pixels, less for fewer",
-        /// How unsteady the hand is, 0 … 1.
+        /// Unsteadiness of the hand, 0 … 1.
         pub intensity: f64 = 0.5 => "0 … 1",
         /// Fixes the trace; if left out it changes with the seed of the task.
         pub seed: Option<u64> = None => "any whole number" or "changes with the seed of the task",
-        /// What lies beyond the border.
+        /// Continuation of the image beyond its border.
         pub boundary: Boundary = Boundary::Reflect => "reflect, zero, circular",
     }
 }

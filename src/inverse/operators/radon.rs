@@ -59,7 +59,7 @@ impl Rows {
 }
 
 impl Radon {
-    /// Of images of `[height, width]` at `angles` in degrees, by so many `detectors`.
+    /// Creates the operator for images of `[height, width]`, at `angles` in degrees, with so many `detectors`.
     pub fn new(
         [height, width]: [i64; 2],
         angles: &[f64],
@@ -149,9 +149,9 @@ entry! {
     facts: { map: "linear", random: "no" },
     /// Parallel-beam tomography with angles spread evenly over 180°, the first 0.
     pub struct Tomography {
-        /// How many angles; if left out half as many as the image's shorter side has pixels.
+        /// Number of angles; if left out half as many as the image's shorter side has pixels.
         pub angles: Option<i64> = None => "≥ 1" or "half of the shorter side",
-        /// How many detectors, one pixel wide; if left out so many that the whole image is seen from every side.
+        /// Number of detectors, one pixel wide; if left out so many that the whole image is seen from every side.
         pub detectors: Option<i64> = None => "≥ 1" in "pixels" or "as many as see the whole image",
     }
 }

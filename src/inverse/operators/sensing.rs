@@ -20,14 +20,14 @@ pub struct Sensing {
     transforms: [Tensor; 2],
     /// ±1, `[height, width]`.
     signs: Tensor,
-    /// Which coefficients are kept, row by row, `[m]`.
+    /// Numbers of the kept coefficients, row by row, `[m]`.
     kept: Tensor,
     /// 1 where a coefficient is kept, `[height, width]`.
     mask: Tensor,
 }
 
 impl Sensing {
-    /// Of images of `height` × `width` pixels, with `count` coefficients kept.
+    /// Creates the operator for images of `height` × `width` pixels, with `count` coefficients kept.
     fn new([height, width]: [i64; 2], count: usize, seed: u64, device: Device, kind: Kind) -> Self {
         let n = height * width;
         let place = |tensor: Tensor| tensor.to_device(device).to_kind(kind);

@@ -20,7 +20,7 @@ pub struct Separable {
 }
 
 impl Separable {
-    /// From R, `[height′, height]`, and C, `[width′, width]`, in f64.
+    /// Creates the operator from R, `[height′, height]`, and C, `[width′, width]`, in f64.
     pub fn new(rows: &Tensor, columns: &Tensor, device: Device, kind: Kind) -> Result<Self, Error> {
         let place = |matrix: &Tensor| matrix.to_device(device).to_kind(kind);
         let decomposed = |matrix: &Tensor| -> Result<_, Error> {

@@ -19,8 +19,8 @@ const NOTHING: f64 = 1e-6;
 impl dyn LinearOperator + '_ {
     /// (AᵀA + w I)⁻¹ r for each image of r = `right`, w = `weight` > 0: what lies nearest to both a measurement and an image.
     ///
-    /// In A's singular vectors where it has them; otherwise by as many conjugate gradients as reduce any error a
-    /// million times, at most 200.
+    /// It works in A's singular vectors where A has them; otherwise by as many conjugate gradients as reduce any error
+    /// a million times, at most 200.
     pub fn regularised(&self, right: &Tensor, weight: f64) -> Tensor {
         match self.svd() {
             Some(svd) => svd.image(&(svd.coordinates(right) / (svd.singular(right.kind()).square() + weight))),
@@ -45,7 +45,7 @@ impl dyn LinearOperator + '_ {
         let (mut direction, mut length) = (right.copy(), dot(right, right));
         for _ in 0..steps(1.0 + self.norm_squared() / weight) {
             let image = self.adjoint(&self.apply(&direction)) + &direction * weight;
-            // Where nothing is left to solve, direction and image are 0, and so is the step.
+            // If nothing is left to solve, direction and image are 0, and so is the step.
             let step = &length / positive(&dot(&direction, &image));
             x += &direction * &step;
             residual -= image * step;
@@ -56,8 +56,8 @@ impl dyn LinearOperator + '_ {
     }
 }
 
-/// How many steps reduce the error, in the norm of a matrix of this condition, to TOLERANCE: k with 2 ((√κ − 1)/(√κ + 1))ᵏ
-/// that small.
+/// Number of steps that reduce the error, in the norm of a matrix of this condition, to TOLERANCE: k with 2 ((√κ −
+/// 1)/(√κ + 1))ᵏ that small.
 fn steps(condition: f64) -> usize {
     let root = condition.sqrt();
     let rate = ((root - 1.0) / (root + 1.0)).max(f64::MIN_POSITIVE);

@@ -18,7 +18,7 @@ entry! {
         /// k in pixels, odd; if left out 9 for 256 pixels, as in the paper, shrinking with the square root of the shorter
         /// side: 3 for 32 pixels.
         pub size: Option<i64> = None => "odd" in "pixels" or "9 for 256 pixels, less for fewer",
-        /// What lies beyond the border.
+        /// Continuation of the image beyond its border.
         pub boundary: Boundary = Boundary::Reflect => "reflect, zero, circular",
     }
 }

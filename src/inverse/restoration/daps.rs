@@ -34,8 +34,8 @@ entry! {
         pub ode_steps: usize = 5 => "≥ 1",
         /// Langevin steps at each level; 0 draws z exactly, for linear A.
         pub langevin_steps: usize = 100 => "≥ 0",
-        /// Their length over the longest that does not overshoot, 1/(1/σ² + ‖A‖²/η²). The released code has 10⁻⁴ at η = 10⁻²,
-        /// whatever the noise: 1 for that η.
+        /// Length of the Langevin steps over the longest that does not overshoot, 1/(1/σ² + ‖A‖²/η²). The released code
+        /// has 10⁻⁴ at η = 10⁻², whatever the noise: 1 for that η.
         pub step: f64 = 0.5 => "> 0",
     }
 }

@@ -66,7 +66,7 @@ impl Method for Ddnm {
             let fresh = self.fresh * next * (1.0 - (next / sigma).powi(2)).sqrt();
             let kept = (next * next - fresh * fresh).sqrt() / sigma;
             let brought = &width * (1.0 - kept);
-            // At the last step nothing fresh is wanted, and the measurement, noisy as it is, is trusted no further.
+            // The last step wants no fresh noise, and trusts the measurement, noisy as it is, no further.
             let trust = (brought.clamp_min(f64::from(f32::MIN_POSITIVE)).reciprocal() * fresh).clamp_max(1.0) * &known;
             let spread = ((&brought * &trust).square().neg() + fresh * fresh).clamp_min(0.0).sqrt();
             let (at, denoised) = (svd.coordinates(&x), svd.coordinates(&problem.prior.denoise(&x, sigma)));

@@ -29,7 +29,7 @@ entry! {
     }
 }
 
-/// From 49/255 of the pixel range down, as in the paper, to about the noise of a measurement.
+/// Plan from 49/255 of the pixel range down, as in the paper, to about the noise of a measurement.
 pub(super) fn falling(steps: usize) -> Plan {
     let schedule = AnySchedule::Geometric(Geometric { max: Some(98.0 / 255.0), min: Some(0.05) });
     Plan { schedule, steps, sampler: AnySampler::Ddim(Ddim { eta: 0.0 }) }

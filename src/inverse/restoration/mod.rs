@@ -45,7 +45,7 @@ macro_rules! method_rows {
             repaint: Repaint,
             smc: Smc,
             split_gibbs: SplitGibbs,
-            walk: ConditionalWalk,
+            walk: Walk,
         } }
     };
 }
@@ -73,7 +73,7 @@ impl fmt::Debug for InverseProblem<'_> {
 /// Hears of every state on the way and may change it; an error ends the run.
 pub type OnState<'a> = dyn FnMut(&mut Tensor) -> Result<(), Error> + 'a;
 
-/// What an image costs.
+/// Cost of an image.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Effort {
     /// Evaluations of the denoiser.
@@ -89,7 +89,7 @@ pub trait Method: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether the plan's sampler counts, or its levels alone.
+    /// Whether the method uses the plan's sampler, or its levels alone.
     fn samples(&self) -> bool {
         false
     }
@@ -102,7 +102,7 @@ pub trait Method: fmt::Debug + Send + Sync {
     /// An error where a parameter makes no sense, or where the method is not made for such a measurement.
     fn check(&self, likelihood: &GaussianLikelihood) -> Result<(), Error>;
 
-    /// What it costs to go this way; without those that only the state decides on.
+    /// Cost along this plan, without the evaluations that only the state decides on.
     fn effort(&self, plan: &ResolvedPlan) -> Effort;
 
     /// The images that it ends with, from x = E\[X\] + σ n of the first level, `[batch, channels, height, width]`.
@@ -112,7 +112,7 @@ pub trait Method: fmt::Debug + Send + Sync {
 }
 
 method_rows!(one_of, {
-    /// What `method:` may name.
+    /// The entries that `method:` may name.
     pub enum AnyMethod: Method = "method", others: OTHERS
 });
 
@@ -136,12 +136,12 @@ fn to_the_end(problem: &InverseProblem, score: &dyn Score, x: Tensor, seen: &mut
     sample_to_end(&problem.plan.scheme, x, score, problem.noise, seen)
 }
 
-/// How often the plan's sampler asks.
+/// Number of evaluations of the plan's sampler.
 fn asked(plan: &ResolvedPlan) -> usize {
     plan.scheme.asked().count()
 }
 
-/// How many levels there are.
+/// Number of levels.
 fn levels(plan: &ResolvedPlan) -> usize {
     plan.sigmas.iter().len()
 }
@@ -198,7 +198,7 @@ fn between(likelihood: &LinearGaussian, z: &Tensor, r: f64, noise: [Tensor; 2]) 
 /// A measurement in A's singular vectors, for methods that work there.
 struct Spectral<'a> {
     svd: &'a dyn Svd,
-    /// Where s tells more than rounding.
+    /// 1 where s is larger than rounding.
     known: Tensor,
     /// ȳ = Uᵀy/s; where nothing is known it does not matter.
     measured: Tensor,
@@ -207,7 +207,7 @@ struct Spectral<'a> {
 }
 
 impl<'a> Spectral<'a> {
-    /// What lies below `zero` times the largest singular value counts as hidden.
+    /// Singular values below `zero` times the largest count as hidden.
     fn new(likelihood: &LinearGaussian<'a>, kind: Kind, zero: f64, method: &'static str) -> Result<Self, Error> {
         let svd = decomposed(likelihood, method)?;
         let singular = svd.singular(kind);

@@ -46,7 +46,7 @@ impl Method for RedDiff {
 
     fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
         let (operator, y) = (&problem.likelihood.operator, &problem.likelihood.measurement);
-        // From A⁺ y as published, but of a noisy y from what an image of unit variance would most likely be.
+        // A⁺ y is the published start; for a noisy y the start is the most likely image under unit variance.
         let mut image = match problem.likelihood.linear("red-diff") {
             Ok(linear) => fitted(&linear, &x.zeros_like(), y, 1.0),
             Err(_) => x.zeros_like(),

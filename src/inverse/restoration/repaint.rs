@@ -14,19 +14,20 @@ use crate::{
 
 entry! {
     name: "repaint",
-    what: "what is seen put in place, steps taken again",
+    what: "seen coordinates replaced at every step, steps repeated",
     source: "Lugmayr et al. 2022",
     facts: { cost: "10", tasks: "svd", spread: "near it" },
     /// RePaint [Lugmayr et al. 2022, Algorithm 1]: what is seen is put in place at every level, and steps are taken again.
     ///
-    /// After an ancestral step to σ′ the coordinates that y tells are replaced by ȳ with noise up to σ′. So that the rest
-    /// comes to fit them, `jump` levels at a time are gone down, then up again by adding noise, `repeats` times. Made for
-    /// inpainting without noise; here the coordinates are A's singular vectors, whatever A, and those of y are taken as long as
-    /// they are better than x itself, η/s ≤ σ: below that the network removes what noise they brought.
+    /// After an ancestral step to σ′ the coordinates that y determines are replaced by ȳ with noise up to σ′. So that
+    /// the rest comes to fit them, `jump` levels at a time are gone down, then up again by adding noise, `repeats`
+    /// times. Made for inpainting without noise; here the coordinates are A's singular vectors, whatever A, and those
+    /// of y are taken as long as they are better than x itself, η/s ≤ σ: below that the network removes what noise they
+    /// brought.
     pub struct Repaint {
-        /// How many levels are taken again together; the paper's j.
+        /// Levels that are taken again together; the paper's j.
         pub jump: usize = 10 => "≥ 1" in "levels",
-        /// How often they are gone down; the paper's r.
+        /// Times that they are gone down; the paper's r.
         pub repeats: usize = 10 => "≥ 1",
     }
 }

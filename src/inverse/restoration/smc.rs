@@ -32,7 +32,7 @@ entry! {
     /// and weights make up for the guess. With many particles and levels this is exact, whatever the prior and the guess; it
     /// needs more of them the more a measurement tells. One particle of the last, drawn by its weight, is the sample.
     pub struct Smc {
-        /// How many, for each sample.
+        /// Number of particles for each sample.
         pub particles: usize = 16 => "≥ 1",
         /// v, a variance that all pixels are taken to have.
         pub variance: f64 = 0.25 => "> 0" in "squared data units",
@@ -70,7 +70,7 @@ impl Cloud<'_> {
         Tensor::stack(&draws, 1).reshape(size.as_slice())
     }
 
-    /// For each image the numbers of its particles, drawn again by their weights with one random number [Kitagawa 1996].
+    /// Numbers of the particles of each image, drawn again by their weights with one random number [Kitagawa 1996].
     fn again(&self, weights: &Tensor, step: u64) -> Tensor {
         let batch = weights.size()[0];
         let options = (weights.kind(), weights.device());

@@ -20,13 +20,13 @@ entry! {
     /// The exact likelihood at every level, and steps short enough for it [Random Walks]: see [`Posterior`].
     ///
     /// x ← x + τ (s(x, σ) + Aᵀ(y − A x)/η²) + √(2τT) n with τ = min(c σ², limit), both scores at the old x.
-    pub struct ConditionalWalk {
+    pub struct Walk {
         /// The bound on τ: η²/‖A‖² (norm) or η² (paper).
         pub limit: StepLimit = StepLimit::Norm => "norm, paper",
     }
 }
 
-impl Method for ConditionalWalk {
+impl Method for Walk {
     fn plan(&self) -> Option<Plan> {
         Some(Plan::exact_posterior())
     }

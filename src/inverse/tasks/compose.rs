@@ -13,7 +13,7 @@ entry! {
     name: "compose",
     what: "one task after another",
     source: "",
-    facts: { map: "that of its tasks", random: "that of its tasks" },
+    facts: { map: "as its tasks", random: "as its tasks" },
     example: "{kind: compose, tasks: [deblur-gaussian, inpaint-random]}",
     /// A(x) = Aₙ(… A₂(A₁(x))): what the first makes of the image is given to the second, and so on; linear if all are.
     ///
@@ -37,7 +37,7 @@ impl Compose {
                 _ if i + 1 == self.tasks.len() => {}
                 _ => {
                     let value = format!("{size:?} after task {}", i + 1);
-                    return Err(Error::parameter("what one task hands to the next", "an image", value));
+                    return Err(Error::parameter("the output of every task but the last", "an image", value));
                 }
             }
         }

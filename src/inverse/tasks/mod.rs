@@ -1,4 +1,4 @@
-//! What `task:` may name: the operators, those that a file defines, and one after another.
+//! Tasks: the operators, those that a file defines, and compositions.
 
 #[allow(clippy::wildcard_imports, reason = "the table names what is in it")]
 use crate::inverse::operators::*;
@@ -21,7 +21,7 @@ macro_rules! task_rows {
 task_rows!(modules);
 
 operator_rows!(task_rows, one_of, {
-    /// What `task:` may name.
+    /// The entries that `task:` may name.
     pub enum AnyTask: Task = "task", others: OTHERS
 });
 

@@ -22,7 +22,7 @@ entry! {
     /// x is `[batch, channels, height, width]`, pixels in −1 … 1; the answer is a tensor `[batch, …]`, or a tuple that begins with
     /// one. The program is run: it must be one that the user trusts.
     pub struct Torchscript {
-        /// What torch.jit.save wrote.
+        /// File that torch.jit.save wrote.
         pub file: PathBuf => "a TorchScript program",
         /// A bound of ‖∂A/∂x‖, by which steps are kept short.
         pub norm: f64 => "> 0",

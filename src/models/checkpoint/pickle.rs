@@ -42,31 +42,31 @@ pub enum Value {
     Set(Vec<Id>),
     /// `{…: …}`, in the order of insertion.
     Dict(Vec<(Id, Id)>),
-    /// What Python would import.
+    /// A name that Python would import.
     Global {
         /// `collections`
         module: Box<str>,
         /// `OrderedDict`
         name: Box<str>,
     },
-    /// What Python would call or construct.
+    /// An object that Python would call or construct.
     Object(Box<Object>),
-    /// What the writer keeps outside of the stream, and its name there.
+    /// A value that the writer keeps outside of the stream, by its name there.
     Persistent(Id),
 }
 
 /// A call that was not made, and what would have been done to its result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
-    /// What would be called.
+    /// The callable.
     pub callable: Id,
-    /// With what: a tuple.
+    /// Its arguments: a tuple.
     pub arguments: Id,
-    /// What would become its state.
+    /// State to be set.
     pub state: Option<Id>,
-    /// What would be appended.
+    /// Items to be appended.
     pub items: Vec<Id>,
-    /// What would be set.
+    /// Entries to be set.
     pub entries: Vec<(Id, Id)>,
 }
 
@@ -76,11 +76,11 @@ pub struct Object {
 pub struct Fault {
     /// Bytes from the beginning of the stream.
     pub at: usize,
-    /// What is wrong there.
+    /// The fault.
     pub what: &'static str,
 }
 
-/// What a stream describes.
+/// Contents of a stream.
 #[derive(Debug)]
 pub struct Pickle {
     values: Vec<Value>,
@@ -174,7 +174,7 @@ struct Machine<'a> {
     values: Vec<Value>,
     stack: Vec<Id>,
     marks: Vec<usize>,
-    /// By slot; Python counts these from 0 on.
+    /// Values by slot; Python counts slots from 0 on.
     memo: Vec<Option<Id>>,
     text: usize,
     operands: usize,
@@ -307,7 +307,7 @@ impl<'a> Machine<'a> {
     }
 
     fn push_id(&mut self, id: Id) -> Done {
-        // What is popped goes somewhere else: the operands of a stream bound all that its containers hold.
+        // Popped values go somewhere else: the operands of a stream bound all that its containers hold.
         self.count_operands(1)?;
         self.stack.push(id);
         Ok(())
@@ -475,7 +475,7 @@ impl<'a> Machine<'a> {
         match self.value(to) {
             Value::List(items) | Value::Set(items) => items.extend(new),
             Value::Object(object) => object.items.extend(new),
-            _ => return Err(self.fault("an append to what is no list")),
+            _ => return Err(self.fault("an append to a value that is not a list")),
         }
         Ok(())
     }
@@ -492,7 +492,7 @@ impl<'a> Machine<'a> {
         match self.value(to) {
             Value::Dict(entries) => entries.extend(new),
             Value::Object(object) => object.entries.extend(new),
-            _ => return Err(self.fault("an entry set in what is no dict")),
+            _ => return Err(self.fault("an entry set in a value that is not a dict")),
         }
         Ok(())
     }
@@ -581,7 +581,7 @@ impl<'a> Machine<'a> {
         match self.value(callable) {
             Value::Object(object) => object.state = Some(state),
             // The instance of a class that needs no arguments may be any value; its attributes are of no use here.
-            _ => return Err(self.fault("a state for what has none")),
+            _ => return Err(self.fault("a state for a value that takes none")),
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ pub fn read(path: &Path) -> Result<(Tensors, Metadata), Error> {
     Ok((tensors.collect::<Result<_, Error>>()?, metadata))
 }
 
-/// Where the tensors of a file are, and its metadata.
+/// Reads the places of a file's tensors, and its metadata.
 pub fn index(source: &Source) -> Result<(BTreeMap<String, Stored>, Metadata), Error> {
     let (bytes, path) = (source.bytes(), source.path());
     let broken = |e| Error::file(path, format!("not a whole safetensors file ({e}): fetch it again"));

@@ -25,11 +25,11 @@ pub struct Stored {
     pub kind: Kind,
     /// Sizes of the tensor's dimensions.
     pub size: Vec<i64>,
-    /// How many numbers lie from one row to the next, for each dimension.
+    /// Numbers from one row to the next, for each dimension.
     pub(super) stride: Vec<i64>,
     /// Offset of the tensor's first number, counted in numbers.
     pub(super) offset: i64,
-    /// Its storage's place in the file, in bytes.
+    /// Range of its storage in the file, in bytes.
     pub(super) place: Range<usize>,
 }
 
@@ -42,7 +42,7 @@ impl Stored {
         (length == place.len()).then_some(Self { kind, size, stride, offset: 0, place })
     }
 
-    /// Where its first number lies in the file, in bytes.
+    /// Place of its first number in the file, in bytes.
     fn start(&self) -> usize {
         self.place.start + self.offset as usize * self.kind.elt_size_in_bytes()
     }
@@ -89,7 +89,7 @@ impl Source {
         Self { path: path.to_owned(), bytes: Bytes::Program(bytes), views: OnceLock::new() }
     }
 
-    /// Where it lies.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -182,7 +182,7 @@ impl Drop for Source {
     }
 }
 
-/// Of libtorch's own allocations, in bytes.
+/// Alignment of libtorch's own allocations, in bytes.
 const ALIGNMENT: usize = 64;
 
 /// The strides of a tensor without gaps.
@@ -194,7 +194,7 @@ pub(super) fn contiguous(size: &[i64]) -> Vec<i64> {
     stride
 }
 
-/// How many numbers lie from the first to the last of a view; none if that is beyond all numbers.
+/// Numbers from the first to the last of a view; `None` if they are more than an i64 counts.
 pub(super) fn span(size: &[i64], stride: &[i64]) -> Option<i64> {
     size.iter().zip(stride).try_fold(1i64, |span, (size, stride)| span.checked_add((size - 1).checked_mul(*stride)?))
 }

@@ -36,7 +36,7 @@ impl fmt::Debug for TorchArchive {
 /// A pickle, and where the numbers are to which it refers.
 struct PickleStream {
     pickle: Pickle,
-    /// Where the pickle begins in the file: its places count from there.
+    /// Begin of the pickle in the file: its places count from there.
     base: usize,
     storages: HashMap<Box<str>, Range<usize>>,
 }
@@ -49,7 +49,7 @@ impl TorchArchive {
         Ok(Self { source, stream })
     }
 
-    /// What the file describes.
+    /// The pickle of the file.
     pub fn pickle(&self) -> &Pickle {
         &self.stream.pickle
     }
@@ -82,7 +82,7 @@ impl TorchArchive {
     }
 }
 
-/// What a stream of any layout holds, from a part of the file.
+/// Reads a stream of any layout from a part of the file.
 fn stream(file: &[u8], part: Range<usize>) -> Result<PickleStream, String> {
     let bytes = &file[part.clone()];
     if bytes.starts_with(b"PK") {

@@ -55,7 +55,7 @@ impl DiffusersFolder {
         Ok(Some(Self { network, config, scheduler }))
     }
 
-    /// What both configurations say.
+    /// The entries of both configurations.
     pub fn config(self) -> Json {
         Json::Object(Map::from_iter([("network".to_owned(), self.config), ("scheduler".to_owned(), self.scheduler)]))
     }
@@ -132,7 +132,7 @@ fn read(file: &Contents) -> Result<Recognised, String> {
     }
 }
 
-/// What is the same in every network that can be opened: key of the configuration, and the values that say so.
+/// Settings that all networks share which can be opened: key of the configuration, and its allowed values.
 const FIXED: [(&str, &[&str]); 8] = [
     ("act_fn", &["silu", "swish"]),
     ("downsample_type", &["conv"]),
@@ -189,7 +189,7 @@ impl Config<'_> {
     }
 }
 
-/// What names and shapes tell.
+/// Sizes of the network, read from names and shapes.
 struct UNetShapes<'a> {
     shapes: &'a Shapes,
     widths: Vec<i64>,
@@ -237,7 +237,7 @@ impl<'a> UNetShapes<'a> {
     }
 }
 
-/// What is not in the configurations because there are none.
+/// Settings assumed because there are no configurations.
 fn missing(config: &Config, scheduler: &Config, network: &str, noise: &str) -> String {
     let sentence = |config: &Config, text: &str| match config.known {
         None => format!("; {text}, because there is no {} beside it", config.file),
@@ -367,7 +367,7 @@ fn read_ncsnpp(file: &Contents, config: &Config, scheduler: &Config, levels: &UN
     card.pixels = [0.0, 1.0];
     card.precondition = AnyPrecondition::Ve(Ve { range: [2.0 * min, 2.0 * max] });
     let taken = missing(config, scheduler, "one head", "the levels");
-    let assumed = format!("{seen}; VE with σ from {min} to {max} for pixels of 0 … 1, told ln σ{taken}");
+    let assumed = format!("{seen}; VE with σ from {min} to {max} for pixels of 0 … 1, label ln σ{taken}");
     Ok(Recognised { card, assumed, names })
 }
 
@@ -414,7 +414,7 @@ fn ncsnpp(config: &Config, levels: &UNetShapes) -> Result<NcsnppConfig, String> 
     })
 }
 
-/// What our network calls a tensor of NCSN++.
+/// Name of a tensor of NCSN++ in our network.
 fn ncsnpp_name(name: &str, last: usize) -> Option<String> {
     let (place, rest) = name.split_once('.')?;
     Some(match place {

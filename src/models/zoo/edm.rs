@@ -95,7 +95,7 @@ impl<'a> EdmLevels<'a> {
         self.file.shapes().get(&format!("model.{name}.weight"))?.get(dimension).copied()
     }
 
-    /// Zeros in place of a class, if training told the network of them: `label_dropout` is how often.
+    /// The null class, zeros in place of a class, if training used it: `label_dropout` is its share.
     fn null_class(&self) -> Option<i64> {
         let dropped = self.file.config()["label_dropout"].as_f64().is_some_and(|share| share > 0.0);
         self.weight("map_label", 1).filter(|_| dropped)
@@ -252,12 +252,13 @@ impl<'a> EdmLevels<'a> {
     }
 }
 
-/// What has no part in an answer: constants of the resampling, and what is told of augmented images in training.
+/// Tensors without a part in the answer: constants of the resampling, and the layer of augmentation labels, which are
+/// for training.
 fn unused(name: &str) -> bool {
     name == "u" || name.ends_with(".resample_filter") || name.starts_with("model.map_augment.")
 }
 
-/// What ADM's network calls a layer within a block.
+/// Name of a layer within a block in ADM's network.
 fn dhariwal_layer(layer: &str, shape: &[i64]) -> Option<(&'static str, Change)> {
     Some(match layer {
         "norm0" => ("in_layers.0", Change::Keep),
@@ -306,13 +307,13 @@ fn dhariwal_top(name: &str) -> Option<(String, Change)> {
     Some((format!("{ours}.{kind}"), Change::Keep))
 }
 
-/// What our network calls a block, and the attention within it.
+/// Name of a block in our network, and of the attention within it.
 fn song_level(half: &str, level: usize, block: &str) -> Option<(String, Option<String>)> {
     let number = block.strip_prefix("block").and_then(|number| number.parse::<usize>().ok());
     Some(match (half, block, number) {
         ("enc", "conv", _) => ("conv_in".to_owned(), None),
         ("enc", _, Some(i)) => (format!("down.{level}.blocks.{i}"), Some(format!("down.{level}.attentions.{i}"))),
-        // What leads to a level belongs to the one above it.
+        // The block that leads to a level belongs to the one above it.
         ("enc", "down", _) => (format!("down.{}.halve", level.checked_sub(1)?), None),
         ("enc", "aux_residual" | "aux_skip", _) => (format!("down.{}.image", level.checked_sub(1)?), None),
         ("dec", "in0", _) => ("middle.block1".to_owned(), Some("middle.attention".to_owned())),

@@ -30,22 +30,22 @@ use crate::{
 /// The tensors of a file: name and shape.
 pub type Shapes = BTreeMap<String, Vec<i64>>;
 
-/// What a family makes of a file.
+/// A file as a family reads it.
 #[derive(Debug)]
 pub struct Recognised {
     /// The model, with the conventions that the family is published with.
     pub card: Card,
-    /// What was taken for granted, a sentence.
+    /// Assumptions, in a sentence.
     pub assumed: String,
-    /// What our network calls each tensor of the file, and how it has to be changed; a tensor that is known, but not
-    /// used, has no names.
+    /// Names in our network of each tensor of the file, with the change it needs; a tensor that is known, but not used,
+    /// has no names.
     pub names: Names,
 }
 
 /// See [`Recognised::names`].
 pub type Names = BTreeMap<String, Vec<(String, Change)>>;
 
-/// What stands between a tensor of a file and the one that a network asks for.
+/// Change from a tensor of a file to the one that a network asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Nothing.
@@ -58,7 +58,7 @@ pub enum Change {
     Rows {
         /// 0, …, `step` − 1.
         first: i64,
-        /// How many tensors are interleaved.
+        /// Number of interleaved tensors.
         step: i64,
     },
     /// The order of its two dimensions, and two of size 1 behind them.
@@ -144,7 +144,7 @@ fn card(name: &str, about: String, reference: &str, image: [i64; 3], network: An
     }
 }
 
-/// What a family makes of a file with these contents.
+/// Recognises a file with these contents.
 pub fn recognise(file: &Contents) -> Result<Recognised, String> {
     FAMILIES.iter().find_map(|family| family(file)).unwrap_or_else(|| Err(unknown(file.shapes())))
 }
@@ -154,11 +154,11 @@ pub fn recognise(file: &Contents) -> Result<Recognised, String> {
 pub struct Opened {
     /// The model.
     pub card: Card,
-    /// What neither names nor shapes nor the file itself told, a sentence.
+    /// Assumptions that neither names nor shapes nor the file itself confirm, in a sentence.
     pub assumed: String,
     /// The files that it was read from.
     pub sources: Vec<Source>,
-    /// Their tensors under our names, as a network on the device wants them.
+    /// Tensors under our names, as a network on the device wants them.
     pub tensors: Tensors,
 }
 

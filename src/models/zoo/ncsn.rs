@@ -42,7 +42,7 @@ fn read(file: &Contents) -> Result<Recognised, String> {
     card.precondition = AnyPrecondition::Levels(LevelsConfig { range: [2.0 * min, 2.0 * max], count, score: conditional });
     let assumed = format!(
         "images of {side}×{side}; {count} levels from σ = {max:.2} to {min:.4} for pixels of 0 … 1 ({from}){}",
-        if conditional { ", which the network is told by number" } else { "; its answer is divided by σ" }
+        if conditional { ", with the number of the level as its label" } else { "; its answer is divided by σ" }
     );
     let names = shapes.keys().map(|name| {
         let uses = if name == "sigmas" { Vec::new() } else { vec![(name.clone(), Change::Keep)] };

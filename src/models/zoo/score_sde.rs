@@ -18,7 +18,7 @@ pub fn recognise(file: &Contents) -> Option<Result<Recognised, String>> {
     is_ours.then(|| read(file))
 }
 
-/// What a numbered module is, and what our network calls it.
+/// Kind of a numbered module, by which our network names it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum ModuleKind {
     Frequencies,
@@ -135,7 +135,7 @@ struct DownLevels {
     widths: Vec<i64>,
     attention_levels: Vec<usize>,
     num_res_blocks: usize,
-    /// How the image goes in again, and whether it is halved by FIR.
+    /// Input of the image to the levels, and whether it is halved by FIR.
     progressive_input: Option<(ProgressiveInput, bool)>,
 }
 
@@ -195,7 +195,7 @@ fn ncsnpp_down(modules: &mut Modules) -> Option<DownLevels> {
             block += 1;
         }
         if !modules.resizes() {
-            // Of a single level the last two blocks were the middle's.
+            // If there is a single level, the last two blocks were the middle's.
             return (level > 0).then_some(down);
         }
         down.num_res_blocks = block;
@@ -253,7 +253,7 @@ fn ncsnpp(modules: &Modules, config: NcsnppConfig) -> Recognised {
     Recognised { card, assumed, names: names(modules, &NCSNPP) }
 }
 
-/// How the network embeds σ, and what it predicts.
+/// The embedding of σ, and the meaning of the network's output.
 fn conventions(file: &Contents, fourier: bool, input: ProgressiveInput, side: i64) -> (AnyPrecondition, String) {
     // The buffer of levels is for pixels of 0 … 1.
     let levels = file.numbers("sigmas").filter(|levels| levels.len() > 1);
@@ -267,18 +267,18 @@ fn conventions(file: &Contents, fourier: bool, input: ProgressiveInput, side: i6
     let min = levels.map_or(0.01, |levels| levels.into_iter().fold(f64::INFINITY, f64::min));
     let range = [2.0 * min, 2.0 * max];
     if fourier {
-        let taken = format!("VE with σ from {min:.4} to {max:.2} for pixels of 0 … 1 ({from}), told ln σ");
+        let taken = format!("VE with σ from {min:.4} to {max:.2} for pixels of 0 … 1 ({from}), label ln σ");
         return (AnyPrecondition::Ve(Ve { range }), taken);
     }
     if input != ProgressiveInput::None {
         let taken = format!("VE with {count} levels from σ = {max:.2} to {min:.4} for pixels of 0 … 1 ({from})");
         return (AnyPrecondition::Levels(LevelsConfig { range, count, score: false }), taken);
     }
-    let taken = "ε of the VP SDE with β from 0.1 to 20, told 999 t (precondition={kind: sub-vp} for sub-VP)";
+    let taken = "ε of the VP SDE with β from 0.1 to 20, label 999 t (precondition={kind: sub-vp} for sub-VP)";
     (AnyPrecondition::Vp(Vp { epsilon: 1e-3, ..Vp::default() }), taken.to_owned())
 }
 
-/// What our networks call the layers within a module.
+/// Names of the layers within a module in our networks.
 type Layers = [(ModuleKind, &'static str, &'static str); 11];
 
 const NCSNPP: Layers = [

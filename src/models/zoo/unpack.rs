@@ -1,4 +1,4 @@
-//! What a file holds, laid out flat: one name for each tensor, and what the file says of itself.
+//! Contents of a file, laid out flat: one name for each tensor, and the file's own metadata.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,10 +22,10 @@ use crate::{
 /// Modules within modules.
 const MOST_NESTED: usize = 16;
 
-/// Which of two sets of weights is read, where a file holds both.
+/// Choice between two sets of weights, where a file holds both.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WeightsChoice {
-    /// Their exponential moving average, with which the authors sampled.
+    /// The exponential moving average, with which the authors sampled.
     #[default]
     Ema,
     /// The weights themselves.
@@ -73,7 +73,7 @@ impl Contents {
         Ok(Self { name: name(path), shapes, config, note, sources, places })
     }
 
-    /// What to call the model.
+    /// Name of the model.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -83,12 +83,12 @@ impl Contents {
         &self.shapes
     }
 
-    /// What the file says of itself, or what lies beside it says of it: null, or an object.
+    /// The file's own configuration, or the one beside it: null, or an object.
     pub fn config(&self) -> &Json {
         &self.config
     }
 
-    /// Which weights were read, where there is a choice.
+    /// Note on the weights that were read, where there is a choice.
     pub fn note(&self) -> &str {
         &self.note
     }
@@ -107,7 +107,7 @@ impl Contents {
         Ok(Tensor::f_zeros([1], (Kind::Float, tch::Device::Cpu))?.f_expand(shape, false)?)
     }
 
-    /// The same where the network computes in `kind`: as it lies in the file, if it can be.
+    /// Loads a tensor for a network that computes in `kind`: as it lies in the file, if it can be.
     pub fn load_as(&self, name: &str, kind: Kind) -> Result<Tensor, Error> {
         if let Some((source, stored)) = self.places.get(name)
             && stored.kind == kind
@@ -133,7 +133,7 @@ fn name(path: &Path) -> String {
     name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// What one file holds.
+/// Reads one file.
 fn read(path: &Path, weights: WeightsChoice) -> Result<(Source, Unpacked), Error> {
     if path.extension().is_some_and(|extension| extension == "safetensors") {
         let source = Source::open(path)?;
@@ -182,7 +182,7 @@ fn unpack(archive: &TorchArchive, weights: WeightsChoice) -> Result<Result<Unpac
         let (raw, last) = (archive.tensors(raw)?, archive.tensors(last)?);
         return Ok(Ok(match (weights, last.is_empty()) {
             (WeightsChoice::Ema, false) => {
-                // What is not trained has no average.
+                // Untrained tensors have no average.
                 let mut tensors: BTreeMap<_, _> = plain(raw, "").tensors;
                 let average = plain(last, EMA);
                 tensors.extend(average.tensors);

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// What the network's raw output F stands for, as diffusers' `prediction_type` has it.
+/// Meaning of the network's raw output F, as in diffusers' `prediction_type`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Prediction {
@@ -30,7 +30,7 @@ pub enum Prediction {
 pub struct DdpmConfig {
     /// The chain's βₜ.
     pub beta: AnyChain,
-    /// What the network predicts.
+    /// Meaning of the network's output.
     #[serde(default)]
     pub prediction: Prediction,
 }
@@ -43,7 +43,7 @@ pub struct Ddpm {
 }
 
 impl Ddpm {
-    /// For a network that was trained at these times.
+    /// Creates the preconditioning of a network that was trained at these times.
     pub fn new(times: Times, prediction: Prediction) -> Self {
         Self { times, prediction }
     }

@@ -1,4 +1,4 @@
-//! How a network's own conventions become a denoiser [EDM, §5]: four numbers for each σ.
+//! Preconditioning [EDM, §5]: four numbers for each σ make a denoiser of a network with its own conventions.
 
 mod ddpm;
 mod edm;
@@ -64,7 +64,7 @@ fn interval([min, max]: [f64; 2]) -> Result<(f64, f64), Error> {
 /// Declares the choice of all preconditionings: each variant, its struct in files, and what is made of that.
 macro_rules! choices {
     ($($variant:ident($config:ident): $built:expr),+ $(,)?) => {
-        /// What `precondition:` may name.
+        /// The entries that `precondition:` may name.
         #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
         #[serde(tag = "kind", rename_all = "kebab-case")]
         pub enum AnyPrecondition {

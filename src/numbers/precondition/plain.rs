@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Precondition, Scaling};
 use crate::Error;
 
-/// What a network gives.
+/// Meaning of a network's output.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Quantity {
@@ -21,7 +21,7 @@ pub enum Quantity {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plain {
-    /// What the network gives.
+    /// Meaning of the network's output.
     pub predicts: Quantity,
     /// Levels that the network was trained for: smallest and largest.
     pub range: [f64; 2],

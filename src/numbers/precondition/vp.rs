@@ -8,8 +8,8 @@ use crate::{
     numbers::sigma::{alpha_bar, at_least_zero, from_alpha_bar, positive},
 };
 
-/// The rate of the variance-preserving SDE, β(t) = β_min + t β_d for t in 0 … 1, told to networks as 999 t
-/// [Score SDE, Eq. 33].
+/// The rate of the variance-preserving SDE, β(t) = β_min + t β_d for t in 0 … 1, with the label 999 t [Score SDE, Eq.
+/// 33]. 33].
 ///
 /// ```text
 /// −ln ᾱ(t) = β_d t² / 2 + β_min t

@@ -24,7 +24,7 @@ entry! {
     ],
     /// τ = (1 − α)/ᾱ = σ² − σ′²,  T = v α / (2 (1 − α)), where α = (1 + σ′²)/(1 + σ²).
     pub struct Ddpm {
-        /// Which v.
+        /// Variance v.
         pub variance: Variance = Variance::Beta => "beta, posterior",
     }
 }

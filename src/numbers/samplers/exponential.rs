@@ -29,7 +29,7 @@ entry! {
     ///
     /// Only the second depends on the process, through α; the noise of the third is that of the linear part, which shrinks x.
     pub struct ExponentialIntegrator {
-        /// What is held constant.
+        /// Quantity held constant over a step.
         pub frozen: Frozen = Frozen::Epsilon => "epsilon, score, denoised",
         /// ρ: 0 follows the probability flow, 1 the reverse-time SDE.
         pub rho: f64 = 1.0 => "≥ 0",

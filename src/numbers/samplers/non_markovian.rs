@@ -28,7 +28,7 @@ entry! {
     ///
     /// Each β keeps the marginals N(α_s x, s_s²) of a known image exactly.
     pub struct NonMarkovian {
-        /// Which β.
+        /// Choice of β.
         pub beta: Beta = Beta::default() => "{kind: ddim, eta}, {kind: frozen, rho}, {kind: shares, shares}",
     }
 }
@@ -49,7 +49,7 @@ pub enum Beta {
     },
     /// b = share · σ′, one share for each level but the last.
     Shares {
-        /// Between 0 and 1.
+        /// Shares between 0 and 1.
         shares: Vec<f64>,
     },
 }

@@ -26,7 +26,7 @@ entry! {
         pub c: f64 = 0.7 => "> 0",
         /// T₀, the temperature of the first step.
         pub t0: f64 = 0.1 => "≥ 0",
-        /// How T goes on from there.
+        /// Course of T after its first value.
         pub ramp: Ramp = Ramp::Linear => "linear, constant",
     }
 }

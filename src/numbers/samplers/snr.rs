@@ -44,7 +44,7 @@ entry! {
         pub delta: f64 = 0.0 => "any number",
         /// ψ.
         pub fresh: Fresh = Fresh::Power => "power, scaled",
-        /// What γ means.
+        /// Convention of γ.
         pub convention: Convention = Convention::Snr => "snr, noise, opposite, multiplier",
     }
 }
@@ -115,7 +115,7 @@ impl Snr {
         let start = PixelMoments { mean: 0.0, variance: v + sigmas.max().powi(2) };
         let excess = |gamma: f64| -> Result<f64, Error> {
             let mut walk = Self::flow(gamma).walk(sigmas)?;
-            // Without the last step, which denoises.
+            // The last step, which denoises, is left out.
             walk.0.pop();
             let end = walk.moments(&GaussianPixel::prior(0.0, v), start).last();
             Ok(end.map_or(f64::NAN, |end| end.variance) - v - sigmas.min().powi(2))

@@ -1,4 +1,4 @@
-//! Where the noise levels come from.
+//! Schedules of noise levels.
 
 use crate::{
     Error,
@@ -41,12 +41,12 @@ schedule_rows!(modules);
 chain_rows!(modules);
 
 schedule_rows!(chain_rows, one_of, {
-    /// What `schedule:` may name; a bare list of numbers is the schedule `list`.
+    /// The entries that `schedule:` may name; a bare list of numbers is the schedule `list`.
     pub enum AnySchedule: Schedule = "schedule", others: OTHERS, sequence: ("list", "sigmas")
 });
 
 chain_rows!(one_of, {
-    /// What `beta:` may name: the chain with which a network was trained.
+    /// The entries that `beta:` may name: the chain with which a network was trained.
     pub enum AnyChain: Chain = "chain", others: CHAINS
 });
 
@@ -68,12 +68,12 @@ pub trait Schedule {
     /// `range` is the model's smallest and largest σ, for schedules that fix no ends of their own.
     fn sigmas(&self, levels: usize, range: (f64, f64)) -> Result<Sigmas, Error>;
 
-    /// How many levels there are, where the schedule itself says so.
+    /// Number of levels, where the schedule itself fixes it.
     fn levels(&self) -> Option<usize> {
         None
     }
 
-    /// What a user who picks this schedule has to know.
+    /// Warning for a user who picks this schedule.
     fn caveat(&self) -> Option<String> {
         None
     }
@@ -89,7 +89,7 @@ fn between(levels: usize, (min, max): (f64, f64), level: impl Fn(f64) -> f64) ->
     Sigmas::new(grid(count(LEVELS, levels)?).map(level).collect())
 }
 
-/// What a schedule's `levels` are called in errors.
+/// Words for a schedule's `levels` in errors.
 const LEVELS: &str = "the number of noise levels";
 
 /// `n` if it is at least 1, and not so large that a slip of the pen fills the memory.
@@ -130,7 +130,7 @@ fn ends(own: (Option<f64>, Option<f64>), (min, max): (f64, f64)) -> Result<(f64,
     ordered(own.0.unwrap_or(min), own.1.unwrap_or(max))
 }
 
-/// Of `levels`, which must be as many as are written out.
+/// Checks that as many `levels` are asked for as are written out.
 fn written(levels: usize, count: usize, what: &'static str) -> Result<(), Error> {
     if levels == count {
         return Ok(());
@@ -161,6 +161,6 @@ fn along(chain: &dyn Chain, levels: usize) -> Result<Sigmas, Error> {
     if last == 0.0 && levels > 1 {
         return Err(Error::parameter(LEVELS, "1 for a chain of a single time", levels));
     }
-    // In this order of operations whole times come out whole.
+    // This order of operations keeps whole times whole.
     Sigmas::new((0..levels).map(|k| times.sigma(last - last * k as f64 / gaps as f64)).collect())
 }

@@ -17,7 +17,7 @@ entry! {
         pub first: f64 = 0.00085 => "0 … 1, open",
         /// The last β.
         pub last: f64 = 0.012 => "0 … 1, open",
-        /// How many times the chain has.
+        /// Number of times of the chain.
         pub times: usize = 1000 => "≥ 1",
     }
 }

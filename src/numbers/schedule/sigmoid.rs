@@ -20,9 +20,9 @@ entry! {
     /// level is min + 10⁻⁹ (max − min). The code released with the paper then moves each level to the nearest of a million
     /// points between the trained levels; here the levels stay as they are, and the network gets a fractional t.
     pub struct Sigmoid {
-        /// Where on the logistic curve the levels begin.
+        /// Begin of the levels on the logistic curve.
         pub start: f64 = 0.0 => "≠ end",
-        /// Where they end.
+        /// End of the levels on the logistic curve.
         pub end: f64 = 3.0 => "≠ start",
         /// The width of the curve.
         pub tau: f64 = 0.3 => "> 0",
@@ -48,7 +48,7 @@ impl Schedule for Sigmoid {
             let g = ((to - logistic(start + u * length)) / (to - from)).clamp(1e-9, 1.0);
             g * max + (1.0 - g) * min
         };
-        // Where the curve is flat to the last digit, neighbours fall together.
+        // Neighbouring levels coincide if the curve is flat to the last digit.
         let flat = |_| Error::parameter("tau", "large enough for all levels to differ (or take fewer steps)", tau);
         Sigmas::new(grid(count(LEVELS, levels)?).map(sigma).collect()).map_err(flat)
     }

@@ -16,7 +16,7 @@ entry! {
         pub first: f64 = 1e-4 => "0 … 1, open",
         /// The level of β far to the right.
         pub last: f64 = 0.02 => "0 … 1, open",
-        /// How many times the chain has.
+        /// Number of times of the chain.
         pub times: usize = 1000 => "≥ 1",
     }
 }

@@ -23,7 +23,7 @@ entry! {
     pub struct Subsequence {
         /// The chain.
         pub beta: AnyChain = AnyChain::LinearBeta(LinearBeta::default()) => "any chain",
-        /// Which of its times.
+        /// Spacing of the chosen times.
         pub spacing: Spacing = Spacing::Uniform => "uniform, quadratic, respaced",
     }
 }

@@ -23,7 +23,7 @@ macro_rules! sde_rows {
         $then! { $($($rest)+,)? {
             cosine: Cosine,
             ou: Ou Cou,
-            table: TabulatedSde,
+            table: Table,
             ve: Ve Edm FlowMatching,
             vp: Vp SubVp Cvp CsubVp,
         } }
@@ -70,14 +70,14 @@ pub trait Sde: fmt::Debug {
         self.level(t).powi(-2)
     }
 
-    /// What a user who picks this process has to know.
+    /// Warning for a user who picks this process.
     fn caveat(&self) -> Option<String> {
         None
     }
 }
 
 sde_rows!(one_of, {
-    /// What `sde:` may name.
+    /// The entries that `sde:` may name.
     pub enum AnySde: Sde = "process", others: OTHERS
 });
 

@@ -11,13 +11,13 @@ entry! {
     /// Rows (t, α, s) of any process, in the order of time; between them ln α and ln σ are linear in t.
     ///
     /// f and g² are then the slopes of the row's interval: f = d ln α/dt, g² = 2 s² d ln σ/dt.
-    pub struct TabulatedSde {
+    pub struct Table {
         /// \[t, α(t), s(t)\], at least two, with t and s/α growing and all α and s positive.
         pub rows: Vec<[f64; 3]> => "t ≥ 0 and s/α growing, α and s > 0",
     }
 }
 
-impl TabulatedSde {
+impl Table {
     /// The rows before and after that place, and how far between them.
     fn between(&self, place: f64, key: impl Fn(&[f64; 3]) -> f64) -> ([f64; 3], [f64; 3], f64) {
         let last = self.rows.len() - 1;
@@ -45,7 +45,7 @@ fn log_level(row: &[f64; 3]) -> f64 {
     row[2].ln() - row[1].ln()
 }
 
-impl Sde for TabulatedSde {
+impl Sde for Table {
     fn check(&self) -> Result<(), Error> {
         if self.rows.len() < 2 {
             return Err(Error::parameter("rows", "at least two lists [t, α, s]", self.rows.len()));

@@ -17,7 +17,7 @@ entry! {
     pub struct Ve {
         /// The standard deviation with which the geometric growth begins.
         pub min: f64 = 0.01 => "> 0" in "data units",
-        /// And with which it ends.
+        /// Largest σ, with which the process ends.
         pub max: f64 = 50.0 => "> min" in "data units",
         /// T.
         pub end: f64 = 1.0 => "> 0" in "time",

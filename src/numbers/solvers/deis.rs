@@ -26,7 +26,7 @@ entry! {
     pub struct Deis {
         /// 1 to 4; 1 is DDIM.
         pub order: usize = 3 => "1, 2, 3, 4",
-        /// In what ε is a polynomial.
+        /// Variable in which ε is a polynomial.
         pub variable: Variable = Variable::Time => "time, sigma",
         /// The process whose time that is, if it is time.
         pub sde: AnySde = AnySde::Vp(Vp::default()) => "any process",
@@ -37,10 +37,10 @@ entry! {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Variable {
-    /// In t: tAB of the paper.
+    /// t: tAB of the paper.
     #[default]
     Time,
-    /// In σ: ρAB of the paper.
+    /// σ: ρAB of the paper.
     Sigma,
 }
 

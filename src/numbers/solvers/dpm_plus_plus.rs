@@ -40,7 +40,7 @@ entry! {
     /// The first step of the multistep forms takes D̄ = D.
     #[derive(Copy)]
     pub struct DpmPlusPlus {
-        /// Which of the three.
+        /// Variant of the method.
         pub variant: Variant = Variant::Multistep => "2m, 2s, sde-2m",
     }
 }

@@ -44,7 +44,7 @@ pub trait Solver {
     /// The scheme down `sigmas`.
     fn scheme(&self, sigmas: &Sigmas) -> Result<Scheme, Error>;
 
-    /// The same as a walk, if each step is a row.
+    /// The solver as a walk, if each step is a row.
     fn row(&self, _: &Sigmas) -> Result<Option<Walk>, Error> {
         Ok(None)
     }

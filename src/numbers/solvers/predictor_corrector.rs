@@ -30,15 +30,15 @@ entry! {
     /// The published settings are snr 0.16 for VE and 0.01 to 0.05 for VP. As in the published code a level is corrected before
     /// it is left, and the last one before the image is denoised. The predictor may be any sampler of one step a level.
     pub struct PredictorCorrector {
-        /// What goes from level to level.
+        /// Sampler that goes from level to level.
         pub predictor: Box<AnySampler> = Box::new(AnySampler::VeReverseDiffusion(VeReverseDiffusion::default())) => "a sampler of one step a level",
         /// Langevin steps at each level.
         pub corrections: usize = 1 => "≥ 1" in "steps",
-        /// Their signal-to-noise ratio r.
+        /// Signal-to-noise ratio r of the corrections.
         pub snr: f64 = 0.16 => "> 0",
-        /// Whose a.
+        /// Process that sets a.
         pub frame: Frame = Frame::Ve => "ve, vp",
-        /// Over what lengths are taken.
+        /// Scope of the lengths of score and noise.
         pub norms: Norms = Norms::Image => "image, batch",
     }
 }

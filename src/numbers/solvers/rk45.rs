@@ -25,7 +25,7 @@ entry! {
     pub struct Rk45 {
         /// The error allowed in a step, in data units.
         pub absolute: f64 = 1e-5 => "> 0" in "data units",
-        /// The same as a share of |x|.
+        /// Relative tolerance, as a share of |x|.
         pub relative: f64 = 1e-5 => "≥ 0",
     }
 }
@@ -42,9 +42,9 @@ impl Solver for Rk45 {
 /// An embedded pair of Runge and Kutta's kind.
 #[derive(Debug)]
 pub struct Pair {
-    /// For each stage where in the step it lies, and what it adds of the slopes before it; the last is the result.
+    /// Position of each stage in the step, and its coefficients of the slopes before it; the last is the result.
     pub stages: [(f64, &'static [f64]); 7],
-    /// What the result of the lower order has more of each slope.
+    /// Coefficients of the slopes in the difference from the result of the lower order.
     pub error: [f64; 7],
 }
 

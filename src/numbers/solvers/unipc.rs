@@ -71,7 +71,7 @@ impl Solver for Unipc {
     }
 }
 
-/// From level σ to σ′.
+/// A step from level σ to σ′.
 struct UniPcStep {
     /// σ′/σ.
     ratio: f64,

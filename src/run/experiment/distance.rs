@@ -23,13 +23,13 @@ use crate::{
     },
 };
 
-/// How far images drawn within a number of evaluations lie from photographs.
+/// Distance of drawn images from photographs, by number of evaluations.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DistanceExperiment {
     /// [`Kind::Distance`].
     pub kind: Kind,
-    /// What is asked.
+    /// The question that the experiment answers.
     pub about: String,
     /// The model: a name, a card, a checkpoint or a folder.
     pub model: String,
@@ -37,7 +37,7 @@ pub struct DistanceExperiment {
     pub images: u64,
     /// Blocks of seeds: each gives a distance, and all of them a spread.
     pub blocks: u64,
-    /// What images should resemble.
+    /// Images to compare with.
     pub reference: AnyData,
     /// Images that are as good as can be, whose own distance is the floor.
     #[serde(default)]

@@ -18,9 +18,9 @@ pub struct MethodFigure {
     pub method: String,
     /// The column: evaluations, or levels.
     pub at: usize,
-    /// What was measured.
+    /// The measured value.
     pub value: f64,
-    /// Its standard deviation over blocks, where there are several.
+    /// Standard deviation over blocks, where there are several.
     pub spread: Option<f64>,
     /// Evaluations that were really made for an image or a point.
     pub evaluations: usize,
@@ -28,7 +28,7 @@ pub struct MethodFigure {
 
 /// The seed of the points that samples are compared with.
 pub(super) const TARGET: u64 = 1 << 40;
-/// That of the points to begin with.
+/// First stream of the initial points.
 pub(super) const FIRST: u64 = 1 << 41;
 
 /// A mean with its standard deviation, if there are several.
@@ -39,18 +39,18 @@ pub fn mean_and_spread(values: &[f64]) -> (f64, Option<f64>) {
     (mean, (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt()))
 }
 
-/// What a table and a plot say besides their figures.
+/// Words of a table and a plot besides their figures.
 #[derive(Clone, Debug)]
 pub struct Caption<'a> {
     /// Above them.
     pub title: &'a str,
-    /// What the columns count.
+    /// Unit of the columns.
     pub columns: &'a str,
-    /// What the figures are.
+    /// Meaning of the figures.
     pub value: &'a str,
     /// The figure of as many of the set itself.
     pub floor: Option<f64>,
-    /// Whether the order of convergence is a column.
+    /// Whether the table has a column for the order of convergence.
     pub order: bool,
 }
 

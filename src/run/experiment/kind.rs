@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What an experiment measures: the word after `kind:` in its file.
+/// Kind of an experiment: the word after `kind:` in its file.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {

@@ -12,11 +12,11 @@ use crate::numbers::{
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplingMethod {
-    /// What the table calls it.
+    /// Name in the table.
     pub name: String,
-    /// How to go down the levels.
+    /// Sampler.
     pub sampler: AnySampler,
-    /// Where they lie.
+    /// Noise levels.
     pub schedule: AnySchedule,
     /// The process from whose prior points start, and in whose frame scores err; x = N(0, σ²) and the σ frame without.
     #[serde(default)]

@@ -43,7 +43,8 @@ pub enum AnyExperiment {
 impl AnyExperiment {
     /// The experiment in the file at `path`.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        // In two readings: a slip is then told with its line, which one reading of a tagged enum has forgotten.
+        // The kind alone, read first: a tagged enum forgets the lines of the file, so that errors of a single reading
+        // could not name them.
         #[derive(Deserialize)]
         struct Which {
             kind: Kind,
@@ -57,7 +58,7 @@ impl AnyExperiment {
         })
     }
 
-    /// What it asks.
+    /// The question that the experiment answers.
     pub fn about(&self) -> &str {
         match self {
             Self::Distance(distance) => &distance.about,

@@ -25,25 +25,25 @@ use crate::{
     },
 };
 
-/// How far points that are drawn with exact scores end from where they should.
+/// Distance of points drawn with exact scores from their target.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PointsExperiment {
     /// [`Kind::Points`].
     pub kind: Kind,
-    /// What is asked.
+    /// The question that the experiment answers.
     pub about: String,
     /// The set.
     pub data: AnyToyData,
-    /// How many points.
+    /// Number of points.
     pub count: usize,
-    /// What is measured.
+    /// Quantity to measure.
     pub measure: PointMeasure,
     /// Numbers of levels.
     pub levels: Vec<usize>,
     /// The smallest and the largest σ, for schedules that fix no ends of their own.
     pub range: (f64, f64),
-    /// Where points begin.
+    /// Initial states.
     #[serde(default)]
     pub start: PointStart,
     /// Lengths of a constant error of the score, in the frame of each method's process.
@@ -61,10 +61,10 @@ fn none() -> Vec<f64> {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PointStart {
-    /// In noise alone: the prior of the method's process, or N(0, σ²).
+    /// Noise alone: the prior of the method's process, or N(0, σ²).
     #[default]
     Prior,
-    /// In points of the set with noise of the first level, so that the steps alone are to blame.
+    /// Points of the set with noise of the first level, so that the steps alone are to blame.
     Set,
 }
 

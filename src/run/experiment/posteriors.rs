@@ -22,13 +22,13 @@ use crate::{
     },
 };
 
-/// How far points that are restored with exact scores end from the exact posterior.
+/// Distance of points restored with exact scores from the exact posterior.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PosteriorExperiment {
     /// [`Kind::Posteriors`].
     pub kind: Kind,
-    /// What is asked.
+    /// The question that the experiment answers.
     pub about: String,
     /// The set.
     pub data: AnyToyData,
@@ -38,7 +38,7 @@ pub struct PosteriorExperiment {
     pub point: Vec<f64>,
     /// η, the standard deviation of the measurement's noise.
     pub noise: f64,
-    /// How many samples.
+    /// Number of samples.
     pub count: usize,
     /// Numbers of levels.
     pub levels: Vec<usize>,

@@ -26,7 +26,7 @@ use crate::{
 pub struct RestorationExperiment {
     /// [`Kind::Restorations`].
     pub kind: Kind,
-    /// What is asked.
+    /// The question that the experiment answers.
     pub about: String,
     /// The model: a name, a card, a checkpoint or a folder.
     pub model: String,
@@ -41,7 +41,7 @@ pub struct RestorationExperiment {
     /// Only the first so many.
     #[serde(default)]
     pub limit: Option<usize>,
-    /// How many samples of each posterior are drawn.
+    /// Number of samples of each posterior.
     pub samples: usize,
     /// The classifier in whose features the distance from the truth is measured as well.
     #[serde(default)]
@@ -50,7 +50,7 @@ pub struct RestorationExperiment {
     pub tasks: Vec<NamedProblem>,
     /// The rows of the tables.
     pub methods: Vec<RestorationMethod>,
-    /// What a paper prints, by the name of the method and of the task.
+    /// Published figures, by the name of the method and of the task.
     #[serde(default)]
     pub published: BTreeMap<String, BTreeMap<String, String>>,
 }
@@ -59,7 +59,7 @@ pub struct RestorationExperiment {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamedProblem {
-    /// What the table calls it.
+    /// Name in the table.
     pub name: String,
     /// The operator A.
     pub task: AnyTask,
@@ -67,7 +67,7 @@ pub struct NamedProblem {
     pub noise: f64,
 }
 
-/// What a line of [`RestorationExperiment`] will cost.
+/// Cost of a line of [`RestorationExperiment`].
 #[derive(Clone, Copy, Debug)]
 pub struct RestorationEstimate {
     /// Evaluations and gradients for a sample.
@@ -79,7 +79,7 @@ pub struct RestorationEstimate {
 }
 
 impl RestorationExperiment {
-    /// What a method costs for a problem, without the network; an error where it is not made for it.
+    /// Estimates the cost of a method for a problem, without the network; an error where the method is not made for it.
     pub fn estimate(&self, posed: &NamedProblem, way: &RestorationMethod) -> Result<RestorationEstimate, Error> {
         let image = stated::image(&self.model, self.image)?;
         let range = stated::range(&self.model, self.range)?;
@@ -100,17 +100,17 @@ impl RestorationExperiment {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestorationMethod {
-    /// What the table calls it.
+    /// Name in the table.
     pub name: String,
     /// The method.
     pub method: AnyMethod,
-    /// Where the levels lie, if not where the method has them.
+    /// Noise levels; the method's own if left out.
     #[serde(default)]
     pub schedule: Option<AnySchedule>,
-    /// How to go down them, for methods that leave it open.
+    /// Sampler, for methods that leave it open.
     #[serde(default)]
     pub sampler: Option<AnySampler>,
-    /// How many levels, where the experiment has no columns for them.
+    /// Number of levels, where the experiment has no columns for them.
     #[serde(default)]
     pub steps: Option<usize>,
 }

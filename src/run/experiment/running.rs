@@ -63,7 +63,7 @@ impl AnyExperiment {
         self.conclude(found, begun, request, session)
     }
 
-    /// What all of it will cost, without the network.
+    /// Costs of the whole experiment as a table, without the network.
     pub fn dry_table(&self) -> Result<String, Error> {
         match self {
             Self::Generation(experiment) => experiment.dry_table(),
@@ -103,7 +103,7 @@ impl AnyExperiment {
         }
     }
 
-    /// On what the figures depend besides the file.
+    /// Settings besides the file on which the figures depend.
     fn settings(&self, request: &ExperimentRequest, session: &Session) -> String {
         let exact = |count: usize| format!("; {count} points, exact scores in f64.");
         match self {

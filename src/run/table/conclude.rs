@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// What a set comes to: figures, and what a reader of them has to know.
+/// Figures of a set, and warnings for their reader.
 type Measured = (Vec<Figure>, Vec<String>);
 
 impl RowRun<'_> {
@@ -54,7 +54,7 @@ impl RowRun<'_> {
         }
     }
 
-    /// What each set comes to, and what all chunks have cost; none if one of them was damaged and has to be drawn again.
+    /// Figures of each set, and the cost of all chunks; `None` if one of them was damaged and has to be drawn again.
     fn figures(&self, work: &Work) -> Result<Option<(Vec<Measured>, Total)>, Error> {
         let (mut sets, mut total) = (Vec::new(), Total::default());
         for repeat in 0..self.table.repeats {
@@ -71,7 +71,7 @@ impl RowRun<'_> {
         Ok(Some((sets, total)))
     }
 
-    /// By name, in the order in which they are asked for: value and spread over sets, or else that of the one set.
+    /// Value and spread over sets by name, in the order of the request; for one set, its own spread.
     fn summed_up(&self, sets: &[Measured]) -> IndexMap<String, (f64, Option<f64>)> {
         let Some((first, _)) = sets.first() else { return IndexMap::new() };
         let outcome = |(k, figure): (usize, &Figure)| {
@@ -106,7 +106,7 @@ impl RowRun<'_> {
         }
     }
 
-    /// What a reader of the figures has to know, each once.
+    /// Warnings for a reader of the figures, each once.
     fn warnings_of(&self, work: &Work, sets: &[Measured], total: &Total) -> Vec<String> {
         let asked = self.fingerprint["of"]["batch"].as_u64();
         let batch = asked.is_some_and(|asked| total.batch < asked as f64).then(|| {
@@ -122,7 +122,7 @@ impl RowRun<'_> {
         self.warnings.iter().cloned().chain(batch).chain(distinct).collect()
     }
 
-    /// What each network has made of a set, chunk after chunk, and its archive; none if a chunk was damaged.
+    /// Features of a set by each network, chunk after chunk, and its archive; `None` if a chunk was damaged.
     fn merged(
         &self,
         work: &Work,
@@ -222,7 +222,7 @@ impl RowRun<'_> {
     }
 }
 
-/// What chunks have cost.
+/// Cost of all chunks.
 struct Total {
     evaluations: f64,
     seconds: f64,

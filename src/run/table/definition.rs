@@ -1,4 +1,4 @@
-//! What a file of `kind: generation` states.
+//! Contents of a file of `kind: generation`.
 
 use std::fmt::Write as _;
 
@@ -19,15 +19,15 @@ use crate::{
 pub struct TableExperiment {
     /// [`Kind::Generation`].
     pub kind: Kind,
-    /// What is asked.
+    /// The question that the experiment answers.
     pub about: String,
     /// The paper and its table, if the figures are published.
     #[serde(default)]
     pub source: String,
-    /// What the paper calls its figure.
+    /// The paper's name for its figure.
     #[serde(default)]
     pub figure: String,
-    /// What differs from the paper's program, as far as is known.
+    /// Known differences from the paper's program.
     #[serde(default)]
     pub differs: String,
     /// N, of one figure.
@@ -35,26 +35,27 @@ pub struct TableExperiment {
     /// Figures are measured of so many sets: seeds 0 … N − 1, N … 2N − 1, and so on.
     #[serde(default = "one")]
     pub repeats: u64,
-    /// What becomes of their figures.
+    /// Reduction of the figures of several sets.
     #[serde(default)]
     pub take: Reduce,
     /// Seeds that a process takes on at a time; what it had of them is lost if it dies.
     #[serde(default = "chunk")]
     pub chunk: u64,
-    /// How pixels become bytes.
+    /// Rounding of pixels to bytes.
     #[serde(default)]
     pub rounding: Rounding,
-    /// Where images go.
+    /// Destination of the images.
     #[serde(default)]
     pub store: ImageStore,
-    /// What is measured of each set, the first figure of all at the head of the table; without, images are drawn and nothing else.
+    /// Evaluations of each set, the first figure of all at the head of the table; without any, images are drawn and
+    /// nothing else.
     #[serde(default)]
     pub evaluate: Vec<Evaluation>,
     /// The images that those of all rows should resemble that do not say otherwise, or a file of their statistics; as checkpoints,
     /// either may be in the folder of --models.
     #[serde(default)]
     pub reference: Option<Target>,
-    /// Where the reference is published, or what its authors say of it.
+    /// Address of the reference, or a description by its authors.
     #[serde(default)]
     pub statistics: String,
     /// `[channels, height, width]` of all rows that do not say otherwise, for the reader: runs take it from the network.
@@ -72,17 +73,17 @@ pub struct TableExperiment {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableRow {
-    /// What the table calls it.
+    /// Name in the table.
     pub name: String,
     /// The model: a name, a card, a checkpoint or a folder.
     pub model: String,
     /// SHA-256 of the file of weights, where it is known; another is refused.
     #[serde(default)]
     pub sha256: Option<String>,
-    /// Where the file is published, or how its authors tell it apart.
+    /// Address of the file, or a description by its authors.
     #[serde(default)]
     pub origin: String,
-    /// What replaces values of the card, as `--set` does.
+    /// Values that replace the card's, as `--set` does.
     #[serde(default)]
     pub set: Vec<String>,
     /// The classes over which seeds go in turn, as `--class` has them.
@@ -102,16 +103,16 @@ pub struct TableRow {
     pub reference: Option<Target>,
     /// Schedule, steps and sampler.
     pub plan: Plan,
-    /// What the plan has to come to.
+    /// Levels that the plan must arrive at.
     #[serde(default)]
     pub golden: Option<ExpectedLevels>,
-    /// What the paper prints.
+    /// Published value.
     #[serde(default)]
     pub published: Option<f64>,
-    /// Its spread, if the paper prints one.
+    /// Published spread, if there is one.
     #[serde(default)]
     pub spread: Option<f64>,
-    /// What else there is to know.
+    /// Further notes.
     #[serde(default)]
     pub note: String,
 }
@@ -120,7 +121,7 @@ pub struct TableRow {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectedLevels {
-    /// How many evaluations an image takes.
+    /// Number of evaluations for an image.
     pub evaluations: usize,
     /// The first σ, in order, in data units.
     pub first: Vec<f64>,
@@ -131,11 +132,11 @@ pub struct ExpectedLevels {
 /// σ are printed with at least this many digits: their relative tolerance.
 const DIGITS: f64 = 2e-5;
 
-/// What becomes of the figures of several sets.
+/// Reduction of the figures of several sets.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reduce {
-    /// Their mean.
+    /// The mean of the sets' figures.
     #[default]
     Mean,
     /// The smallest, as EDM has it.
@@ -143,7 +144,7 @@ pub enum Reduce {
     Min,
 }
 
-/// Where images go.
+/// Destination of images.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImageStore {
@@ -180,21 +181,21 @@ fn chunk() -> u64 {
 /// Seeds that a process takes on at a time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeedChunk {
-    /// Which set they belong to.
+    /// Number of the set.
     pub repeat: u64,
-    /// From this seed on.
+    /// First seed.
     pub first: u64,
-    /// So many.
+    /// Number of seeds.
     pub count: u64,
 }
 
 impl SeedChunk {
-    /// Its file.
+    /// Name of the chunk's file.
     pub fn name(&self) -> String {
         format!("{:09}.npz", self.first)
     }
 
-    /// Its seeds.
+    /// Seeds of the chunk.
     pub fn seeds(&self) -> std::ops::Range<u64> {
         self.first..self.first + self.count
     }
@@ -214,7 +215,7 @@ impl TableExperiment {
         (0..self.repeats).flat_map(chunks_of).collect()
     }
 
-    /// What all of it will cost, without the networks, as Markdown: that its walks are what the file says.
+    /// Costs of the whole table as Markdown, without the networks; an error where a walk is not what the file states.
     pub fn dry_table(&self) -> Result<String, Error> {
         self.check()?;
         let mut text = "| row | model | evaluations | images | published |\n| --- | --- | --- | --- | --- |".to_owned();
@@ -242,17 +243,17 @@ impl TableExperiment {
         }
     }
 
-    /// What the images of a row should resemble.
+    /// Reference of a row's images.
     pub fn target<'a>(&'a self, row: &'a TableRow) -> Option<&'a Target> {
         row.reference.as_ref().or(self.reference.as_ref())
     }
 
-    /// What an image of a row costs, once its walk is seen to be the paper's.
+    /// Number of evaluations for an image of a row, after a check that its walk is the paper's.
     pub fn evaluations(&self, row: &TableRow) -> Result<usize, Error> {
         self.proven(row, stated::range(&row.model, row.range.or(self.range))?)
     }
 
-    /// The same for a model that was trained from σ = `range.0` to `range.1`.
+    /// Number of evaluations for an image of a row, for a model that was trained from σ = `range.0` to `range.1`.
     pub fn proven(&self, row: &TableRow, range: (f64, f64)) -> Result<usize, Error> {
         let scheme = row.plan.resolve(range, f64::INFINITY)?.scheme;
         row.golden.as_ref().map_or(Ok(()), |golden| golden.check(&scheme))?;

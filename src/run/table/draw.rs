@@ -21,14 +21,14 @@ impl Denoiser for Clipped<'_> {
     }
 }
 
-/// What `draw` makes with so many images together, with half as many for as long as memory does not suffice; and how many it
-/// were in the end.
+/// Calls `draw` with a number of images, and with half as many for as long as memory does not suffice; returns its
+/// result and the final number.
 pub fn within_memory<T, E: std::fmt::Display>(
     mut batch: u64,
     mut draw: impl FnMut(u64) -> Result<T, E>,
 ) -> Result<(T, u64), E> {
     loop {
-        // libtorch tells that memory does not suffice by a panic, where the call has no Result.
+        // libtorch reports a lack of memory by a panic where the call has no Result.
         match catch_unwind(AssertUnwindSafe(|| draw(batch))) {
             Ok(Err(e)) if batch > 1 && is_memory(&e.to_string()) => {}
             Ok(made) => return made.map(|made| (made, batch)),

@@ -1,4 +1,4 @@
-//! What measures generated images: networks of features, each with its metrics and the references that it has seen.
+//! Evaluators of generated images: networks of features, each with its metrics and the references that it has seen.
 
 use std::{cell::RefCell, collections::BTreeSet, path::Path, rc::Rc};
 
@@ -73,14 +73,14 @@ impl Evaluator {
         Ok(Self { evaluation: Evaluation { bootstrap, ..evaluation.clone() }, probe, references: RefCell::default() })
     }
 
-    /// What its files are called by.
+    /// Name of its files.
     pub fn name(&self) -> String {
         let resize = self.probe.resize.map(|way| format!("-{}", way.name())).unwrap_or_default();
         let features = self.evaluation.features.map(|features| format!("-{features}")).unwrap_or_default();
         format!("{}{resize}{features}", path_word(&self.probe.name))
     }
 
-    /// What its figures depend on, wherever its files are.
+    /// Everything on which its figures depend, wherever its files are.
     pub fn fingerprint(&self) -> Result<Value, Error> {
         let mut identity = serde_json::to_value(&self.evaluation).map_err(Error::request)?;
         identity["network"] = json!([self.probe.name, self.probe.sha256]);
@@ -88,7 +88,7 @@ impl Evaluator {
         Ok(identity)
     }
 
-    /// What the images of a row should resemble, measured when its first row is done.
+    /// The reference of a row's images, measured when its first row is done.
     pub fn reference(&self, target: Option<&Target>, observer: &dyn Observer) -> Result<Option<Rc<Reference>>, Error> {
         let Some(target) = target else { return Ok(None) };
         let known = self.references.borrow().iter().find(|(known, _)| known == target).map(|(_, found)| found.clone());
@@ -107,7 +107,7 @@ impl Evaluator {
         Ok(Some(found))
     }
 
-    /// What it makes of images, with nothing that its figures do not need.
+    /// Takes the features and moments of images that its figures need.
     pub fn take(&self, pixels: &Tensor, wanted: CollectOptions) -> Result<Taken, Error> {
         let parts = pixels.split(TOGETHER as i64, 0);
         let each = parts.iter().map(|pixels| self.probe.take(pixels)).collect::<Result<Vec<_>, _>>()?;

@@ -43,10 +43,10 @@ pub(super) struct RowRun<'a> {
     pub claims: Leases,
     pub chunks: Vec<SeedChunk>,
     pub model: Model,
-    /// What the images should resemble, where its file is.
+    /// Reference of the images, with the place of its file.
     pub target: Option<Target>,
     pub fingerprint: Value,
-    /// What a reader of the figures has to know.
+    /// Warnings for a reader of the figures.
     pub warnings: Vec<String>,
     classes: Classes,
     scheme: Scheme,
@@ -183,7 +183,7 @@ impl<'a> RowRun<'a> {
         npz::npz(&arrays)
     }
 
-    /// What each network makes of these images, by all threads of this process.
+    /// Features of these images by each network, computed by all threads of this process.
     fn taken(&self, work: &Work, pixels: &Tensor) -> Result<Vec<(String, Tensor)>, Error> {
         let mut arrays = Vec::new();
         tch::set_num_threads(self.threads);
@@ -243,7 +243,7 @@ impl<'a> RowRun<'a> {
     }
 }
 
-/// How blocks are drawn.
+/// Settings with which blocks are drawn.
 struct Way<'a> {
     classes: &'a Classes,
     scheme: &'a Scheme,

@@ -27,19 +27,19 @@ use crate::{
     },
 };
 
-/// How long a process that finds nothing to do waits before it looks again.
+/// Pause of a process that finds nothing to do, before it looks again.
 const NAP: Duration = Duration::from_millis(300);
 
-/// How far a row is.
+/// Progress of a row.
 #[derive(PartialEq)]
 pub(super) enum RowState {
-    /// Its figures are there.
+    /// The figures are there.
     Finished,
     /// Others are at work on what is left of it.
     Busy,
 }
 
-/// What all rows share.
+/// State shared by all rows.
 pub(super) struct Work<'a> {
     pub table: &'a TableExperiment,
     pub request: &'a ExperimentRequest,
@@ -133,7 +133,7 @@ impl<'a> Work<'a> {
             if self.is_others(row)? {
                 return Ok(RowState::Busy);
             }
-            // What the model of another row takes is given back before this one is opened.
+            // The model of another row gives its memory back before this one is opened.
             *open = None;
             *open = Some((index, RowRun::open(self, row)?));
         }
@@ -142,8 +142,8 @@ impl<'a> Work<'a> {
         run.conclude(self)
     }
 
-    /// Whether others are at work on all that is left of a row; each row is looked into once by everybody, to see that it is
-    /// of the same experiment.
+    /// Whether other processes are at work on all that is left of a row; each process looks into each row once, to
+    /// check that it is of the same experiment.
     fn is_others(&self, row: &TableRow) -> Result<bool, Error> {
         let (claims, chunks) = (self.claims(row)?, self.table.chunks());
         let others = || chunks.iter().all(|chunk| claims.is_finished(&chunk.name()) || !claims.is_free(&chunk.name()));

@@ -19,7 +19,7 @@ const UNIFORM: u64 = u64::MAX;
 pub struct Cells {
     /// w, the number of cells for one unit of x.
     pub per_unit: f64,
-    /// Where the cell of 0 begins.
+    /// Begin of the cell of 0.
     pub lowest: f64,
 }
 

@@ -13,7 +13,7 @@ use crate::{
 /// Marks the draws of [`probes`]; levels are numbered from 0.
 const PROBES: u64 = u64::MAX - 1;
 
-/// How the trace of ∂D/∂x is found.
+/// Method for the trace of ∂D/∂x.
 #[derive(Debug)]
 pub enum Trace {
     /// The exact trace, by one backward pass for each number of an image.
@@ -55,12 +55,12 @@ impl fmt::Debug for Flow<'_> {
     }
 }
 
-/// Where the flow has carried some images.
+/// Images on their way along the flow.
 #[derive(Debug)]
 pub struct State {
     /// `[batch, channels, height, width]`.
     pub x: Tensor,
-    /// By how much ln p has grown on the way, `[batch]`, f64; mostly negative.
+    /// Growth of ln p on the way, `[batch]`, f64; mostly negative.
     pub grown: Tensor,
 }
 
@@ -80,8 +80,8 @@ impl Add for State {
 }
 
 impl Flow<'_> {
-    /// From `x` at the smallest level up to the largest, with one step of Runge and Kutta's fourth-order method between
-    /// neighbours: four evaluations, each with as many backward passes as the trace asks for.
+    /// Carries `x` from the smallest level up to the largest, with one step of Runge and Kutta's fourth-order method
+    /// between neighbours: four evaluations, each with as many backward passes as the trace asks for.
     pub fn ascend<'a>(&'a self, x: &Tensor, sigmas: &Sigmas) -> impl Iterator<Item = State> + 'a {
         let mut levels: Vec<f64> = sigmas.iter().collect();
         levels.reverse();

@@ -1,4 +1,4 @@
-//! Likelihood and information: what a noisy image tells of the clean one, and how likely images are.
+//! Likelihood and information: how much a noisy image determines of the clean one, and how likely images are.
 //!
 //! Through the channel z = x + σ n of signal-to-noise ratio λ = 1/σ², a denoiser D that errs by
 //! mmse(x, λ) = E‖x − D(x + σ n, σ)‖² gains
@@ -85,14 +85,14 @@ pub fn square(x: &Tensor) -> Tensor {
 
 /// KL(N(x, σ² I) ‖ N(0, s² I)) in nats for x of d numbers with ‖x‖² = `square` [Kingma & Welling 2014, Appendix B].
 ///
-/// It is what the channel of level σ tells of an image before any network is asked.
+/// This is the information of the channel of level σ about an image before any network is asked.
 pub fn prior(square: f64, numbers: usize, sigma: f64, start: f64) -> f64 {
     let ratio = (sigma / start).powi(2);
     // ln ratio through ratio − 1 keeps the digits of s close to σ.
     (square / (start * start) + numbers as f64 * ((ratio - 1.0) - (ratio - 1.0).ln_1p())) / 2.0
 }
 
-/// What a denoiser made of some images at each level.
+/// Squared errors of a denoiser on some images at each level.
 #[derive(Clone, Debug)]
 pub struct Curve {
     sigmas: Sigmas,
@@ -102,7 +102,8 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// From [`squared_errors`] at these levels and [`square`], for each image, of d = `numbers` numbers each.
+    /// Creates a curve from [`squared_errors`] at these levels and [`square`], for each image, of d = `numbers` numbers
+    /// each.
     ///
     /// `start` is the standard deviation of z at the largest level, from which samplers begin. The integral goes over ln λ,
     /// where the integrand λ mmse(λ), the squared error in units of the noise, lies between 0 and d and bends slowly, and it
@@ -145,7 +146,7 @@ impl Curve {
         &self.divergences
     }
 
-    /// The same at the smallest level.
+    /// Divergences at the smallest level.
     pub fn last_divergences(&self) -> Vec<f64> {
         last(&self.divergences)
     }
@@ -167,7 +168,7 @@ impl Curve {
         self.last_divergences().into_iter().zip(self.decoding()).map(|(known, left)| known + left).collect()
     }
 
-    /// By how many nats the mean of −ln p would be larger, had every other level been left out: about sixteen times the
+    /// Nats by which the mean of −ln p would be larger, had every other level been left out: about sixteen times the
     /// error of the integral. `None` for an even number of levels, which has no such half, or for fewer than 7.
     pub fn halved(&self) -> Option<f64> {
         let (at, values): (Vec<f64>, Vec<f64>) = self
