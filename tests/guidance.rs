@@ -376,6 +376,8 @@ fn the_program_guides_by_the_null_class() {
     assert_eq!(sample(&["--class", "0-3", "--guidance", "2"], "two"), 2 * evaluations);
     assert_eq!(sample(&["--class", "0-3", "--guidance", "-1"], "none"), evaluations);
     assert_eq!(sample(&["--class", "2", "--guidance", "-1"], "any"), evaluations);
+    assert_eq!(sample(&["--class", "none"], "null"), evaluations);
+    assert_eq!(sample(&["--class", "none,3"], "both"), evaluations);
     let range = ["--class", "0-3", "--guidance", "2", "--guidance-range"];
     assert_eq!(sample(&[&range[..], &["0,1e-4"]].concat(), "nowhere"), evaluations);
     // Three levels from 80 to 0.002: one of them is within.
@@ -383,6 +385,10 @@ fn the_program_guides_by_the_null_class() {
     let images = |out: &str| place.images(out);
     assert!(images("plain") == images("zero") && images("plain") == images("nowhere"), "bit for bit");
     assert!(images("none") == images("any"), "without the class, it makes no difference");
+    assert!(images("none") == images("null"), "W = −1 and the null class are one answer");
+    let (both, null, plain) = (images("both"), images("null"), images("plain"));
+    assert!(both["000000.png"] == null["000000.png"] && both["000003.png"] == plain["000003.png"]);
+    assert!(both["000001.png"] != null["000001.png"], "seeds take their classes in turn");
     for (one, other) in [("plain", "two"), ("plain", "none"), ("two", "middle"), ("plain", "middle")] {
         assert!(images(one) != images(other), "{one} and {other}");
     }
@@ -480,7 +486,9 @@ fn guidance_that_cannot_be_is_refused_in_a_sentence() {
     assert_eq!(told, "--guidance-range: is not of the form LOW,HIGH, as 0.3,5");
     let told = complaint(&song, &["2", "--class", "1", "--guidance-range", "3,1"]);
     assert!(told.starts_with("the range of guidance must be two finite levels"), "{told}");
-    assert!(complaint(&song, &["2"]).ends_with("choose with --class, for instance --class 0-3"));
+    assert!(complaint(&song, &["2"]).ends_with("choose with --class, for instance --class 0-3, or --class none"));
+    let told = complaint(&adm, &["0", "--class", "none"]);
+    assert!(told.starts_with("--class none: network-snapshot has no null class, so far as its file tells"), "{told}");
     let told = complaint("tiny.safetensors", &["2", "--classifier", "tiny.safetensors"]);
     assert!(told.starts_with("tiny.safetensors: is no TorchScript program"), "{told}");
     export(&place.path("image.pt"), [2, 1, 8, 8], |x, label| x * label.reshape([-1, 1, 1, 1]));

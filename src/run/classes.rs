@@ -8,22 +8,33 @@ use crate::Error;
 /// More than any network knows.
 const MOST: i64 = 1_000_000;
 
-/// Classes over which images go in turn: image i, or seed i, is of class i mod count.
+/// The word for the null class.
+const NONE: &str = "none";
+
+/// Classes over which images go in turn: image i, or seed i, is of class i mod count. `None` is the null class, by which a
+/// network that was trained with it draws images of no class in particular.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ClassList(Vec<i64>);
+pub struct ClassList(Vec<Option<i64>>);
 
 impl FromStr for ClassList {
     type Err = Error;
 
-    /// Numbers and ranges, as in `207`, `0-9` or `1,3`.
+    /// Numbers and ranges, as in `207`, `0-9` or `1,3`; `none` is the null class.
     fn from_str(text: &str) -> Result<Self, Error> {
         let mut classes = Vec::new();
         for part in text.split(',') {
+            if part.trim() == NONE {
+                classes.push(None);
+                continue;
+            }
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             match (first.trim().parse::<i64>(), last.trim().parse::<i64>()) {
-                (Ok(first), Ok(last)) if 0 <= first && first <= last && last < MOST => classes.extend(first..=last),
+                (Ok(first), Ok(last)) if 0 <= first && first <= last && last < MOST => {
+                    classes.extend((first..=last).map(Some))
+                }
                 _ => {
-                    let cause = format!("`class` {text}: {part} is neither a class, as 207, nor some, as 0-9");
+                    let cause =
+                        format!("`class` {text}: {part} is neither a class, as 207, nor some, as 0-9, nor none");
                     return Err(Error::request(cause));
                 }
             }
@@ -34,7 +45,7 @@ impl FromStr for ClassList {
 
 impl From<Vec<i64>> for ClassList {
     fn from(classes: Vec<i64>) -> Self {
-        Self(classes)
+        Self(classes.into_iter().map(Some).collect())
     }
 }
 
@@ -49,16 +60,24 @@ impl Classes {
         match (prior.classes(), asked) {
             (None, None) => Ok(Self(None)),
             (None, Some(_)) => Err(Error::request(format!("`class`: {name} knows no classes"))),
-            (Some(count), None) => Err(Error::request(format!(
-                "{name} makes images of {count} classes: choose with `class`, for instance `class` 0-{}",
-                count - 1
-            ))),
-            (Some(count), Some(ClassList(classes))) => match classes.iter().find(|class| **class >= count) {
-                Some(class) => {
-                    Err(Error::request(format!("`class` {class}: {name} knows the classes 0 to {}", count - 1)))
-                }
-                None => Ok(Self(Some(classes.clone()))),
-            },
+            (Some(count), None) => {
+                let none = prior.null_class().map_or("", |_| ", or `class` none");
+                let cause = format!(
+                    "{name} makes images of {count} classes: choose with `class`, for instance `class` 0-{}{none}",
+                    count - 1
+                );
+                Err(Error::request(cause))
+            }
+            (Some(count), Some(ClassList(classes))) => {
+                let known = |class: &Option<i64>| match class {
+                    Some(class) if *class >= count => {
+                        Err(Error::request(format!("`class` {class}: {name} knows the classes 0 to {}", count - 1)))
+                    }
+                    Some(class) => Ok(*class),
+                    None => prior.null_class().ok_or_else(|| no_null_class(prior)),
+                };
+                Ok(Self(Some(classes.iter().map(known).collect::<Result<_, _>>()?)))
+            }
         }
     }
 
@@ -76,4 +95,15 @@ impl Classes {
     pub fn list(&self) -> &[i64] {
         self.0.as_deref().unwrap_or_default()
     }
+}
+
+fn no_null_class(prior: &Prior) -> Error {
+    let name = &prior.model.card.name;
+    Error::request(if prior.is_guided_by_classifier() {
+        format!("`class` {NONE}: the classifier guides {name} towards a class: give its number")
+    } else {
+        format!(
+            "`class` {NONE}: {name} has no null class, so far as its file tells (`set` null_class=N says its number)"
+        )
+    })
 }

@@ -163,6 +163,16 @@ impl<'a> Prior<'a> {
         own.into_iter().chain(guides).min()
     }
 
+    /// Number of the null class; `None` without one, and where a classifier guides, which needs a class.
+    pub fn null_class(&self) -> Option<i64> {
+        self.model.denoiser.network.null_class().filter(|_| !self.is_guided_by_classifier())
+    }
+
+    /// Whether a classifier guides.
+    pub(crate) fn is_guided_by_classifier(&self) -> bool {
+        matches!(self.guide, Some(Guide::Classifier { .. }))
+    }
+
     /// D(x, σ) of images of these classes, one for each of a batch.
     pub fn denoiser(&self, classes: Option<&[i64]>) -> Box<dyn Denoiser + 'a> {
         let Self { model, guidance, guide } = *self;

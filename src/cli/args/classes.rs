@@ -7,7 +7,8 @@ use clap::Args;
 /// Classes, for networks that were trained with them.
 #[derive(Args, Debug, Default)]
 pub struct ClassFlags {
-    /// Classes by number, as in 207 or 0-9 or 1,3: image i (or seed i) is of the i-th, again and again
+    /// Classes by number, as in 207 or 0-9 or 1,3, or none, the network's null class: image i (or seed i) is of the i-th,
+    /// again and again
     #[arg(long, value_name = "C[,C…]", help_heading = "Classes")]
     pub class: Option<String>,
 }
