@@ -293,7 +293,7 @@ fn checkpoints_that_cannot_be_used_are_named() {
     fs::write(place.path("foreign.bin"), b"\x80\x02}q\x00.").unwrap();
     assert_eq!(complaint("foreign.bin"), "foreign.bin: holds no named tensors at its top: a state dict is wanted");
     fs::write(place.path("foreign.txt"), b"text").unwrap();
-    assert!(complaint("foreign.txt").starts_with("foreign.txt: is no model that can be opened"));
+    assert!(complaint("foreign.txt").starts_with("foreign.txt: is no checkpoint"));
     let mut wrong = tensors();
     wrong.insert("conv_in.weight".to_owned(), Tensor::zeros([8, 3, 3, 3], (Kind::Float, Device::Cpu)));
     place.save("wrong.safetensors", wrong, CARD);
@@ -371,6 +371,9 @@ fn damaged_inputs_of_a_restoration_are_named() {
     let found = complaint(&["--image", "grey.png", "--mask", "black.png"]);
     assert!(found.starts_with("black.png: ") && found.contains("hides everything"), "{found}");
     let found = complaint(&["--image", "grey.png", "--task", "inpaint-randm"]);
+    assert!(found.contains("did you mean `inpaint-random`?"), "{found}");
+    // As far from inpaint-box, but an abbreviation.
+    let found = complaint(&["--image", "grey.png", "--task", "inpaint-rnd"]);
     assert!(found.contains("did you mean `inpaint-random`?"), "{found}");
     fs::write(place.path("text.png"), "not an image").unwrap();
     let found = complaint(&["--image", "text.png", "--task", "inpaint-random"]);

@@ -97,8 +97,8 @@ impl MethodsArgs {
         if self.name.is_some() || self.output.json {
             return Ok(());
         }
-        let legend = "tasks: svd means linear with known singular vectors: all but tomography, and but blurs with other \
-                      borders than circular that are not separable (`tweedie tasks`)";
+        let legend = "tasks: svd means linear with known singular vectors: all but tomography, and blurs that are \
+                      neither separable nor circular (`tweedie tasks`)";
         write(&columns::paragraphs(legend, prose()))
     }
 }

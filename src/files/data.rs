@@ -1,26 +1,25 @@
 //! Sets of images to train on and to compare with: IDX files, folders, archives, arrays, CIFAR.
 
 use std::{
-    borrow::Cow,
     fmt,
-    fs::{self, File},
+    fs::File,
     io::Read,
     ops::Range,
     path::{Path, PathBuf},
 };
 
 use flate2::read::GzDecoder;
+use memmap2::Mmap;
 use rayon::prelude::*;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use tch::{Kind, Tensor};
-use zip::ZipArchive;
 
 use crate::{
     Error,
-    files::{images, npz, preprocessing::Preprocessing},
+    files::{images, npz, preprocessing::Preprocessing, zip},
 };
 
 /// The entries that `data:` may name.
@@ -145,7 +144,7 @@ enum ReaderStore {
     /// Files, and what becomes of each.
     Photographs(Vec<PathBuf>, Prepared),
     /// An archive, its images in it, and how many channels are wanted of each.
-    Archive(PathBuf, Box<ZipArchive<File>>, Vec<String>, i64),
+    Archive(PathBuf, Box<zip::Zip<Mmap>>, Vec<String>, i64),
 }
 
 /// Some of a set's images.
@@ -190,7 +189,7 @@ impl Reader {
             ReaderStore::Archive(path, archive, names, channels) => {
                 let mut read = |name: &String| {
                     let path = path.join(name);
-                    let contents = contents(archive, name).map_err(|cause| Error::file(&path, cause))?;
+                    let contents = archive.contents(name).map_err(|cause| Error::file(&path, cause))?;
                     let decoded = images::decode(&path, &contents, *channels)?;
                     Ok((path, decoded))
                 };
@@ -218,15 +217,8 @@ impl Reader {
 
 /// A file's pixels, and whether it is a JPEG.
 fn decoded(path: &Path, channels: i64) -> Result<(Tensor, bool), Error> {
-    let contents = fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    let contents = super::read(path)?;
     images::decode(path, &contents, channels)
-}
-
-/// A file within an archive.
-fn contents(archive: &mut ZipArchive<File>, name: &str) -> Result<Vec<u8>, String> {
-    let mut contents = Vec::new();
-    archive.by_name(name).map_err(|e| e.to_string())?.read_to_end(&mut contents).map_err(|e| e.to_string())?;
-    Ok(contents)
 }
 
 /// The files of MNIST and its kin, plain or gzipped.
@@ -300,12 +292,9 @@ pub struct Zip {
 
 impl Zip {
     fn open(&self) -> Result<ReaderStore, Error> {
-        let unreadable = |cause: String| Error::file(&self.path, format!("cannot be read: {cause}"));
-        let file = File::open(&self.path).map_err(|e| unreadable(e.to_string()))?;
-        let archive = ZipArchive::new(file).map_err(|e| unreadable(e.to_string()))?;
-        let names = archive.file_names().flatten().filter(|name| images::is_image(Path::new(&**name)));
-        let mut names: Vec<String> = names.map(Cow::into_owned).collect();
-        names.sort();
+        let archive = zip::Zip::open(&self.path)?;
+        let names = archive.names().filter(|name| images::is_image(Path::new(name)));
+        let names: Vec<String> = names.map(str::to_owned).collect();
         if names.is_empty() {
             return Err(Error::file(&self.path, "holds no image (.png, .jpg or .webp)"));
         }
@@ -369,7 +358,7 @@ impl Cifar {
 /// Records of one label (CIFAR-10) or of two, of which the finer comes last (CIFAR-100), and 3·32·32 bytes.
 fn cifar(path: &Path) -> Result<Images, Error> {
     const PIXELS: usize = 3 * 32 * 32;
-    let bytes = fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    let bytes = super::read(path)?;
     let Some(labels) = [1, 2].into_iter().find(|labels| !bytes.is_empty() && bytes.len() % (labels + PIXELS) == 0)
     else {
         return Err(Error::file(path, "is no binary file of CIFAR: records of 3073 or 3074 bytes"));

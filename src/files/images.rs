@@ -83,7 +83,7 @@ pub fn decode(path: &Path, contents: &[u8], channels: i64) -> Result<(Tensor, bo
 
 /// The image in a file, whatever its name ends in, the way up that its EXIF says.
 fn open(path: &Path) -> Result<DynamicImage, Error> {
-    let contents = fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    let contents = super::read(path)?;
     decoded(&contents).map_err(|cause| Error::file(path, cause))
 }
 

@@ -3,8 +3,34 @@
 pub mod archive;
 pub mod data;
 pub mod images;
+pub mod json;
 pub mod npz;
 pub mod preprocessing;
 pub mod resample;
 pub mod rounding;
 pub mod yaml;
+pub mod zip;
+
+use std::{fs, path::Path};
+
+use crate::Error;
+
+/// Most bytes of a text: configurations, cards and experiments have some thousands.
+const MOST_TEXT: u64 = 1 << 26;
+
+/// The contents of a file. A pipe or a device is refused: it has no end, or makes its reader wait.
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let unreadable = |e| Error::file(path, format!("cannot be read: {e}"));
+    if !path.metadata().map_err(unreadable)?.is_file() {
+        return Err(Error::file(path, if path.is_dir() { "is a folder: a file is wanted" } else { "is no file" }));
+    }
+    fs::read(path).map_err(unreadable)
+}
+
+/// The contents of a file of text.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    if path.metadata().is_ok_and(|metadata| metadata.len() > MOST_TEXT) {
+        return Err(Error::file(path, format!("is larger than {} MB: a text is wanted", MOST_TEXT >> 20)));
+    }
+    String::from_utf8(read(path)?).map_err(|_| Error::file(path, "is not text"))
+}

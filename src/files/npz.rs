@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{Cursor, Read, Write},
+    io::{Cursor, Write},
     path::Path,
 };
 
 use tch::{Device, Kind, Tensor};
-use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter, result::ZipResult, write::SimpleFileOptions};
+use zip::{CompressionMethod, DateTime, ZipWriter, result::ZipResult, write::SimpleFileOptions};
 
+use super::zip::Zip;
 use crate::Error;
 
 /// A tensor as the bytes of a .npy file: f64, i64 and bytes as they are, anything else as f32.
@@ -67,29 +67,20 @@ fn archive(files: &[(&String, Vec<u8>)]) -> ZipResult<Vec<u8>> {
 
 /// The arrays of a .npz file that are `wanted` by name; those that hold no numbers (text, objects) are passed over.
 pub fn read(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Tensor>, Error> {
-    let broken = |cause: &dyn std::fmt::Display| Error::file(path, format!("not a whole .npz file ({cause})"));
-    let file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    let mut archive = ZipArchive::new(file).map_err(|e| broken(&e))?;
+    let archive = Zip::open(path)?;
+    let named = archive.names().map(|entry| (entry, entry.trim_end_matches(".npy")));
     let mut arrays = BTreeMap::new();
-    for i in 0..archive.len() {
-        let mut entry = archive.by_index(i).map_err(|e| broken(&e))?;
-        let name = entry.name().map_err(|e| broken(&e))?.trim_end_matches(".npy").to_owned();
-        if wanted(&name) {
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes).map_err(|e| broken(&e))?;
-            if let Some(array) = array(&bytes).map_err(|cause| broken(&format!("{name}: {cause}")))? {
-                arrays.insert(name, array);
-            }
-        }
+    for (entry, name) in named.filter(|(_, name)| wanted(name)) {
+        let array = archive.contents(entry).and_then(|bytes| array(&bytes));
+        let array = array.map_err(|cause| Error::file(path, format!("not a whole .npz file ({name}: {cause})")))?;
+        arrays.extend(array.map(|array| (name.to_owned(), array)));
     }
     Ok(arrays)
 }
 
 /// The names of a .npz file's arrays.
 pub fn names(path: &Path) -> Result<Vec<String>, Error> {
-    let file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    let archive = ZipArchive::new(file).map_err(|e| Error::file(path, format!("not a whole .npz file ({e})")))?;
-    Ok(archive.file_names().flatten().map(|name| name.trim_end_matches(".npy").to_owned()).collect())
+    Ok(Zip::open(path)?.names().map(|name| name.trim_end_matches(".npy").to_owned()).collect())
 }
 
 /// The bytes of a .npy file as a tensor, if they are numbers that a tensor can hold.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use crate::Error;
+use crate::{Error, numbers::registry::closest};
 
 /// The value that `text` states; `path` is for messages.
 pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, Error> {
@@ -13,8 +13,7 @@ pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, Error> {
 
 /// The value in the file at `path`.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    parse(&text, path)
+    parse(&super::read_text(path)?, path)
 }
 
 /// The parser's first line, which names line and column, and the valid word nearest to the wrong one.
@@ -31,6 +30,5 @@ fn nearest(message: &str) -> Option<&str> {
     let (unknown, expected) = message.split_once("expected")?;
     let wrong = unknown.split('`').nth(1)?;
     let words = expected.split(|c: char| c == '`' || c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
-    let distance = |word: &&str| strsim::damerau_levenshtein(wrong, word);
-    words.filter(|word| distance(word) <= 1 + wrong.len() / 3).min_by_key(distance)
+    closest(wrong, words, 1 + wrong.len() / 3)
 }

@@ -13,6 +13,7 @@ use tch::{CModule, Device, Kind};
 use crate::{
     Error,
     backend::cuda::Graphs,
+    files,
     models::{
         checkpoint::{
             safetensors::{self, Metadata, Tensors},
@@ -255,8 +256,7 @@ fn inside(metadata: &Metadata, source: &Path) -> Result<String, Error> {
 
 /// The text of a card.
 fn text(path: &Path) -> Result<String, Error> {
-    let bytes = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    String::from_utf8(bytes).map_err(|_| Error::file(path, "is not text"))
+    files::read_text(path)
 }
 
 /// The text of the card that a name stands for, where it does not lie inside the weights.
@@ -279,12 +279,7 @@ fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, Source), 
     match path.extension().and_then(|e| e.to_str()) {
         _ if !path.exists() => Err(missing(path, shipped)),
         Some("yaml" | "yml") => Ok((card, Source::open(&path.with_extension("safetensors"))?)),
-        Some("safetensors") => Ok((card, Source::open(path)?)),
-        _ => {
-            let cause = "is no model that can be opened: a card (.yaml), a checkpoint (.safetensors, .ckpt, .pth, .pt, .bin, \
-                         .pkl) or a folder of diffusers is wanted";
-            Err(Error::file(path, cause))
-        }
+        _ => Ok((card, Source::open(path)?)),
     }
 }
 
@@ -321,12 +316,12 @@ fn is_published(path: &Path) -> Result<bool, Error> {
     if path.is_dir() {
         return Ok(true);
     }
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    if !zoo::EXTENSIONS.contains(&extension) || !path.exists() {
+    let is_card = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    if is_card || !path.exists() {
         return Ok(false);
     }
-    let own = || Ok::<_, Error>(safetensors::index(&Source::open(path)?)?.1.contains_key("card"));
-    Ok(extension != "safetensors" || !own()?)
+    let source = Source::open(path)?;
+    Ok(!safetensors::is_safetensors(&source) || !safetensors::index(&source)?.1.contains_key("card"))
 }
 
 /// The last of `weights=ema` and `weights=raw`.

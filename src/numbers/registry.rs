@@ -114,10 +114,20 @@ impl List {
 }
 
 /// The word that a slip of the pen would turn into `wrong`.
-pub(crate) fn nearest(wrong: &str, words: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+pub(crate) fn nearest<'a>(wrong: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    closest(wrong, words, 1 + wrong.len() / 4)
+}
+
+/// The word at the least distance from `wrong`, at most `most` edits; of several, one that `wrong` abbreviates.
+pub(crate) fn closest<'a>(wrong: &str, words: impl Iterator<Item = &'a str>, most: usize) -> Option<&'a str> {
     let plain = |word: &str| word.to_lowercase().replace(['_', ' '], "-");
-    let distance = |word: &&str| strsim::damerau_levenshtein(&plain(wrong), &plain(word));
-    words.filter(|word| distance(word) <= 1 + wrong.len() / 4).min_by_key(distance)
+    let wrong = plain(wrong);
+    let apart = |word: &&str| strsim::damerau_levenshtein(&wrong, &plain(word));
+    let abbreviated = |word: &str| {
+        let mut letters = word.chars();
+        wrong.chars().all(|letter| letters.any(|other| other == letter))
+    };
+    words.filter(|word| apart(word) <= most).min_by_key(|word| (apart(word), !abbreviated(&plain(word))))
 }
 
 impl Info {

@@ -30,7 +30,7 @@ impl FromStr for ClassList {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             match (first.trim().parse::<i64>(), last.trim().parse::<i64>()) {
                 (Ok(first), Ok(last)) if 0 <= first && first <= last && last < MOST => {
-                    classes.extend((first..=last).map(Some))
+                    classes.extend((first..=last).map(Some));
                 }
                 _ => {
                     let cause =

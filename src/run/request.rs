@@ -1,13 +1,16 @@
 //! Settings of an experiment's run besides its file.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{fingerprint::Origin, leases::Rank, session::Session};
-use crate::{Error, files::data, models::card::Model};
+use crate::{
+    Error,
+    files::{self, data},
+    models::card::Model,
+};
 
 /// Settings of a run: its folders, and replacements for parts of the file.
 #[derive(Clone, Debug)]
@@ -46,7 +49,7 @@ impl ExperimentRequest {
         let command = format!("tweedie run {}", path.display());
         Ok(Self {
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            text: fs::read_to_string(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?,
+            text: files::read_text(path)?,
             typed: command.clone(),
             command,
             results: "experiments/results".into(),

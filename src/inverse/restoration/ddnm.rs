@@ -14,7 +14,7 @@ use crate::{
 
 entry! {
     name: "ddnm",
-    what: "D made to fit where y tells, DDNM+",
+    what: "D corrected by y in the range of A, DDNM+",
     source: "Wang et al. 2023",
     facts: { cost: "1", tasks: "svd", spread: "narrower" },
     /// Denoising diffusion null-space models, DDNM+ [Wang et al. 2023, Algorithm 3], in A's singular vectors.

@@ -1,5 +1,6 @@
 //! Files of named tensors.
 
+pub mod foreign;
 pub mod pickle;
 pub mod safetensors;
 pub mod source;

@@ -22,6 +22,13 @@ pub fn read(path: &Path) -> Result<(Tensors, Metadata), Error> {
     Ok((tensors.collect::<Result<_, Error>>()?, metadata))
 }
 
+/// Whether a file begins as one of safetensors, whatever its name: the length of a header, and the header's brace.
+pub fn is_safetensors(source: &Source) -> bool {
+    let bytes = source.bytes();
+    let length = bytes.first_chunk().map(|length| u64::from_le_bytes(*length));
+    bytes.get(8) == Some(&b'{') && length.is_some_and(|length| length <= bytes.len() as u64)
+}
+
 /// Reads the places of a file's tensors, and its metadata.
 pub fn index(source: &Source) -> Result<(BTreeMap<String, Stored>, Metadata), Error> {
     let (bytes, path) = (source.bytes(), source.path());

@@ -77,6 +77,10 @@ impl Source {
     /// Opens a file.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let unreadable = |e| Error::file(path, format!("cannot be read: {e}"));
+        // A pipe or a device has no end to map, and opening it may wait for ever.
+        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Error::file(path, "is no file"));
+        }
         let file = File::open(path).map_err(unreadable)?;
         // SAFETY: the map is read only. Whoever cuts the file short while it is read ends this process, as with any
         // program that maps its files; nothing else depends on the map staying the same.

@@ -3,16 +3,15 @@
 //! Three layouts: a zip archive (PyTorch 1.6 and later), a stream of pickles followed by raw numbers (before), and a
 //! bare pickle with such streams inside (EDM).
 
-use std::{collections::HashMap, fmt, io::Cursor, ops::Range, path::Path};
+use std::{collections::HashMap, fmt, ops::Range, path::Path};
 
 use tch::{Kind, Tensor};
-use zip::{CompressionMethod, ZipArchive};
 
 use super::{
     pickle::{Id, Pickle, Value},
     source::{Source, Stored, span},
 };
-use crate::Error;
+use crate::{Error, files::zip::Zip};
 
 /// The first pickle of the layout before 1.6: this number.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
@@ -44,9 +43,19 @@ struct PickleStream {
 impl TorchArchive {
     /// Opens a file in any of the three layouts.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let source = Source::open(path)?;
-        let stream = stream(source.bytes(), 0..source.bytes().len()).map_err(|cause| Error::file(path, cause))?;
+        Self::new(Source::open(path)?)
+    }
+
+    /// Reads what a file in any of the three layouts describes.
+    pub fn new(source: Source) -> Result<Self, Error> {
+        let stream = stream(source.bytes(), 0..source.bytes().len());
+        let stream = stream.map_err(|cause| Error::file(source.path(), cause))?;
         Ok(Self { source, stream })
+    }
+
+    /// The file.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     /// The pickle of the file.
@@ -88,7 +97,10 @@ fn stream(file: &[u8], part: Range<usize>) -> Result<PickleStream, String> {
     if bytes.starts_with(b"PK") {
         return zipped(bytes, part.start);
     }
-    let (first, length) = read(bytes)?;
+    let (first, length) = read(bytes).map_err(|cause| match bytes.first() {
+        Some(0x80) => cause,
+        _ => "is no checkpoint: neither a zip archive of torch.save nor a pickle nor safetensors".to_owned(),
+    })?;
     match first.get(first.root()) {
         Value::Long(magic) if bytes[magic.clone()] == MAGIC => old(bytes, part.start, length),
         _ => Ok(PickleStream { pickle: first, base: part.start, storages: HashMap::new() }),
@@ -101,42 +113,29 @@ fn read(bytes: &[u8]) -> Result<(Pickle, usize), String> {
 
 /// Whether a file is a TorchScript program: a zip archive with code.
 pub fn is_script(source: &Source) -> bool {
-    let named = |archive: ZipArchive<_>| archive.file_names().flatten().any(|name| name.ends_with("/constants.pkl"));
-    source.bytes().starts_with(b"PK") && ZipArchive::new(Cursor::new(source.bytes())).is_ok_and(named)
+    let has_code = |archive: Zip<&[u8]>| archive.names().any(|name| name.ends_with("/constants.pkl"));
+    source.bytes().starts_with(b"PK") && Zip::new(source.bytes()).is_ok_and(has_code)
 }
 
 /// The layout since PyTorch 1.6: `NAME/data.pkl`, and `NAME/data/KEY` for each storage, none of them compressed.
 fn zipped(bytes: &[u8], base: usize) -> Result<PickleStream, String> {
-    let broken = |e: zip::result::ZipError| format!("not a whole zip archive ({e}): fetch it again");
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
-    let mut pickle = None;
-    let mut storages = HashMap::new();
-    for i in 0..archive.len() {
-        let entry = archive.by_index_raw(i).map_err(broken)?;
-        let name = entry.name().map_err(broken)?;
-        let Some((_, name)) = name.split_once('/') else { continue };
-        let place = || {
-            let start = usize::try_from(entry.data_start()?).ok()?;
-            let end = start.checked_add(usize::try_from(entry.compressed_size()).ok()?)?;
-            let whole = entry.compression() == CompressionMethod::Stored && end <= bytes.len();
-            whole.then_some(start..end)
-        };
-        let wanted = name == "data.pkl" || name.starts_with("data/") || name == "byteorder";
-        let place = match place() {
-            Some(place) => place,
-            None if wanted => {
-                return Err(format!("its entry {name} is compressed or cut off: save it with torch.save"));
-            }
-            None => continue,
-        };
-        match name {
-            "data.pkl" => pickle = Some(place),
-            "byteorder" if &bytes[place.clone()] != b"little" => return Err("is big-endian".to_owned()),
-            _ => {
+    let archive = Zip::new(bytes).map_err(|cause| format!("not a whole zip archive ({cause}): fetch it again"))?;
+    let place = |name: &str| {
+        let cut = || format!("its entry {name} is compressed or cut off: save it with torch.save");
+        archive.stored(name).ok_or_else(cut)
+    };
+    let (mut pickle, mut storages) = (None, HashMap::new());
+    for entry in archive.names() {
+        match entry.split_once('/') {
+            Some((_, "data.pkl")) => pickle = Some(place(entry)?),
+            Some((_, "byteorder")) if &bytes[place(entry)?] != b"little" => return Err("is big-endian".to_owned()),
+            Some((_, name)) => {
                 if let Some(key) = name.strip_prefix("data/") {
+                    let place = place(entry)?;
                     storages.insert(key.into(), base + place.start..base + place.end);
                 }
             }
+            None => {}
         }
     }
     let place = pickle.ok_or("is a zip archive, but not one of torch.save: it has no data.pkl")?;

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 
-use super::{Change, Contents, Names, Recognised, Shapes, card};
+use super::{Change, Contents, Names, Recognised, Shapes, WeightsChoice, card};
 use crate::{
     Error,
+    files::{self, json},
     networks::{AnyNetwork, Embedding, NcsnppConfig, Progressive, ProgressiveInput, UNetConfig},
     numbers::{
         precondition::{AnyPrecondition, DdpmConfig, Prediction, Ve},
@@ -25,6 +26,8 @@ const GROUPS: i64 = 32;
 const CONFIG: &str = "config.json";
 const SCHEDULER: &str = "scheduler_config.json";
 const WEIGHTS: &str = "diffusion_pytorch_model";
+/// The weights in a checkpoint of accelerate, without a configuration beside them.
+const ACCELERATE: &str = "model.safetensors";
 
 /// A folder that holds a network.
 #[derive(Debug)]
@@ -32,27 +35,45 @@ pub struct DiffusersFolder {
     network: PathBuf,
     config: Json,
     scheduler: Json,
+    /// Whether the weights themselves lie beside the average that is read.
+    other: bool,
 }
 
 impl DiffusersFolder {
-    /// The folder at `path`, or the one in which the file at `path` lies beside its configuration.
-    pub fn around(path: &Path) -> Result<Option<Self>, Error> {
+    /// The folder at `path`, or the one in which the file at `path` lies beside its configuration: that of a network, of a
+    /// pipeline, or a checkpoint of its training.
+    pub fn around(path: &Path, weights: WeightsChoice) -> Result<Option<Self>, Error> {
         let network = if path.is_dir() {
-            let inner = path.join("unet");
-            if inner.join(CONFIG).exists() { inner } else { path.to_owned() }
+            let folders = match weights {
+                WeightsChoice::Ema => ["unet_ema", "unet"],
+                WeightsChoice::Raw => ["unet", "unet_ema"],
+            };
+            let inner = folders.iter().map(|name| path.join(name)).find(|inner| inner.join(CONFIG).exists());
+            inner.unwrap_or_else(|| path.to_owned())
         } else {
             match path.parent() {
-                Some(parent) if is_weights(path) && parent.join(CONFIG).exists() => parent.to_owned(),
+                Some(parent) if is_of_diffusers(&parent.join(CONFIG)) => parent.to_owned(),
                 _ => return Ok(None),
             }
         };
-        if !network.join(CONFIG).exists() {
-            return Err(Error::file(path, format!("is a folder without {CONFIG}: one that diffusers saved is wanted")));
-        }
-        let config = json(&network.join(CONFIG))?;
-        let beside = [network.join(SCHEDULER), network.join("../scheduler").join(SCHEDULER)];
+        let config = match network.join(CONFIG) {
+            config if config.exists() => json(&config)?,
+            _ if network.join(ACCELERATE).exists() => Json::Null,
+            _ => {
+                let cause = format!("is a folder without {CONFIG}: one that diffusers saved is wanted");
+                return Err(Error::file(path, cause));
+            }
+        };
+        // Training saves checkpoint-N/unet within the folder of the pipeline.
+        let beside = ["", "../scheduler", "../../scheduler"].map(|folder| network.join(folder).join(SCHEDULER));
         let scheduler = beside.iter().find(|path| path.exists()).map_or(Ok(Json::Null), |path| json(path))?;
-        Ok(Some(Self { network, config, scheduler }))
+        let other = network.file_name().is_some_and(|name| name == "unet_ema") && path.join("unet").join(CONFIG).exists();
+        Ok(Some(Self { network, config, scheduler, other }))
+    }
+
+    /// A sentence on the choice between two networks of the folder.
+    pub fn note(&self) -> &'static str {
+        if self.other { "the moving average of the weights, unet_ema (weights=raw reads unet)" } else { "" }
     }
 
     /// The entries of both configurations.
@@ -66,14 +87,25 @@ impl DiffusersFolder {
             return Ok(vec![asked.to_owned()]);
         }
         for ending in ["safetensors", "bin"] {
-            let whole = self.network.join(format!("{WEIGHTS}.{ending}"));
-            if whole.exists() {
-                return Ok(vec![whole]);
+            // Half precision is saved under names of its own.
+            for variant in ["", ".fp16", ".bf16", ".fp32"] {
+                let whole = self.network.join(format!("{WEIGHTS}{variant}.{ending}"));
+                if whole.exists() {
+                    return Ok(vec![whole]);
+                }
+                let index = match variant.strip_prefix('.') {
+                    Some(variant) => format!("{WEIGHTS}.{ending}.index.{variant}.json"),
+                    None => format!("{WEIGHTS}.{ending}.index.json"),
+                };
+                let index = self.network.join(index);
+                if index.exists() {
+                    return self.shards(&index);
+                }
             }
-            let index = self.network.join(format!("{WEIGHTS}.{ending}.index.json"));
-            if index.exists() {
-                return self.shards(&index);
-            }
+        }
+        let accelerate = self.network.join(ACCELERATE);
+        if accelerate.exists() {
+            return Ok(vec![accelerate]);
         }
         let cause = format!("holds neither {WEIGHTS}.safetensors nor {WEIGHTS}.bin, nor an index of several");
         Err(Error::file(&self.network, cause))
@@ -94,13 +126,13 @@ impl DiffusersFolder {
     }
 }
 
-fn is_weights(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(WEIGHTS))
+/// Whether a configuration is one that diffusers wrote.
+fn is_of_diffusers(config: &Path) -> bool {
+    config.exists() && json(config).is_ok_and(|config| config["_class_name"].is_string())
 }
 
 fn json(path: &Path) -> Result<Json, Error> {
-    let bytes = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("is not JSON: {e}")))
+    json::parse(&files::read_text(path)?).map_err(|cause| Error::file(path, cause))
 }
 
 /// A state dict with `time_embedding` and numbered blocks on the way down.
@@ -172,7 +204,7 @@ impl Config<'_> {
     }
 
     fn number(&self, key: &str, default: f64) -> Result<f64, String> {
-        self.get(key).map_or(Ok(default), |value| value.as_f64().ok_or_else(|| self.wrong(key, "a number")))
+        self.get(key).map_or(Ok(default), |value| json::number(value).ok_or_else(|| self.wrong(key, "a number")))
     }
 
     fn flag(&self, key: &str, default: bool) -> Result<bool, String> {

@@ -4,6 +4,7 @@
 //! says of itself to a card, and to what our network calls the same tensors. Loading is total: what the card's network
 //! lacks, or what is left over, is an error that lists it all.
 
+mod tree;
 mod unpack;
 
 use std::{collections::BTreeMap, path::Path};
@@ -149,6 +150,12 @@ pub fn recognise(file: &Contents) -> Result<Recognised, String> {
     FAMILIES.iter().find_map(|family| family(file)).unwrap_or_else(|| Err(unknown(file.shapes())))
 }
 
+/// Whether tensors of these names and shapes are a family's.
+fn is_known(shapes: Shapes) -> bool {
+    let file = Contents::described("", shapes, serde_json::Value::Null);
+    FAMILIES.iter().any(|family| family(&file).is_some())
+}
+
 /// A checkpoint, opened.
 #[derive(Debug)]
 pub struct Opened {
@@ -172,7 +179,9 @@ pub fn open(
     kind: Kind,
 ) -> Result<Opened, Error> {
     let file = Contents::open(path, weights)?;
-    let recognised = match (recognise(&file), &card) {
+    let found = recognise(&file);
+    let is_family = found.is_ok();
+    let mut recognised = match (found, &card) {
         (Ok(recognised), _) => recognised,
         (Err(_), Some(card)) => {
             let names = file.shapes().keys().map(|name| (name.clone(), vec![(name.clone(), Change::Keep)])).collect();
@@ -180,13 +189,26 @@ pub fn open(
         }
         (Err(cause), None) => return Err(Error::file(path, cause)),
     };
+    let unused = if is_family { recognised.pass_over(&file) } else { String::new() };
     let tensors = recognised.tensors(&file, device, kind)?;
     let assumed = if card.is_some() { String::new() } else { recognised.assumed };
-    let assumed = [file.note(), &assumed].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+    let assumed =
+        [file.note(), &unused, &assumed].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
     Ok(Opened { card: card.unwrap_or(recognised.card), assumed, sources: file.into_sources(), tensors })
 }
 
 impl Recognised {
+    /// Passes over tensors beside the network that none of its layers could hold, such as a trainer's `betas` and `step`;
+    /// a sentence names them.
+    fn pass_over(&mut self, file: &Contents) -> String {
+        let keeps_name =
+            |name: &String| self.names.get(name).is_none_or(|uses| uses.iter().any(|(ours, _)| ours == name));
+        let beside = |(name, shape): &(&String, &Vec<i64>)| !name.contains('.') && shape.len() <= 1 && keeps_name(name);
+        let beside: Vec<String> = file.shapes().iter().filter(beside).map(|(name, _)| name.clone()).collect();
+        self.names.extend(beside.iter().map(|name| (name.clone(), Vec::new())));
+        if beside.is_empty() { String::new() } else { format!("not used: {}", unpack::several(&beside)) }
+    }
+
     /// The tensors of the file under our names, as a network on `device` that computes in `kind` wants them; those that
     /// nobody knows keep theirs, so that they are reported as left over.
     pub fn tensors(&self, file: &Contents, device: Device, kind: Kind) -> Result<Tensors, Error> {

@@ -1,26 +1,37 @@
 //! Contents of a file, laid out flat: one name for each tensor, and the file's own metadata.
+//!
+//! The network is found by one search: every part of the file's [tree](super::tree) is shown to the families, and of those
+//! that one of them recognises an average is preferred, unless the weights themselves are asked for.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::Path,
 };
 
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 use tch::{Kind, Tensor};
 
-use super::{Shapes, diffusers};
+use super::{
+    Shapes, diffusers,
+    tree::{Tree, shortened},
+};
 use crate::{
     Error,
     models::checkpoint::{
-        pickle::{Id, Pickle, Value},
-        safetensors,
+        foreign, safetensors,
         source::{Source, Stored},
         torch::TorchArchive,
     },
 };
 
-/// Modules within modules.
-const MOST_NESTED: usize = 16;
+/// Fewest tensors of a network.
+const FEWEST: usize = 2;
+/// Words before the names of a network.
+const MOST_WORDS: usize = 8;
+/// Names that are shown to the families in all.
+const MOST_SHOWN: usize = 1 << 20;
+/// Names of one sort in a note.
+const MOST_NAMED: usize = 6;
 
 /// Choice between two sets of weights, where a file holds both.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -53,22 +64,20 @@ impl Contents {
 
     /// Opens a folder of diffusers, or a file that `torch.save`, Python's `pickle` or safetensors wrote.
     pub fn open(path: &Path, weights: WeightsChoice) -> Result<Self, Error> {
-        let folder = diffusers::DiffusersFolder::around(path)?;
+        let folder = diffusers::DiffusersFolder::around(path, weights)?;
         let files = match &folder {
             Some(folder) => folder.weights(path)?,
             None => vec![path.to_owned()],
         };
-        let (mut sources, mut places) = (Vec::new(), BTreeMap::new());
-        let (mut config, mut note) = (Json::Null, String::new());
+        let (mut sources, mut tree) = (Vec::new(), Tree::default());
         for file in files {
-            let (source, unpacked) = read(&file, weights)?;
-            places.extend(unpacked.tensors.into_iter().map(|(name, stored)| (name, (sources.len(), stored))));
-            sources.push(source);
-            (config, note) = (unpacked.config, unpacked.note);
+            sources.push(read(&file, sources.len(), &mut tree)?);
         }
-        if let Some(folder) = folder {
-            config = folder.config();
-        }
+        let Chosen { places, config, note } = choose(&tree, weights).map_err(|cause| Error::file(path, cause))?;
+        let note =
+            [folder.as_ref().map_or("", |folder| folder.note()), &note].into_iter().filter(|note| !note.is_empty());
+        let note = note.collect::<Vec<_>>().join("; ");
+        let config = folder.map_or(config, diffusers::DiffusersFolder::config);
         let shapes = places.iter().map(|(name, (_, stored))| (name.clone(), stored.size.clone())).collect();
         Ok(Self { name: name(path), shapes, config, note, sources, places })
     }
@@ -133,170 +142,210 @@ fn name(path: &Path) -> String {
     name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Reads one file.
-fn read(path: &Path, weights: WeightsChoice) -> Result<(Source, Unpacked), Error> {
-    if path.extension().is_some_and(|extension| extension == "safetensors") {
-        let source = Source::open(path)?;
-        let (tensors, _) = safetensors::index(&source)?;
-        return Ok((source, Unpacked { tensors, config: Json::Null, note: String::new() }));
+/// Adds one file to a tree.
+fn read(path: &Path, number: usize, tree: &mut Tree) -> Result<Source, Error> {
+    let source = Source::open(path)?;
+    if let Some(cause) = foreign::sentence(path, source.bytes()) {
+        return Err(Error::file(path, cause));
     }
-    let archive = TorchArchive::open(path)?;
-    let unpacked = unpack(&archive, weights)?.map_err(|cause| Error::file(path, cause))?;
-    Ok((archive.into_source(), unpacked))
+    let is_named = path.extension().is_some_and(|ending| ending == "safetensors");
+    if safetensors::is_safetensors(&source) || is_named && !source.bytes().starts_with(b"PK") {
+        let (tensors, _) = safetensors::index(&source)?;
+        tree.add_flat(tensors, number);
+        return Ok(source);
+    }
+    let archive = TorchArchive::new(source)?;
+    tree.add_archive(&archive, number)?;
+    Ok(archive.into_source())
 }
 
-struct Unpacked {
-    tensors: BTreeMap<String, Stored>,
+/// The network's part of a tree.
+struct Chosen {
+    places: BTreeMap<String, (usize, Stored)>,
     config: Json,
     note: String,
 }
 
-/// Finds the network's tensors in what a family's program saved around them.
-fn unpack(archive: &TorchArchive, weights: WeightsChoice) -> Result<Result<Unpacked, String>, Error> {
-    let pickle = archive.pickle();
-    let root = pickle.root();
-    let plain = |tensors: Vec<(String, Stored)>, note: &str| {
-        let tensors = tensors.into_iter().map(|(name, stored)| (unwrapped(&name).to_owned(), stored)).collect();
-        Unpacked { tensors, config: Json::Null, note: note.to_owned() }
-    };
-    // score_sde: {optimizer, model, ema: {shadow_params: […]}, step}.
-    if let (Some(model), Some(ema)) = (pickle.entry(root, "model"), pickle.entry(root, "ema")) {
-        let model = archive.tensors(model)?;
-        if weights == WeightsChoice::Raw {
-            return Ok(Ok(plain(model, RAW)));
-        }
-        let shadows = pickle.entry(ema, "shadow_params").and_then(|list| pickle.sequence(list)).unwrap_or_default();
-        let shadows = shadows.iter().map(|id| archive.stored(*id)).collect::<Result<Vec<_>, _>>()?;
-        return Ok(in_order(model, shadows.into_iter().flatten().collect()).map(|tensors| plain(tensors, EMA)));
-    }
-    // EDM: {ema: a network, …}.
-    if let Some(ema) = pickle.entry(root, "ema")
-        && let Some(state) = state(pickle, ema)
-    {
-        let mut tensors = BTreeMap::new();
-        gather(archive, state, "", 0, &mut tensors)?;
-        return Ok(Ok(Unpacked { tensors, config: described(pickle, ema), note: String::new() }));
-    }
-    // NCSN: [weights, optimizer, epoch, step, their average].
-    if let Some(&[raw, .., last]) = pickle.sequence(root) {
-        let (raw, last) = (archive.tensors(raw)?, archive.tensors(last)?);
-        return Ok(Ok(match (weights, last.is_empty()) {
-            (WeightsChoice::Ema, false) => {
-                // Untrained tensors have no average.
-                let mut tensors: BTreeMap<_, _> = plain(raw, "").tensors;
-                let average = plain(last, EMA);
-                tensors.extend(average.tensors);
-                Unpacked { tensors, ..average }
-            }
-            (WeightsChoice::Raw, false) => plain(raw, RAW),
-            (_, true) => plain(raw, ""),
-        }));
-    }
-    let held = ["state_dict", "model_state_dict"].iter().find_map(|name| pickle.entry(root, name));
-    Ok(Ok(plain(archive.tensors(held.unwrap_or(root))?, "")))
+/// A part of a tree that a family recognises: what stands before its names, with a full stop at its end unless empty.
+#[derive(Clone, Debug, PartialEq)]
+struct Part {
+    path: String,
+    average: bool,
 }
 
-const EMA: &str = "the exponential moving average of the weights (weights=raw reads the weights themselves)";
+impl Part {
+    /// Its path in messages.
+    fn named(&self) -> String {
+        if self.path.is_empty() { "the top".to_owned() } else { shortened(self.path.trim_end_matches('.')) }
+    }
+}
+
+const EMA: &str = "the exponential moving average of the weights";
 const RAW: &str = "the weights themselves, not their average";
 
-/// A name without what torch.nn.DataParallel puts before it.
-fn unwrapped(name: &str) -> &str {
-    name.strip_prefix("module.").unwrap_or(name)
+fn choose(tree: &Tree, weights: WeightsChoice) -> Result<Chosen, String> {
+    let parts = parts(tree);
+    let (averages, raws): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| part.average);
+    let lists: Vec<&String> = tree.lists.keys().filter(|path| is_average(tree, path)).collect();
+    let (part, note) = match (weights, averages.first(), raws.first()) {
+        (WeightsChoice::Ema, Some(average), raw) => {
+            let remedy = if raw.is_some() { " (weights=raw reads the weights themselves)" } else { "" };
+            (*average, format!("{EMA}{remedy}"))
+        }
+        (WeightsChoice::Ema, None, Some(raw)) if !lists.is_empty() => return in_order(tree, raw, lists[0], &parts),
+        (WeightsChoice::Raw, Some(_), Some(raw)) => (*raw, RAW.to_owned()),
+        (WeightsChoice::Raw, None, Some(raw)) if !lists.is_empty() => (*raw, RAW.to_owned()),
+        (WeightsChoice::Raw, Some(average), None) => {
+            return Err(format!("holds no weights but an average, {}: leave weights=raw out", average.named()));
+        }
+        (_, None, Some(raw)) => (*raw, String::new()),
+        (_, None, None) => return Ok(unrecognised(tree)),
+    };
+    let mut places = taken(tree, part)?;
+    if part.average
+        && let Some(raw) = raws.first()
+    {
+        // Buffers are not averaged.
+        for (name, placed) in tree.below(&raw.path) {
+            places.entry(name.to_owned()).or_insert_with(|| placed.clone());
+        }
+    }
+    Ok(Chosen { places, config: tree.described(&part.path), note: noted(tree, note, part, &parts) })
+}
+
+/// The tensors of a part, under the names that they have there.
+fn taken(tree: &Tree, part: &Part) -> Result<BTreeMap<String, (usize, Stored)>, String> {
+    let mut broken = tree.broken.range(part.path.clone()..).take_while(|(name, _)| name.starts_with(&part.path));
+    if let Some((name, cause)) = broken.next() {
+        return Err(format!("its tensor {} cannot be read: {cause}", shortened(name)));
+    }
+    Ok(tree.below(&part.path).map(|(name, placed)| (name.to_owned(), placed.clone())).collect())
+}
+
+/// All parts that a family recognises, those nearest to the top first.
+fn parts(tree: &Tree) -> Vec<Part> {
+    let (mut found, mut queue, mut shown) = (Vec::new(), VecDeque::from([(String::new(), 0)]), 0);
+    while let Some((path, words)) = queue.pop_front() {
+        let shapes: Shapes =
+            tree.below(&path).map(|(name, (_, stored))| (name.to_owned(), stored.size.clone())).collect();
+        shown += shapes.len();
+        if shapes.len() < FEWEST || shown > MOST_SHOWN {
+            continue;
+        }
+        let mut within: BTreeSet<String> =
+            shapes.keys().filter_map(|name| Some(name.split_once('.')?.0.to_owned())).collect();
+        if super::is_known(shapes) {
+            found.push(Part { average: is_average(tree, &path), path: path.clone() });
+            within.retain(|word| says_average(word));
+        }
+        if words < MOST_WORDS {
+            queue.extend(within.into_iter().map(|word| (format!("{path}{word}."), words + 1)));
+        }
+    }
+    found
+}
+
+/// Whether a path leads to an average: by its words, as in `ema.module.` or `params_ema.`, or by the entries beside it.
+fn is_average(tree: &Tree, path: &str) -> bool {
+    let mut around = String::new();
+    let mut average = false;
+    for word in path.split_terminator('.') {
+        // torch.optim.swa_utils.AveragedModel counts its updates; Lightning's WeightAveraging keeps the weights elsewhere.
+        average |= word == "module" && tree.tensors.contains_key(&format!("{around}n_averaged"));
+        average |= around.is_empty() && word == "state_dict" && tree.below("current_model_state.").next().is_some();
+        // NCSN and DDIM: [weights, optimizer, epoch, step, their average].
+        average |= around.is_empty() && word == "4" && tree.below("0.").next().is_some();
+        // ema-pytorch keeps the weights beside the average.
+        average = (average || says_average(word)) && !word.starts_with("online");
+        around = format!("{around}{word}.");
+    }
+    average
+}
+
+/// Whether a word says that an average lies below it: ema, model_ema1, params_ema, shadow, averaged_model.
+fn says_average(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    word.split(['_', '-']).any(|part| {
+        part.strip_prefix("ema").is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphabetic()))
+            || part.starts_with("averag")
+            || ["shadow", "swa"].contains(&part)
+    })
 }
 
 /// An average without names, in the order of the parameters that are trained: neither `sigmas` nor the random
 /// frequencies are.
-fn in_order(model: Vec<(String, Stored)>, shadows: Vec<Stored>) -> Result<Vec<(String, Stored)>, String> {
-    let fixed = |name: &str, stored: &Stored| {
-        let name = unwrapped(name);
-        name == "sigmas" || (name == "all_modules.0.W" && stored.size.len() == 1)
-    };
-    let mut shadows = shadows.into_iter();
-    let mut tensors = Vec::with_capacity(model.len());
-    for (name, raw) in model {
-        if fixed(&name, &raw) {
-            tensors.push((name, raw));
+fn in_order(tree: &Tree, raw: &Part, list: &str, parts: &[Part]) -> Result<Chosen, String> {
+    let fixed = |name: &str, stored: &Stored| name == "sigmas" || (name == "all_modules.0.W" && stored.size.len() == 1);
+    let mut shadows = tree.lists[list].iter();
+    let mut places = taken(tree, raw)?;
+    for (name, (file, stored)) in tree.ordered(&raw.path) {
+        if fixed(name, stored) {
             continue;
         }
         match shadows.next() {
-            Some(shadow) if shadow.size == raw.size => tensors.push((name, shadow)),
-            _ => return Err(format!("its moving averages do not go with its weights from {name} on: set weights=raw")),
+            Some(shadow) if shadow.size == stored.size => drop(places.insert(name.to_owned(), (*file, shadow.clone()))),
+            _ => {
+                let name = shortened(name);
+                return Err(format!("its moving averages do not go with its weights from {name} on: set weights=raw"));
+            }
         }
     }
     if shadows.next().is_some() {
         return Err("it holds more moving averages than weights: set weights=raw".to_owned());
     }
-    Ok(tensors)
+    let average = Part { path: format!("{list}."), average: true };
+    let note = format!("{EMA} (weights=raw reads the weights themselves)");
+    Ok(Chosen { places, config: tree.described(&raw.path), note: noted(tree, note, &average, parts) })
 }
 
-/// The state of a pickled module, as EDM's `persistence` or Python itself keeps it.
-fn state(pickle: &Pickle, module: Id) -> Option<Id> {
-    match pickle.call(module) {
-        Some(((_, "_reconstruct_persistent_obj"), [meta, ..])) => pickle.entry(*meta, "state"),
-        _ => match pickle.get(module) {
-            Value::Object(object) => object.state,
-            _ => None,
-        },
+/// What was taken, and what else there is.
+fn noted(tree: &Tree, note: String, part: &Part, parts: &[Part]) -> String {
+    let mut sentences = Vec::new();
+    if !note.is_empty() || !part.path.is_empty() {
+        let note = if note.is_empty() { "the weights" } else { &note };
+        sentences.push(if part.path.is_empty() { note.to_owned() } else { format!("{note}, from {}", part.named()) });
+    }
+    let others: Vec<String> = parts.iter().filter(|other| *other != part).map(Part::named).collect();
+    if !others.is_empty() {
+        sentences.push(format!("also in the file: {}", several(&others)));
+    }
+    let taken = |name: &str| name.starts_with(&part.path) || parts.iter().any(|other| name.starts_with(&other.path));
+    let unused: BTreeSet<String> = (tree.tensors.keys().chain(tree.broken.keys()))
+        .filter(|name| !taken(name))
+        .map(|name| apart(name, parts))
+        .chain(tree.others.iter().map(String::as_str))
+        .map(shortened)
+        .collect();
+    if !unused.is_empty() {
+        sentences.push(format!("not used: {}", several(&unused.into_iter().collect::<Vec<_>>())));
+    }
+    sentences.join("; ")
+}
+
+/// The shortest begin of a tensor's path below which no part lies.
+fn apart<'a>(name: &'a str, parts: &[Part]) -> &'a str {
+    let holds_part = |begin: &str| parts.iter().any(|part| part.path.starts_with(&format!("{begin}.")));
+    let ends = name.match_indices('.').map(|(end, _)| &name[..end]);
+    ends.chain([name]).find(|begin| !holds_part(begin)).unwrap_or(name)
+}
+
+/// The first of some names, and the number of the others.
+pub(super) fn several(names: &[String]) -> String {
+    match names.len().checked_sub(MOST_NAMED) {
+        Some(more @ 1..) => format!("{} and {more} more", names[..MOST_NAMED].join(", ")),
+        _ => names.join(", "),
     }
 }
 
-/// The tensors of a pickled module and of those within it.
-fn gather(
-    archive: &TorchArchive,
-    state: Id,
-    prefix: &str,
-    depth: usize,
-    tensors: &mut BTreeMap<String, Stored>,
-) -> Result<(), Error> {
-    let pickle = archive.pickle();
-    for kind in ["_parameters", "_buffers"] {
-        let held = pickle.entry(state, kind).map(|dict| archive.tensors(dict)).transpose()?.unwrap_or_default();
-        tensors.extend(held.into_iter().map(|(name, stored)| (format!("{prefix}{name}"), stored)));
-    }
-    let modules = pickle.entry(state, "_modules").and_then(|dict| pickle.entries(dict)).unwrap_or_default();
-    for (name, module) in modules {
-        if let (Some(name), Some(state)) = (pickle.text(*name), self::state(pickle, *module))
-            && depth < MOST_NESTED
-        {
-            gather(archive, state, &format!("{prefix}{name}."), depth + 1, tensors)?;
+/// A file of no known family, for a card that knows its names: the usual state dicts, or all of it.
+fn unrecognised(tree: &Tree) -> Chosen {
+    let held = |path: &&str| tree.below(path).next().is_some();
+    let mut path = ["state_dict.", "model_state_dict."].into_iter().find(held).unwrap_or_default().to_owned();
+    for word in ["module.", "_orig_mod."] {
+        if tree.below(&path).all(|(name, _)| name.starts_with(word)) {
+            path += word;
         }
     }
-    Ok(())
-}
-
-/// `{class, …}`: the class of a pickled module, its plain values, and of its `model` the class and the share of images
-/// whose own class was withheld in training.
-fn described(pickle: &Pickle, module: Id) -> Json {
-    let mut described = Map::new();
-    let Some((_, [meta, ..])) = pickle.call(module) else { return Json::Null };
-    let class = pickle.entry(*meta, "class_name").and_then(|id| pickle.text(id));
-    described.insert("class".to_owned(), Json::from(class));
-    let Some(state) = state(pickle, module) else { return Json::Object(described) };
-    let internal: BTreeSet<&str> = BTreeSet::from(["training", "class"]);
-    for (key, value) in pickle.entries(state).unwrap_or_default() {
-        if let Some(key) = pickle.text(*key).filter(|key| !key.starts_with('_') && !internal.contains(key))
-            && let Some(value) = plain(pickle, *value)
-        {
-            described.insert(key.to_owned(), value);
-        }
-    }
-    let modules = pickle.entry(state, "_modules");
-    if let Some(model) = modules.and_then(|modules| pickle.entry(modules, "model")) {
-        let class = pickle.call(model).and_then(|(_, arguments)| pickle.entry(*arguments.first()?, "class_name"));
-        described.insert("model".to_owned(), Json::from(class.and_then(|id| pickle.text(id))));
-        let dropout = self::state(pickle, model).and_then(|state| pickle.entry(state, "label_dropout"));
-        described.insert("label_dropout".to_owned(), Json::from(dropout.and_then(|id| plain(pickle, id))));
-    }
-    Json::Object(described)
-}
-
-/// A number, a text or a truth value.
-fn plain(pickle: &Pickle, id: Id) -> Option<Json> {
-    match pickle.get(id) {
-        Value::Bool(value) => Some(Json::from(*value)),
-        Value::Int(value) => Some(Json::from(*value)),
-        Value::Float(value) => Some(Json::from(*value)),
-        Value::Text(value) => Some(Json::from(&**value)),
-        _ => None,
-    }
+    let places = tree.below(&path).map(|(name, placed)| (name.to_owned(), placed.clone())).collect();
+    Chosen { places, config: tree.described(&path), note: String::new() }
 }
