@@ -146,7 +146,7 @@ fn an_image_depends_on_its_seed_and_block_size_alone() {
     let plan = "{sampler: {eta: 0.5, kind: ddim}, schedule: {kind: karras, max: 40.0, rho: 7.0}, steps: 6}";
     assert!(page.contains(&format!("<dt>plan</dt><dd>{plan}</dd>")), "{page}");
     // The contact sheet is none of the images.
-    let listed = images::files(&place.path("whole")).unwrap();
+    let listed = images::Listing::new(&place.path("whole"), false).unwrap().images;
     assert!(place.path("whole/grid.png").exists() && listed.len() == 8);
     // A run that lost some of its images draws just these again.
     fs::remove_file(place.path("whole/000002.png")).unwrap();
@@ -539,6 +539,9 @@ fn a_command_refuses_the_flags_that_it_does_not_use() {
 fn the_nearest_model_is_named() {
     let place = Place::new();
     let complaint = |model: &str| place.complaint(&["sample", model, "--out", "out"]);
+    let hub = "google/ddpm-cifar10-32: is not here: if it is a model of the Hugging Face Hub, `hf download \
+               google/ddpm-cifar10-32 --local-dir ddpm-cifar10-32` fetches it, and ddpm-cifar10-32 opens it";
+    assert_eq!(complaint("google/ddpm-cifar10-32"), hub);
     assert_eq!(complaint("fashon-mnist"), "fashon-mnist: no such model or file: did you mean `fashion-mnist`?");
     let near = "tinny.safetensors: cannot be read: No such file or directory: did you mean `tiny.safetensors`?";
     assert_eq!(complaint("tinny.safetensors"), near);

@@ -88,6 +88,23 @@ fn ranks_are_what_launchers_say() {
     assert_eq!(rank(&both), Some(Rank { rank: 5, size: 8, local: 1 }));
     let mpi = [("OMPI_COMM_WORLD_RANK", "1"), ("OMPI_COMM_WORLD_SIZE", "2"), ("OMPI_COMM_WORLD_LOCAL_RANK", "1")];
     assert_eq!(rank(&mpi), Some(Rank { rank: 1, size: 2, local: 1 }));
+    // mpiexec of Intel MPI or MPICH inside of an sbatch script, whose own variables say 0 of 1.
+    let batch = [("SLURM_PROCID", "0"), ("SLURM_NTASKS", "1"), ("SLURM_LOCALID", "0")];
+    let hydra = [("PMI_RANK", "2"), ("PMI_SIZE", "4"), ("MPI_LOCALRANKID", "2")];
+    assert_eq!(rank(&[&batch[..], &hydra].concat()), Some(Rank { rank: 2, size: 4, local: 2 }));
+    // srun --mpi=pmi2 sets both; the local rank is Slurm's.
+    let srun =
+        [("PMI_RANK", "5"), ("PMI_SIZE", "8"), ("SLURM_PROCID", "5"), ("SLURM_NTASKS", "8"), ("SLURM_LOCALID", "1")];
+    assert_eq!(rank(&srun), Some(Rank { rank: 5, size: 8, local: 1 }));
+    for names in [
+        ["JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_LOCAL_RANK"],
+        ["FLUX_TASK_RANK", "FLUX_JOB_SIZE", "FLUX_TASK_LOCAL_ID"],
+        ["MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK"],
+        ["PMI_RANK", "PMI_SIZE", "PMI_LOCAL_RANK"],
+    ] {
+        let set = [(names[0], "6"), (names[1], "7"), (names[2], "2")];
+        assert_eq!(rank(&set), Some(Rank { rank: 6, size: 7, local: 2 }), "{names:?}");
+    }
 }
 
 #[test]

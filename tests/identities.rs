@@ -212,7 +212,7 @@ proptest! {
         let bar = alpha_bar(sigma);
         let v = bar.sqrt() * eps - (1.0 - bar).sqrt() * clean;
         for (prediction, output) in [(Prediction::Epsilon, eps), (Prediction::V, v), (Prediction::Sample, clean)] {
-            let config = DdpmConfig { beta: AnyChain::LinearBeta(LinearBeta::default()), prediction };
+            let config = DdpmConfig { beta: AnyChain::LinearBeta(LinearBeta::default()), prediction, label_times: None };
             let scaling = AnyPrecondition::Ddpm(config).build().unwrap().at(sigma);
             let x = clean + sigma * eps;
             let denoised = x + scaling.skip_minus_one * x + scaling.out * output;

@@ -641,9 +641,13 @@ fn kernels_that_are_none_are_refused() {
         assert_eq!(refusal(&Tensor::ones(size, F64)), format!("the kernel has shape {size:?}, {odd}"));
     }
     assert!(Blur::new(&Tensor::ones([7, 9], F64), [1, 4, 5], Boundary::Reflect, Device::Cpu, Kind::Float).is_ok());
-    let sum = "the sum of the kernel must be finite and positive, but is";
-    assert_eq!(refusal(&Tensor::zeros([3, 3], F64)), format!("{sum} 0"));
-    assert_eq!(refusal(&Tensor::full([3, 3], f64::NAN, F64)), format!("{sum} NaN"));
+    let sum = "the sum of the kernel must be positive, and more than rounding beside the sum of its sizes, but is";
+    assert_eq!(refusal(&Tensor::zeros([3, 3], F64)), format!("{sum} 0e0 of 0e0"));
+    assert_eq!(refusal(&Tensor::full([3, 3], f64::NAN, F64)), format!("{sum} NaN of NaN"));
+    // An edge filter of mean 0, whose sum is the rounding of its numbers.
+    let edge = Tensor::from_slice(&[0.1, 0.2, -0.3, 0.7, -1.4, 0.7, 0.1, -0.3, 0.2]).view([3, 3]);
+    assert!(edge.sum(Kind::Double).double_value(&[]) != 0.0, "not nothing");
+    assert!(refusal(&edge).starts_with(sum), "{}", refusal(&edge));
 }
 
 #[test]

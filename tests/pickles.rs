@@ -7,6 +7,8 @@ use tch::{Kind, Tensor};
 pub enum Py {
     /// A tensor of f32.
     Tensor(Tensor),
+    /// A view of a storage of f32: its numbers, size and stride, and whether its negative bit is set.
+    View(Vec<f32>, Vec<i64>, Vec<i64>, bool),
     /// A dict from texts.
     Dict(Vec<(String, Py)>),
     /// A list.
@@ -69,6 +71,14 @@ fn write(value: &Py, out: &mut Vec<u8>, storages: &mut Vec<Vec<u8>>) {
         }
         Py::Tensor(tensor) => {
             let flat = Vec::<f32>::try_from(tensor.to_kind(Kind::Float).contiguous().view([-1])).unwrap();
+            let (size, mut stride, mut step) = (tensor.size(), Vec::new(), 1);
+            for side in size.iter().rev() {
+                stride.insert(0, step);
+                step *= side;
+            }
+            write(&Py::View(flat, size, stride, false), out, storages);
+        }
+        Py::View(flat, size, stride, negative) => {
             out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
             text("storage", out);
             out.extend(b"ctorch\nFloatStorage\n");
@@ -77,19 +87,20 @@ fn write(value: &Py, out: &mut Vec<u8>, storages: &mut Vec<Vec<u8>>) {
             int(flat.len() as i64, out);
             out.extend(b"tQ");
             int(0, out);
-            let (size, mut stride, mut step) = (tensor.size(), Vec::new(), 1);
-            for side in size.iter().rev() {
-                stride.insert(0, step);
-                step *= side;
-            }
-            for numbers in [&size, &stride] {
+            for numbers in [size, stride] {
                 out.push(b'(');
                 for number in numbers {
                     int(*number, out);
                 }
                 out.push(b't');
             }
-            out.extend(b"\x89ccollections\nOrderedDict\n)RtR");
+            out.extend(b"\x89ccollections\nOrderedDict\n)R");
+            if *negative {
+                out.extend(b"}(");
+                text("neg", out);
+                out.extend(b"\x88u");
+            }
+            out.extend(b"tR");
             storages.push(flat.iter().flat_map(|number| number.to_le_bytes()).collect());
         }
     }

@@ -26,6 +26,9 @@ fn continuous_chains_are_told_their_own_time() {
         close(at.input, m, ROUNDING);
         assert!(at.skip_minus_one == 0.0 && at.out == -(1.0 - m * m) / m);
     }
+    // EDM's VPPrecond stands for a chain of M times: c_noise = (M − 1) t.
+    let quarter = Vp { times: 251.0, ..vp };
+    close(quarter.at(1.7).label, vp.at(1.7).label * 250.0 / 999.0, ROUNDING);
     // What score_sde's own code told the network of its tests.
     close(vp.at(1.746_932_960_998_237_6).label, 369.63, 1e-9);
 }

@@ -8,8 +8,8 @@ use tweedie::numbers::{
     plan::Plan,
     samplers::Ddim,
     schedule::{
-        AnyChain, AnySchedule, Betas, Chain, Cosine, Geometric, Karras, Linear, LinearBeta, List, ScaledLinear,
-        Schedule, Sigmoid, SigmoidBeta, Spacing, Subsequence,
+        AnySchedule, Betas, Chain, Cosine, Geometric, Karras, Linear, LinearBeta, List, ScaledLinear, Schedule,
+        Sigmoid, SigmoidBeta, Spacing, Subsequence,
     },
     sigma::{Sigmas, Times, alpha_bar, from_alpha_bar, from_snr, snr},
 };
@@ -124,7 +124,7 @@ fn no_level_is_further_from_the_released_grid_than_published() {
 #[test]
 fn subsequences_are_the_times_that_released_programs_pick() {
     let times = |spacing, levels| {
-        let schedule = Subsequence { beta: AnyChain::LinearBeta(LinearBeta::default()), spacing };
+        let schedule = Subsequence { spacing, ..Subsequence::default() };
         let sigmas: Vec<f64> = schedule.sigmas(levels, DDPM).unwrap().iter().collect();
         let chain = ddpm_times();
         sigmas.iter().rev().map(|sigma| chain.levels().iter().position(|level| level == sigma).unwrap()).collect()
@@ -139,7 +139,7 @@ fn subsequences_are_the_times_that_released_programs_pick() {
     assert_eq!(respaced, [0, 200, 400, 599, 799, 999]);
     let more: Vec<usize> = times(Spacing::Uniform, 300);
     assert_eq!(more.len(), 334, "⌊1000/300⌋ = 3, as the program counts");
-    let schedule = Subsequence { beta: AnyChain::LinearBeta(LinearBeta::default()), spacing: Spacing::Uniform };
+    let schedule = Subsequence::default();
     assert!(schedule.sigmas(1001, DDPM).is_err() && schedule.sigmas(0, DDPM).is_err());
 }
 

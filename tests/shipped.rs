@@ -67,8 +67,12 @@ fn deterministic_images_of_the_shipped_network_are_the_same_in_any_block() {
 fn the_shipped_network_denoises_photographs_that_it_never_saw() {
     let model = Model::open_on(MODEL, Device::Cpu, Kind::Float).unwrap();
     let read = |path: &Path| images::from_bytes(&images::read(path, 1).unwrap());
-    let photographs: Vec<Tensor> =
-        images::files(Path::new("experiments/demo")).unwrap().iter().map(|path| read(path)).collect();
+    let photographs: Vec<Tensor> = images::Listing::new(Path::new("experiments/demo"), false)
+        .unwrap()
+        .images
+        .iter()
+        .map(|path| read(path))
+        .collect();
     let clean = Tensor::stack(&photographs, 0);
     let variance = f64::try_from(clean.var(false)).unwrap();
     for sigma in [0.1, 0.3, 1.0] {

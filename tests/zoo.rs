@@ -146,12 +146,17 @@ fn configurations_of_diffusers_are_honoured_or_refused() {
     let refused = || open(place.path(), &[]).unwrap_err().to_string();
     change("scheduler_config.json", serde_json::json!({}));
     for (key, value, told) in [
-        ("act_fn", serde_json::json!("gelu"), "act_fn is \"gelu\", but silu is wanted"),
+        ("act_fn", serde_json::json!("elu"), "act_fn is \"elu\", but silu is wanted"),
         ("class_embed_type", serde_json::json!("timestep"), "but null is wanted"),
-        ("center_input_sample", serde_json::json!(true), "center_input_sample is true"),
+        (
+            "down_block_types",
+            serde_json::json!(["KDownBlock2D"]),
+            "down_block_types has a KDownBlock2D, which is not opened",
+        ),
+        ("sample_size", serde_json::json!([8]), "sample_size is [8], but a number, or height and width is wanted"),
         ("norm_eps", serde_json::json!("small"), "norm_eps is \"small\", but a number is wanted"),
         ("_class_name", serde_json::json!("UNet2DConditionModel"), "only UNet2DModel is opened"),
-        ("attention_head_dim", serde_json::json!(24), "heads that divide the widths"),
+        ("attention_head_dim", serde_json::json!(48), "heads no wider than the levels that attend"),
     ] {
         change("config.json", serde_json::json!({key: value}));
         assert!(refused().contains(told), "{key}: {}", refused());
@@ -388,4 +393,63 @@ fn weights_outlive_their_model_and_its_file() {
     drop(model);
     fs::remove_file(&path).unwrap();
     assert!(held == copied);
+}
+
+/// `tests/parity/unets.py --write` made these with diffusers: every option of UNet2DModel that changes its layers.
+#[test]
+fn unets_of_every_shape_open_as_diffusers_builds_them() {
+    let folder = Path::new(ZOO).join("unets");
+    let mut cases: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    cases.sort();
+    assert!(cases.len() >= 15, "{cases:?}");
+    for case in cases {
+        agrees(&format!("unets/{}", case.to_str().unwrap()), "", &[]);
+    }
+}
+
+/// improved-diffusion's files have guided-diffusion's names, but halve by convolutions; their upsamplers see two images.
+#[test]
+fn the_networks_of_improved_diffusion_have_their_own_chains() {
+    let file = fs::File::open("tests/golden/shapes/published.json.gz").unwrap();
+    let all: BTreeMap<String, Published> = serde_json::from_reader(GzDecoder::new(file)).unwrap();
+    let (_, Published { tensors, .. }) = all
+        .into_iter()
+        .find(|(_, network)| {
+            network.tensors.contains_key("input_blocks.0.0.weight") && !network.tensors.contains_key("label_emb.weight")
+        })
+        .unwrap();
+    let convolved = |tensors: &zoo::Shapes| {
+        let mut tensors = tensors.clone();
+        let halves: Vec<String> = (tensors.keys())
+            .filter(|name| name.starts_with("input_blocks.") && name.ends_with(".0.in_layers.2.weight"))
+            .map(|name| name.trim_end_matches(".0.in_layers.2.weight").to_owned())
+            .filter(|block| !tensors.contains_key(&format!("{block}.0.skip_connection.weight")))
+            .collect();
+        for block in halves {
+            tensors.insert(format!("{block}.0.op.weight"), vec![64, 64, 3, 3]);
+        }
+        tensors
+    };
+    let recognised = |tensors: zoo::Shapes| {
+        zoo::recognise(&Contents::described("improved", tensors, serde_json::Value::Null)).map(|found| found.card)
+    };
+    let card = recognised(convolved(&tensors)).unwrap();
+    let AnyNetwork::Adm(config) = &card.network else { panic!() };
+    let (text, lsun) = (format!("{:?} {:?}", config.heads, card.precondition), config.attention_levels.len() == 1);
+    assert!(
+        !config.resblock_updown && !config.use_new_attention_order && card.reference.contains("improved-diffusion")
+    );
+    assert!(if lsun { text.starts_with("Count(1)") } else { text.starts_with("Count(4)") }, "{text}");
+    if !lsun {
+        assert!(text.contains("times: 4000") && text.contains("label_times: Some(1000.0)"), "{text}");
+        // The label of chain time t is t/4, as rescale_timesteps has it.
+        let built = card.precondition.build().unwrap();
+        let times = built.times().unwrap();
+        let label = built.at(times.levels()[2000]).label;
+        assert!((label - 500.0).abs() < 1e-9, "{label}");
+    }
+    let mut upsampler = tensors;
+    upsampler.get_mut("input_blocks.0.0.weight").unwrap()[1] = 6;
+    let refused = recognised(upsampler).unwrap_err();
+    assert!(refused.contains("is an upsampler of guided- or improved-diffusion"), "{refused}");
 }

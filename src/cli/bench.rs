@@ -1,4 +1,4 @@
-//! `tweedie bench`: the speed of a network here.
+//! `tweedie bench`: the speed of a network on this machine.
 
 use anyhow::Result;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! `tweedie check`: what experiments are worth before anything is computed.
+//! `tweedie check`: checks of experiments before anything is computed.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use tweedie::run::{
 
 use super::{args::check::CheckArgs, thousands};
 
-/// Number of expectations that were missed; each was printed on a line before.
+/// Number of missed expectations; each has been printed on a line of its own before.
 #[derive(Debug)]
 pub struct Missed(usize);
 

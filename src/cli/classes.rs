@@ -1,4 +1,4 @@
-//! `--class` and `--guidance`: of which classes images are, and how far towards them they go.
+//! `--class` and `--guidance`: the classes of images, and the strength of the guidance towards them.
 
 use anyhow::{Result, bail};
 use tweedie::run::{classes::ClassList, prior::GuidanceRequest};
@@ -6,14 +6,14 @@ use tweedie::run::{classes::ClassList, prior::GuidanceRequest};
 use super::args::classes::{ClassFlags, GuidanceFlags};
 
 impl ClassFlags {
-    /// The classes over which images go in turn.
+    /// Parses the classes that images take in turn.
     pub fn list(&self) -> Result<Option<ClassList>> {
         Ok(self.class.as_deref().map(str::parse).transpose()?)
     }
 }
 
 impl GuidanceFlags {
-    /// The request of the flags.
+    /// Creates the guidance request of the flags.
     pub fn request(&self) -> Result<GuidanceRequest> {
         let range = match *self.guidance_range {
             [] => None,

@@ -1,4 +1,4 @@
-//! `tweedie convert`: a checkpoint of any family, as one file that needs no other.
+//! `tweedie convert`: writes a checkpoint of any family as one file that needs no other.
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,7 @@ impl ConvertArgs {
     }
 }
 
-/// The model's card, which from now on says where the weights came from.
+/// Copies the model's card and adds the origin of the weights.
 fn card(model: &Model) -> Result<Card> {
     let mut card = model.card.clone();
     if card.training.is_empty() {

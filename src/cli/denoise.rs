@@ -1,4 +1,4 @@
-//! `tweedie denoise`: D(x, σ), once.
+//! `tweedie denoise`: evaluates D(x, σ) once.
 
 use anyhow::Result;
 use tweedie::{models::card::Card, run::denoise::DenoiseRequest};

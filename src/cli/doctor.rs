@@ -1,4 +1,4 @@
-//! `tweedie doctor`: what works, what is missing, what to do.
+//! `tweedie doctor`: reports the parts that work, the parts that are missing, and the remedies.
 
 use std::{
     io::{self, Write},
@@ -15,7 +15,7 @@ use tweedie::{
 
 use super::args::doctor::DoctorArgs;
 
-/// The machine, libtorch and the kernels, as found.
+/// State of the machine, of libtorch and of the kernels.
 struct Diagnosis {
     cores: usize,
     cpu_works: bool,
@@ -88,7 +88,7 @@ impl Diagnosis {
     }
 }
 
-/// Whether our kernels serve on the GPU of this number.
+/// Checks that this crate's kernels run on GPU `number`.
 fn serves(number: usize) -> Result<(), String> {
     device::status(Device::Cuda(number)).map_err(|why| format!("GPU {number}: {why}"))
 }

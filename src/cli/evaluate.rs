@@ -1,4 +1,4 @@
-//! `tweedie evaluate`: how far a set of images lies from another.
+//! `tweedie evaluate`: the distance of a set of images from another.
 
 use anyhow::Result;
 use tweedie::{
@@ -50,7 +50,7 @@ impl EvaluateArgs {
     }
 }
 
-/// Every figure under its own name.
+/// Formats the figures, each under its own name.
 fn lines(evaluated: &Evaluated) -> Vec<String> {
     let Evaluated { network, images, accuracy, figures, reference, compared, .. } = evaluated;
     let all = thousands(*images);

@@ -1,4 +1,4 @@
-//! The flags that several commands share, in groups: a command takes the groups that it uses.
+//! Flags that several commands share, in groups: a command takes the groups that it uses.
 
 use std::io::{self, Write};
 
@@ -31,12 +31,12 @@ impl From<PrecisionFlag> for Precision {
 }
 
 impl DeviceFlags {
-    /// The session that these flags describe, one block for all images; process-wide switches are set.
+    /// Creates the session that these flags describe, with one block for all images; sets process-wide switches.
     pub fn session(&self) -> Result<Session> {
         self.session_with(&BatchFlags::default(), 0)
     }
 
-    /// The session that these flags describe, with blocks and a seed.
+    /// Creates the session that these flags describe, with blocks and a seed.
     pub fn session_with(&self, batch: &BatchFlags, seed: u64) -> Result<Session> {
         let session = Session {
             precision: self.precision.into(),
@@ -53,7 +53,7 @@ impl DeviceFlags {
 }
 
 impl PlaceFlags {
-    /// The session that these flags describe, in f32; process-wide switches are set.
+    /// Creates the session that these flags describe, in f32; sets process-wide switches.
     pub fn session(&self) -> Result<Session> {
         let Self { device, exact, threads } = self.clone();
         DeviceFlags { device, precision: PrecisionFlag::F32, exact, threads }.session()
@@ -61,19 +61,19 @@ impl PlaceFlags {
 }
 
 impl ModelFlags {
-    /// Opens MODEL, and prints its size and what was assumed of it.
+    /// Opens MODEL, and prints its size and the assumptions about it.
     pub fn open(&self, model: &str, session: &Session, output: &OutputFlags) -> Result<Model> {
         let model = session.open_with(model, self.card.as_deref(), &self.set)?;
         output.introduce(&model, session);
         Ok(model)
     }
 
-    /// Opens MODEL on the CPU in f32, for whoever looks at it and computes nothing by it.
+    /// Opens MODEL on the CPU in f32, for commands that inspect it without computing.
     pub fn on_cpu(&self, model: &str) -> Result<Model> {
         Ok(Model::open_with(model, self.card.as_deref(), &self.set, Device::Cpu, Kind::Float)?)
     }
 
-    /// Values that replaced the model card's own, for records.
+    /// Returns the values that replaced the model card's own, for records.
     pub fn origin(&self) -> Result<Origin> {
         Ok(Origin { card: self.card.as_deref().map(sha256_of).transpose()?, set: self.set.clone() })
     }
@@ -95,12 +95,12 @@ impl OutputFlags {
         Ok(())
     }
 
-    /// Observer that shows progress and notes on the terminal.
+    /// Creates the observer that shows progress and notes on the terminal.
     pub fn observer(&self) -> Terminal {
         Terminal::new(self)
     }
 
-    /// Prints the size of a model, its device and what was assumed of it.
+    /// Prints the size of a model, its device and the assumptions about it.
     pub fn introduce(&self, model: &Model, session: &Session) {
         let place = if session.device.is_cuda() {
             format!("{:?}", session.device)

@@ -1,4 +1,4 @@
-//! `tweedie information`: how well a network denoises at every level, and how likely images are.
+//! `tweedie information`: the denoising error of a network at every level, and the likelihood of images.
 
 use std::fmt::Write as _;
 
@@ -43,7 +43,7 @@ impl InformationArgs {
     }
 }
 
-/// The curve, a line for each level.
+/// Formats the curve, a line for each level.
 fn table(figures: &Information) -> String {
     let mut text =
         String::from("       σ      λ = 1/σ²    ln λ   MMSE/d       ±          I/d: nats     bits   linear MMSE/d\n");
@@ -65,7 +65,7 @@ fn table(figures: &Information) -> String {
     text
 }
 
-/// Bits per dimension, a line for each way to find them.
+/// Formats the bits per dimension, a line for each estimate.
 fn summary(figures: &Information) -> String {
     let BitsPerDimension { i_mmse, spread, halved, flow, flow_minus_i_mmse, gaussian } = figures.bits_per_dimension;
     let mut text = format!(

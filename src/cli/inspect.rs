@@ -1,4 +1,4 @@
-//! `tweedie inspect`: all that is known of a model.
+//! `tweedie inspect`: shows all that is known of a model.
 
 use std::{
     io::{self, Write},

@@ -1,4 +1,4 @@
-//! The lists of the library, a line for each entry, and one entry with all that is known of it.
+//! Lists of the library with a line for each entry, and single entries in full.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -38,7 +38,7 @@ impl ModelsArgs {
     }
 }
 
-/// A list, and how a command line asks for an entry `{}` of it.
+/// A list, and an example command that uses its entry `{}`.
 type Asked = (List, &'static str);
 
 const SAMPLERS: Asked = (AnySampler::LIST, "tweedie sample fashion-mnist --sampler {}");
@@ -116,7 +116,7 @@ impl FamiliesArgs {
     }
 }
 
-/// The first of the lists, or an entry of any of them.
+/// Prints the first of the lists, or the entry `name` of any of them.
 fn list(
     output: &OutputFlags,
     name: Option<&str>,
@@ -131,12 +131,12 @@ fn list(
     }
 }
 
-/// All of each entry.
+/// Converts the entries to JSON in full.
 fn records(entries: &[&Info]) -> Value {
     entries.iter().map(|info| info.json()).collect()
 }
 
-/// Name, line and source of each.
+/// Converts the name, the line and the source of each entry to JSON.
 fn rows(entries: &[&Info]) -> Value {
     entries.iter().map(|info| json!([info.name, info.what, info.source])).collect()
 }
@@ -145,7 +145,7 @@ fn table(title: &str, entries: &[&Info]) -> Result<()> {
     write(&listing::table(title, entries, room()))
 }
 
-/// One entry, of the first list that has it.
+/// Prints the entry from the first list that has it.
 fn print(output: &OutputFlags, name: &str, lists: &[Asked]) -> Result<()> {
     let found = lists.iter().find_map(|(list, form)| Some((list.find(name).ok()?.0, form)));
     let Some((info, form)) = found else {
@@ -157,16 +157,16 @@ fn print(output: &OutputFlags, name: &str, lists: &[Asked]) -> Result<()> {
     write(&listing::entry(info, form, prose()))
 }
 
-/// The widest text that is read with ease.
+/// Maximum width of prose, in columns, for easy reading.
 const WIDEST: usize = 100;
 
-/// Width of text: the terminal's; without bound where a file or another program reads it.
+/// Returns the width for text: the terminal's, or no bound where a file or another program receives the text.
 pub fn room() -> usize {
     let terminal = || terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
     if io::stdout().is_terminal() { terminal() } else { usize::MAX }
 }
 
-/// Width of prose, narrower than that of tables.
+/// Returns the width for prose, which is at most [`WIDEST`].
 pub fn prose() -> usize {
     room().min(WIDEST)
 }

@@ -1,4 +1,4 @@
-//! One file for each subcommand; here is what they share.
+//! Subcommands, a file for each, and the code that they share.
 
 pub mod args;
 mod bench;
@@ -40,13 +40,13 @@ use tweedie::{
     report::text::thousands,
 };
 
-/// Set by Ctrl-C; the observer of a run looks at it between two steps.
+/// Flag that Ctrl-C sets; the observer of a run reads it between two steps.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Exit code that shells expect of a program ended by Ctrl-C.
 const EXIT_INTERRUPTED: u8 = 130;
 
-/// Ctrl-C, and its consequences in the words of the command that it ended.
+/// Error of a command that Ctrl-C ended; the text says what the interruption leaves.
 #[derive(Debug)]
 struct Interrupted(String);
 
@@ -58,7 +58,8 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// Files that an interruption leaves behind; none for commands that it ends at once, since they write nothing for long.
+/// Describes what an interruption of `command` leaves behind; `None` for commands that it ends at once, since they
+/// write nothing for long.
 fn left_behind(command: &str) -> Option<&'static str> {
     match command {
         "sample" | "restore" | "run" => Some("finished images are kept, and the same command resumes from there"),
@@ -69,8 +70,8 @@ fn left_behind(command: &str) -> Option<&'static str> {
     }
 }
 
-/// Runs the command line; the exit code is 0, 1 where an expectation was missed, 2 after an error, which is one sentence,
-/// or 130 after an interruption.
+/// Runs the command line; the exit code is 0, 1 where an expectation was missed, 2 after an error, which is one
+/// sentence, or 130 after an interruption.
 pub fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let name = matches.subcommand_name().unwrap_or_default();
@@ -101,7 +102,7 @@ fn listen(patient: bool) {
     });
 }
 
-/// The last line of a command that failed, and its exit code.
+/// Returns the last line of a command that failed, and its exit code.
 fn ending(error: &anyhow::Error, command: &str) -> (String, u8) {
     if let Some(Interrupted(text)) = error.downcast_ref() {
         return (text.clone(), EXIT_INTERRUPTED);
@@ -142,7 +143,8 @@ fn run(command: &Command) -> Result<()> {
     }
 }
 
-/// A message of the library as this program's user knows it: the field `name` of a request is the flag --name of a command.
+/// Rewrites a message of the library for the user of this program: the field `name` of a request becomes the flag
+/// --name of the command.
 fn with_flags(message: &str, command: &str) -> String {
     let cli = Cli::command();
     let flags = cli.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
@@ -151,7 +153,8 @@ fn with_flags(message: &str, command: &str) -> String {
     })
 }
 
-/// libtorch reports its failures (out of memory, say) by panics; a user can use their first line.
+/// Returns the first line of a panic's message, which is useful to a user: libtorch reports failures such as lack of
+/// memory by panics.
 fn first_line(cause: &(dyn std::any::Any + Send)) -> String {
     let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
     let line = text.and_then(|text| text.lines().next()).unwrap_or("an unknown failure");
@@ -163,12 +166,12 @@ fn first_line(cause: &(dyn std::any::Any + Send)) -> String {
     format!("inside the program: {line}{remedy}")
 }
 
-/// `tweedie walk | head` is no error.
+/// Detects a closed pipe, as in `tweedie walk | head`, which is no error.
 fn broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
 
-/// The command line, as a shell takes it.
+/// Returns this process's command line, quoted for a shell.
 fn command() -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
     let quoted = |word: String| {
@@ -179,7 +182,7 @@ fn command() -> String {
     std::iter::once("tweedie".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
-/// A choice given as a bare name, as YAML in braces or brackets, or as a YAML file.
+/// Parses a choice given as a bare name, as YAML in braces or brackets, or as a YAML file.
 fn choice<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
     let path = Path::new(text);
     if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
@@ -189,12 +192,12 @@ fn choice<T: DeserializeOwned>(text: &str, what: &str) -> Result<T> {
     Ok(yaml::parse(&yaml, Path::new(&format!("{what} {text}")))?)
 }
 
-/// A set of images: a folder, a .zip, .npz or .bin file, or YAML in braces.
+/// Parses a set of images: a folder, a .zip, .npz or .bin file, or YAML in braces.
 fn data(text: &str, channels: i64, what: &str) -> Result<AnyData> {
     Ok(target(text, what)?.data(channels))
 }
 
-/// A set of images or a file of statistics.
+/// Parses a set of images or a file of statistics.
 fn target(text: &str, what: &str) -> Result<Target> {
     let data = text.starts_with('{').then(|| yaml::parse(text, Path::new(what)));
     Ok(data.transpose()?.map_or_else(|| Target::File(text.into()), Target::Data))

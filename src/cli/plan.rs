@@ -1,4 +1,4 @@
-//! `--sampler`, `--schedule` and `--steps`.
+//! Plans from the flags `--sampler`, `--schedule` and `--steps`.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use tweedie::{
 use super::{args::plan::PlanFlags, choice};
 
 impl PlanFlags {
-    /// The plan that the flags make of `default`.
+    /// Returns the plan `default` with the parts that the flags replace.
     pub fn over(&self, default: &Plan) -> Result<Plan> {
         let mut plan = default.clone();
         if let Some(sampler) = &self.sampler {
@@ -29,7 +29,7 @@ impl PlanFlags {
         Ok(plan.with(schedule, self.steps, None))
     }
 
-    /// Whether a sampler was named.
+    /// Reports whether a sampler was named.
     pub fn names_sampler(&self) -> bool {
         self.sampler.is_some()
     }

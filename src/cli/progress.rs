@@ -15,10 +15,10 @@ use tweedie::{
 
 use super::{INTERRUPTED, args::flags::OutputFlags};
 
-/// Longest time that a reader of a log waits for the next line.
+/// Time between two lines of a log.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// A terminal, or a log, that hears of a run.
+/// Observer that shows the progress of a run on a terminal or in a log.
 #[derive(Debug)]
 pub struct Terminal {
     output: OutputFlags,
@@ -26,7 +26,7 @@ pub struct Terminal {
     lines: Mutex<Option<Lines>>,
 }
 
-/// The plain lines about a stage.
+/// State of the plain log lines about a stage.
 #[derive(Debug)]
 struct Lines {
     stage: String,
@@ -35,13 +35,13 @@ struct Lines {
 }
 
 impl Terminal {
-    /// Shows nothing before the first stage begins.
+    /// Creates an observer that shows nothing before the first stage begins.
     pub fn new(output: &OutputFlags) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
         Self { output: output.clone(), bar, lines: Mutex::new(None) }
     }
 
-    /// Writes a line where the last one is a minute old.
+    /// Writes a line if the last one is a minute old.
     fn line(&self) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(lines) = lines.as_mut().filter(|lines| lines.last.elapsed() >= EVERY) else { return };
@@ -104,7 +104,7 @@ impl Observer for Terminal {
     }
 }
 
-/// The steps that a stage counts.
+/// Returns the name of the steps that a stage counts.
 fn unit(stage: &str) -> &'static str {
     match stage {
         "sampling" | "restoring" => "evaluations",
@@ -113,7 +113,7 @@ fn unit(stage: &str) -> &'static str {
     }
 }
 
-/// sampling ▬▬▬▬ 1200/3500 evaluations, 52.3/s, 44 s left
+/// Returns the style of the bar: `sampling ▬▬▬▬ 1200/3500 evaluations, 52.3/s, 44 s left`.
 fn style(unit: &'static str) -> ProgressStyle {
     let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
         let _ = write!(out, "{:.1}/s", state.per_sec());
@@ -126,7 +126,7 @@ fn style(unit: &'static str) -> ProgressStyle {
     style.with_key("rate", rate).with_key("left", left)
 }
 
-/// "sampling: 1200 of 3500 evaluations, 12 min left"
+/// Formats a log line: "sampling: 1200 of 3500 evaluations, 12 min left".
 fn sentence(stage: &str, done: u64, all: u64, spent: Duration) -> String {
     let unit = unit(stage);
     if all == 0 || done == 0 {
@@ -136,7 +136,7 @@ fn sentence(stage: &str, done: u64, all: u64, spent: Duration) -> String {
     format!("{stage}: {done} of {all} {unit}, {} left", duration(left))
 }
 
-/// 44 s, 12 min or 3.5 h.
+/// Formats a duration as 44 s, 12 min or 3.5 h.
 fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match seconds {

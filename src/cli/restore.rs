@@ -1,4 +1,4 @@
-//! `tweedie restore`: data consistency beside the prior.
+//! `tweedie restore`: samples of the posterior from a measurement and the prior.
 
 use std::path::{Path, PathBuf};
 
@@ -134,7 +134,7 @@ impl ProblemFlags {
         Ok(ImageSet::read(Path::new(image), self.limit, model)?)
     }
 
-    /// The operator of --mask, --kernel, a configuration or --task.
+    /// Creates the operator of --mask, --kernel, a configuration or --task.
     fn source<'a>(
         &self,
         configured: Option<&AnyTask>,
@@ -165,7 +165,7 @@ impl ResultFlags {
     }
 }
 
-/// The blur with the kernel in a file.
+/// Creates the blur with the kernel in a file.
 fn blur<'a>(path: &Path, shape: [i64; 3], session: &Session) -> Result<OperatorSource<'a>> {
     let (kernel, path, device) = (image_set::kernel(path)?, path.to_owned(), session.device);
     let build = move || {
@@ -175,13 +175,13 @@ fn blur<'a>(path: &Path, shape: [i64; 3], session: &Session) -> Result<OperatorS
     Ok(OperatorSource::built(build)?)
 }
 
-/// The images to which the baseline is fitted.
+/// Loads the images to which the baseline is fitted.
 fn fitted(text: &str, model: &Model) -> Result<Tensor> {
     let images = data(text, model.card.image[0], "--baseline")?.load()?;
     Ok(images.batch(&(0..images.count()).collect::<Vec<_>>()))
 }
 
-/// A configuration that restores images by such a network.
+/// Reads a released configuration, and checks that it restores images with a network like `model`.
 fn released(path: &Path, model: &Model) -> Result<Released> {
     let released = Released::read(path)?;
     if released.problem.is_none() {

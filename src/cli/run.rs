@@ -1,4 +1,4 @@
-//! `tweedie run`: an experiment, as a table and a plot.
+//! `tweedie run`: runs an experiment and writes a table and a plot.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ impl RunArgs {
         }
     }
 
-    /// The first of several processes speaks.
+    /// Returns the output flags of a process: only the first of several prints.
     fn output_of(&self, rank: Rank) -> OutputFlags {
         let OutputFlags { quiet, json } = self.output;
         let is_silent = rank.rank > 0;

@@ -1,4 +1,4 @@
-//! `tweedie sample`: images from noise.
+//! `tweedie sample`: draws images from noise.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -22,15 +22,19 @@ impl SampleArgs {
         let session = self.device.session_with(&self.batch, 0)?;
         let model = self.source.open(&self.model, &session, &self.output)?;
         let guided = self.guidance.request()?.apply(model, &session)?;
-        let sampling =
-            Sampling::new(&guided).session(&session).classes(self.class.list()?).seeds(seeds.iter().copied());
+        let sampling = Sampling::new(&guided).session(&session).classes(self.class.list()?);
+        let sampling = match self.clip {
+            Some(limit) => sampling.clip(Some(limit).filter(|limit| *limit != 0.0))?,
+            None => sampling,
+        };
+        let sampling = sampling.seeds(seeds.iter().copied());
         let sampled =
             self.beginning(sampling, &guided.model, &seeds)?.write(&self.folder()?, &self.output.observer())?;
         self.output.say(sentence(&sampled));
         self.output.record(&sampled)
     }
 
-    /// Plan and first states.
+    /// Sets the plan and the first states of the request.
     fn beginning<'a>(&self, sampling: Sampling<'a>, model: &Model, seeds: &BTreeSet<u64>) -> Result<Sampling<'a>> {
         let Some(config) = &self.config else {
             let sampling = sampling.plan(self.plan.over(&model.card.sample)?);
@@ -64,7 +68,7 @@ fn sentence(sampled: &Sampled) -> String {
     format!("{images} images ({new} new, {cost} each, {seconds:.1} s) in {out}, all on one sheet in {grid}")
 }
 
-/// A configuration that draws images freely.
+/// Reads a released configuration, and checks that it draws images without a measurement.
 fn released(path: &Path) -> Result<Released> {
     let released = Released::read(path)?;
     if released.problem.is_some() {

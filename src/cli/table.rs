@@ -1,4 +1,4 @@
-//! `tweedie table`: all results beside what papers print, as Markdown and as one page.
+//! `tweedie table`: writes all results beside the published ones, as Markdown and as one page.
 
 use anyhow::Result;
 use tweedie::run::report::ReportRequest;

@@ -1,4 +1,4 @@
-//! `tweedie train`: a network from a training file.
+//! `tweedie train`: trains a network from a training file.
 
 use anyhow::Result;
 use tweedie::{files::yaml, run::train::TrainingRun};

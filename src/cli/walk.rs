@@ -1,4 +1,4 @@
-//! `tweedie walk`: a sampler as the paper's table.
+//! `tweedie walk`: prints a sampler as the paper's table.
 
 use std::{
     fmt::Write as _,
@@ -50,7 +50,7 @@ impl WalkArgs {
         Ok(io::stdout().write_all(text.as_bytes())?)
     }
 
-    /// γ for the variance of a pixel over a set of images, averaged over the pixels.
+    /// Prints γ for the variance of a pixel over a set of images, averaged over the pixels.
     fn gamma(&self, data: &str, sigmas: &Sigmas) -> Result<()> {
         let channels = self.model.as_ref().map_or(anyhow::Ok(1), |name| Ok(self.source.on_cpu(name)?.card.image[0]))?;
         let set = super::data(data, channels, "--gamma-for")?.load()?;
@@ -70,7 +70,7 @@ impl WalkArgs {
         self.output.record(&serde_json::json!({"v": v, "gamma_formula": formula, "gamma": levels}))
     }
 
-    /// The model's conventions and sampler, or DDPM's with DDIM-50.
+    /// Returns the model's conventions and plan, or DDPM's with DDIM-50 where no model is named.
     fn conventions(&self) -> Result<(Box<dyn Precondition>, Plan)> {
         if let Some(model) = &self.model {
             let model = self.source.on_cpu(model)?;
@@ -90,7 +90,7 @@ impl WalkArgs {
     }
 }
 
-/// V_K / v at the end, for images N(0, v).
+/// Returns V_K / v, the final variance over the true one, for images N(0, v).
 fn ratio(scheme: &Scheme, v: f64, start: f64) -> f64 {
     scheme.variances(v, start * start).last().map_or(f64::NAN, |variance| variance / v)
 }

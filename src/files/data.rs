@@ -19,7 +19,12 @@ use tch::{Kind, Tensor};
 
 use crate::{
     Error,
-    files::{images, npz, preprocessing::Preprocessing, zip},
+    files::{
+        images::{self, Listing},
+        npz,
+        preprocessing::Preprocessing,
+        zip,
+    },
 };
 
 /// The entries that `data:` may name.
@@ -76,15 +81,24 @@ impl AnyData {
 
     /// Images of folders and archives stay there until they are read.
     pub fn reader(&self) -> Result<Reader, Error> {
+        let mut passed_over = None;
         let store = match self {
             Self::Idx(idx) => ReaderStore::Memory(idx.load()?),
             Self::Npz(npz) => ReaderStore::Memory(npz.load()?),
             Self::Cifar(cifar) => ReaderStore::Memory(cifar.load()?),
-            Self::Folder(folder) => ReaderStore::Files(images::files(&folder.path)?, folder.channels),
-            Self::Prepared(set) => ReaderStore::Photographs(images::files(&set.path)?, set.clone()),
+            Self::Folder(folder) => {
+                let listing = Listing::new(&folder.path, true)?;
+                passed_over = listing.passed_over();
+                ReaderStore::Files(listing.images, folder.channels)
+            }
+            Self::Prepared(set) => {
+                let listing = Listing::new(&set.path, true)?;
+                passed_over = listing.passed_over();
+                ReaderStore::Photographs(listing.images, set.clone())
+            }
             Self::Zip(zip) => zip.open()?,
         };
-        Ok(Reader { store, size: None })
+        Ok(Reader { store, size: None, passed_over })
     }
 }
 
@@ -133,6 +147,8 @@ pub fn located(path: &Path, folder: Option<&Path>) -> PathBuf {
 #[derive(Debug)]
 pub struct Reader {
     store: ReaderStore,
+    /// A sentence on the entries of a folder that are no images.
+    pub passed_over: Option<String>,
     size: Option<Vec<i64>>,
 }
 
@@ -293,10 +309,11 @@ pub struct Zip {
 impl Zip {
     fn open(&self) -> Result<ReaderStore, Error> {
         let archive = zip::Zip::open(&self.path)?;
-        let names = archive.names().filter(|name| images::is_image(Path::new(name)));
+        let is_ours = |name: &&str| !name.split('/').any(|part| part.starts_with("._") || part == "__MACOSX");
+        let names = archive.names().filter(|name| images::is_image(Path::new(name))).filter(is_ours);
         let names: Vec<String> = names.map(str::to_owned).collect();
         if names.is_empty() {
-            return Err(Error::file(&self.path, "holds no image (.png, .jpg or .webp)"));
+            return Err(Error::file(&self.path, "holds no image (.png, .jpg, .webp, .bmp, .tif, .ppm or .gif)"));
         }
         Ok(ReaderStore::Archive(self.path.clone(), Box::new(archive), names, self.channels))
     }

@@ -16,7 +16,16 @@ use crate::{Error, files::npz};
 /// The contact sheet of a folder of samples.
 pub const SHEET: &str = "grid.png";
 
-const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+const EXTENSIONS: [&str; 13] =
+    ["png", "jpg", "jpeg", "jfif", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "gif"];
+/// Endings of images that cannot be read here.
+const OTHERS: [&str; 6] = ["avif", "heic", "heif", "jp2", "jxl", "exr"];
+/// Folders within folders.
+const MOST_NESTED: usize = 16;
+/// What the archiver of macOS adds to its archives.
+const RESOURCES: &str = "__MACOSX";
+/// Names of one sort in a sentence.
+const MOST_NAMED: usize = 3;
 
 /// Bytes to data units: x / 127.5 − 1.
 pub fn from_bytes(bytes: &Tensor) -> Tensor {
@@ -33,24 +42,73 @@ pub fn to_unit(x: &Tensor) -> Tensor {
     (x + 1.0) / 2.0
 }
 
-/// The image files in a folder, by name; without the contact sheet that `tweedie sample` draws beside its images.
-pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let unreadable = |e| Error::file(folder, format!("cannot be listed: {e}"));
-    let entries = fs::read_dir(folder).map_err(unreadable)?.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    let sheet = folder.join("record.json").exists().then(|| folder.join(SHEET));
-    let wanted = |path: &PathBuf| is_image(path) && Some(path) != sheet.as_ref();
-    let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(wanted).collect();
-    files.sort();
-    if files.is_empty() {
-        return Err(Error::file(folder, "holds no image (.png, .jpg or .webp)"));
+/// The image files of a folder, and its other files and folders.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Image files, in the order of their paths.
+    pub images: Vec<PathBuf>,
+    /// Other files; and folders, where these are not looked into.
+    pub others: Vec<PathBuf>,
+}
+
+impl Listing {
+    /// Lists a folder, and the folders in it if `deep`; without the contact sheet that `tweedie sample` draws beside its
+    /// images, and without what macOS adds (`__MACOSX`, `._*`).
+    pub fn new(folder: &Path, deep: bool) -> Result<Self, Error> {
+        let mut listing = Self::default();
+        listing.add(folder, if deep { MOST_NESTED } else { 0 })?;
+        listing.images.sort();
+        listing.others.sort();
+        if let Some(other) = listing.others.iter().find(|path| OTHERS.contains(&ending(path).as_str())) {
+            return Err(Error::file(
+                other,
+                format!("is {}, which is not read: convert it to PNG", ending(other).to_uppercase()),
+            ));
+        }
+        if listing.images.is_empty() {
+            return Err(Error::file(folder, format!("holds no image (.{})", EXTENSIONS.join(", ."))));
+        }
+        Ok(listing)
     }
-    Ok(files)
+
+    fn add(&mut self, folder: &Path, deep: usize) -> Result<(), Error> {
+        let unreadable = |e| Error::file(folder, format!("cannot be listed: {e}"));
+        let is_run = folder.join("record.json").exists();
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("._") || name == RESOURCES || is_run && name == SHEET {
+                continue;
+            }
+            if path.is_dir() && deep > 0 {
+                self.add(&path, deep - 1)?;
+            } else if is_image(&path) && !path.is_dir() {
+                self.images.push(path);
+            } else if !is_run {
+                self.others.push(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// A sentence that counts and names what was passed over, if anything was.
+    pub fn passed_over(&self) -> Option<String> {
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let names: Vec<String> = self.others.iter().take(MOST_NAMED).map(name).collect();
+        let more = if self.others.len() > MOST_NAMED { ", …" } else { "" };
+        let count = self.others.len();
+        let noun = if count == 1 { "is no image" } else { "are no images" };
+        (count > 0).then(|| format!("{count} of its entries {noun} and left out: {}{more}", names.join(", ")))
+    }
+}
+
+fn ending(path: &Path) -> String {
+    path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase()
 }
 
 /// Whether its name ends as images' names do.
 pub fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
-    extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+    EXTENSIONS.contains(&ending(path).as_str())
 }
 
 /// The file's pixels, `[channels, height, width]`, bytes; colour becomes grey, or grey colour, where need be.
@@ -66,9 +124,20 @@ pub fn read_as_is(path: &Path) -> Result<Tensor, Error> {
 
 fn pixels(image: &DynamicImage, channels: i64) -> Result<Tensor, Error> {
     let (width, height) = (i64::from(image.width()), i64::from(image.height()));
-    let (channels, bytes) =
-        if channels == 1 { (1, image.to_luma8().into_raw()) } else { (3, image.to_rgb8().into_raw()) };
+    let (channels, bytes) = if channels == 1 { (1, grey(image)) } else { (3, image.to_rgb8().into_raw()) };
     Ok(Tensor::f_from_data_size(&bytes, &[height, width, channels], Kind::Uint8)?.permute([2, 0, 1]).contiguous())
+}
+
+/// Grey of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, by the whole numbers of Pillow.
+fn grey(image: &DynamicImage) -> Vec<u8> {
+    if !image.color().has_color() {
+        return image.to_luma8().into_raw();
+    }
+    let luma = |pixel: &[u8]| {
+        let [red, green, blue] = [0, 1, 2].map(|channel| u32::from(pixel[channel]));
+        ((19_595 * red + 38_470 * green + 7_471 * blue + (1 << 15)) >> 16) as u8
+    };
+    image.to_rgb8().as_raw().chunks_exact(3).map(luma).collect()
 }
 
 /// No image may have more pixels: 2²⁷, more than the largest cameras take.

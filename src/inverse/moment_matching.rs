@@ -9,7 +9,7 @@ use crate::{
     scores::denoiser::Denoiser,
 };
 
-/// A denoiser conditioned on a measurement y = A X + η e [Rozet et al. 2024, MMPS]. 2024, MMPS].
+/// A denoiser conditioned on a measurement y = A X + η e [Rozet et al. 2024, MMPS].
 ///
 /// The images that may hide behind x have the mean D(x, σ) and, by Tweedie's second formula, the covariance σ² J with
 /// J = ∂D/∂x. If they were normal, then

@@ -69,6 +69,9 @@ pub struct Card {
     pub sample: Plan,
     /// The walk for posterior sampling.
     pub restore: Plan,
+    /// In sampling the denoised image is held within −clip … clip at every step; never if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
 }
 
 impl Card {
@@ -287,12 +290,34 @@ fn locate(model: &str, shipped: &[Shipped]) -> Result<(Option<String>, Source), 
 fn missing(path: &Path, shipped: &[Shipped]) -> Error {
     let near = nearest(path, shipped).map(|name| format!(": did you mean `{name}`?"));
     let is_file = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "safetensors");
+    if let Some(remedy) = on_the_hub(&path.display().to_string()) {
+        return Error::file(path, remedy);
+    }
     let cause = if is_file { "cannot be read: No such file or directory" } else { "no such model or file" };
     let known = || {
         format!("; the models that ship are: {}", shipped.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", "))
     };
     let remedy = near.unwrap_or_else(|| if is_file { String::new() } else { known() });
     Error::file(path, format!("{cause}{remedy}"))
+}
+
+/// A sentence on a name that is one of the Hugging Face Hub, owner/name, and of no folder that is here.
+fn on_the_hub(name: &str) -> Option<String> {
+    let is_word = |word: &str| {
+        !word.is_empty()
+            && !word.starts_with('.')
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    let (owner, model) = name.split_once('/')?;
+    let has_ending =
+        zoo::EXTENSIONS.iter().chain(&["yaml", "yml"]).any(|ending| model.ends_with(&format!(".{ending}")));
+    let is_hub = is_word(owner) && is_word(model) && !has_ending && !Path::new(owner).exists();
+    is_hub.then(|| {
+        format!(
+            "is not here: if it is a model of the Hugging Face Hub, `hf download {name} --local-dir {model}` fetches it, and \
+             {model} opens it"
+        )
+    })
 }
 
 /// The name of a shipped model, or of a file beside `path` that may be one, if it differs in a few letters alone.
@@ -321,7 +346,7 @@ fn is_published(path: &Path) -> Result<bool, Error> {
         return Ok(false);
     }
     let source = Source::open(path)?;
-    Ok(!safetensors::is_safetensors(&source) || !safetensors::index(&source)?.1.contains_key("card"))
+    Ok(!safetensors::is_safetensors(&source) || !safetensors::has_card(&source)?)
 }
 
 /// The last of `weights=ema` and `weights=raw`.
@@ -413,6 +438,7 @@ impl Model {
             precondition: precondition.into(),
             sample: Plan::within_range(),
             restore: Plan::posterior(),
+            clip: None,
         };
         let (device, kind) =
             parameters.first().map_or((Device::Cpu, Kind::Float), |(_, tensor)| (tensor.device(), tensor.kind()));

@@ -259,7 +259,7 @@ impl Adm {
         let (first, deepest) = (widths[0], widths[widths.len() - 1]);
         let layers = ["time_embed.0", "time_embed.2"].map(|name| root / name);
         let classes = (root / "label_emb", config.num_classes);
-        let time = TimeEmbedding::new(layers, Sinusoidal::adm(width, root.device()), width, classes);
+        let time = TimeEmbedding::new(layers, Sinusoidal::adm(width, root.device()), [width, 4 * width], classes);
         let conv_in = Conv::new(&(root / "input_blocks.0.0"), config.in_channels * config.patch.pow(2), first, 3);
         let mut skips = vec![first];
         let down = Self::down(&(root / "input_blocks"), config, &mut skips);

@@ -493,7 +493,7 @@ pub fn image_of(pixels: &Tensor, image: &Tensor) -> Tensor {
 /// Self-attention over all pixels.
 #[derive(Debug)]
 pub struct Attention {
-    norm: GroupNorm,
+    norm: Option<GroupNorm>,
     query: Linear,
     key: Linear,
     value: Linear,
@@ -503,19 +503,19 @@ pub struct Attention {
 
 impl Attention {
     /// The layers of queries, keys, values and of what comes out, each from all channels to as many.
-    pub fn new(norm: GroupNorm, [query, key, value, out]: [Linear; 4], heads: i64) -> Self {
-        Self { norm, query, key, value, out, heads }
+    pub fn new(norm: impl Into<Option<GroupNorm>>, [query, key, value, out]: [Linear; 4], heads: i64) -> Self {
+        Self { norm: norm.into(), query, key, value, out, heads }
     }
 
     /// Sets the number of groups of its normalisation.
     #[must_use]
     pub fn in_groups(self, groups: i64) -> Self {
-        Self { norm: self.norm.in_groups(groups), ..self }
+        Self { norm: self.norm.map(|norm| norm.in_groups(groups)), ..self }
     }
 
     /// x + out(softmax(Q Kᵀ / √width) V), of normalised pixels.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let normed = pixels(&self.norm.forward(x));
+        let normed = pixels(&self.norm.as_ref().map_or_else(|| x.shallow_clone(), |norm| norm.forward(x)));
         let heads = |layer: &Linear| layer.forward(&normed).unflatten(2, [self.heads, -1]);
         let mixed = attend(&heads(&self.query), &heads(&self.key), &heads(&self.value));
         x + image_of(&self.out.forward(&mixed), x)
@@ -555,35 +555,78 @@ impl Sinusoidal {
     }
 }
 
+/// Numbers by which a network sees a time.
+#[derive(Debug)]
+pub enum TimeInput {
+    /// Sines and cosines.
+    Sinusoidal(Sinusoidal),
+    /// A vector for each whole time, `[times, features]`; the nearest is taken.
+    Learned(Tensor),
+}
+
+impl TimeInput {
+    /// Vectors for the times 0 … `count` − 1.
+    pub fn learned(path: &Path, count: i64, features: i64) -> Self {
+        Self::Learned(path.tensor("weight", &[count, features], Init::FanIn(1)))
+    }
+
+    /// A time for each image, `[batch]`, to `[batch, features]`.
+    fn forward(&self, time: &Tensor) -> Tensor {
+        match self {
+            Self::Sinusoidal(sinusoidal) => sinusoidal.forward(time),
+            Self::Learned(vectors) => {
+                let last = (vectors.size()[0] - 1) as f64;
+                vectors.index_select(0, &time.round().clamp(0.0, last).to_kind(Kind::Int64))
+            }
+        }
+    }
+}
+
+impl From<Sinusoidal> for TimeInput {
+    fn from(sinusoidal: Sinusoidal) -> Self {
+        Self::Sinusoidal(sinusoidal)
+    }
+}
+
 /// Time and class as one vector for all blocks: SiLU of two layers over the sines and cosines, and of the class's row.
 #[derive(Debug)]
 pub struct TimeEmbedding {
     kind: Kind,
-    sinusoidal: Sinusoidal,
+    input: TimeInput,
     layers: [Linear; 2],
     /// `[classes, width]`.
     classes: Option<Tensor>,
 }
 
 impl TimeEmbedding {
-    /// Creates an embedding from `width` features to 4 · `width`, by the layers at these paths; the classes' rows are
-    /// at `classes`.
-    pub fn new(layers: [Path; 2], sinusoidal: Sinusoidal, width: i64, (classes, count): (Path, Option<i64>)) -> Self {
+    /// Creates an embedding from `features` sines and cosines to `width` numbers, by the layers at these paths; the classes'
+    /// rows are at `classes`.
+    pub fn new(
+        layers: [Path; 2],
+        input: impl Into<TimeInput>,
+        [features, width]: [i64; 2],
+        (classes, count): (Path, Option<i64>),
+    ) -> Self {
         let [first, second] = &layers;
-        let layers = [Linear::new(first, width, 4 * width), Linear::new(second, 4 * width, 4 * width)];
-        let rows = |count| classes.tensor("weight", &[count, 4 * width], Init::FanIn(1));
-        Self { kind: first.kind(), sinusoidal, layers, classes: count.map(rows) }
+        let layers = [Linear::new(first, features, width), Linear::new(second, width, width)];
+        let rows = |count| classes.tensor("weight", &[count, width], Init::FanIn(1));
+        Self { kind: first.kind(), input: input.into(), layers, classes: count.map(rows) }
     }
 
-    /// `label` and `class` are `[batch]`; the embedding is `[batch, 4 · width]`.
+    /// The embedding, `[batch, width]`, for `label` and `class`, `[batch]`.
     pub fn forward(&self, label: &Tensor, class: Option<&Tensor>) -> Tensor {
+        self.raw(label, class).silu()
+    }
+
+    /// The embedding before its last SiLU.
+    pub fn raw(&self, label: &Tensor, class: Option<&Tensor>) -> Tensor {
         let [first, second] = &self.layers;
-        let time = self.sinusoidal.forward(label).to_kind(self.kind);
+        let time = self.input.forward(label).to_kind(self.kind);
         let mut embedding = second.forward(&first.forward(&time).silu());
         if let (Some(classes), Some(class)) = (&self.classes, class) {
             embedding += class_rows(classes, class);
         }
-        embedding.silu()
+        embedding
     }
 }
 

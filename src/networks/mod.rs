@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 pub(crate) use torchscript::called;
 pub use torchscript::{ScriptClassifier, TorchScript, TorchScriptConfig};
-pub use unet::{UNet, UNetConfig};
+pub use unet::{Activation, UNet, UNetConfig};
 
 use crate::Error;
 use weights::Weights;

@@ -5,7 +5,10 @@ use tch::{Kind, Tensor};
 
 use super::{
     Network,
-    layers::{Attention, Conv, Fusion, GroupNorm, Linear, Sinusoidal, TimeEmbedding, channels_last, doubled},
+    layers::{
+        Attention, Conv, Fusion, GroupNorm, Linear, Rescale, Sinusoidal, TimeEmbedding, TimeInput, channels_last,
+        doubled,
+    },
     weights::{Path, Weights},
 };
 use crate::Error;
@@ -13,6 +16,7 @@ use crate::Error;
 /// The hyper-parameters of a [`UNet`]; the field names are diffusers'.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of diffusers' configuration")]
 pub struct UNetConfig {
     /// Channels of the images: 1 or 3 as a rule.
     pub in_channels: i64,
@@ -26,6 +30,9 @@ pub struct UNetConfig {
     /// The levels (0 is the finest) whose blocks are followed by self-attention.
     #[serde(default)]
     pub attention_levels: Vec<usize>,
+    /// The levels whose blocks attend on the way up, if others than on the way down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention_levels_up: Option<Vec<usize>>,
     /// Groups of every normalisation.
     pub norm_num_groups: i64,
     /// ε of every normalisation.
@@ -37,6 +44,39 @@ pub struct UNetConfig {
     /// The middle attends between its two blocks.
     #[serde(default = "super::yes")]
     pub middle_attention: bool,
+    /// The middle's attention normalises its pixels first.
+    #[serde(default = "super::yes", skip_serializing_if = "is_true")]
+    pub middle_attention_norm: bool,
+    /// Groups of that normalisation, if others than everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attn_norm_num_groups: Option<i64>,
+    /// There are blocks between the ways down and up.
+    #[serde(default = "super::yes", skip_serializing_if = "is_true")]
+    pub middle: bool,
+    /// Sums of the middle's branches are divided by this.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub mid_block_scale_factor: f64,
+    /// The time scales and shifts what the second normalisation gives, in place of being added before it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub scale_shift: bool,
+    /// The levels whose images are halved by a residual block, in place of a convolution.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resnet_down_levels: Vec<usize>,
+    /// The levels whose images are doubled by a residual block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resnet_up_levels: Vec<usize>,
+    /// Activation of the residual blocks.
+    #[serde(default, skip_serializing_if = "Activation::is_silu")]
+    pub act_fn: Activation,
+    /// Number of whole times, each with a vector of its own in place of sines and cosines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned_times: Option<i64>,
+    /// Width of the embedding of time; four times the first width if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_embedding_dim: Option<i64>,
+    /// The network takes pixels of 0 … 1 and brings them to −1 … 1 itself.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub center_input_sample: bool,
     /// Width of a head; one head everywhere if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attention_head_dim: Option<i64>,
@@ -66,10 +106,22 @@ impl Default for UNetConfig {
             block_out_channels: vec![128, 256, 256, 256],
             layers_per_block: 2,
             attention_levels: vec![1],
+            attention_levels_up: None,
             norm_num_groups: 32,
             norm_eps: Self::NORM_EPS,
             attends_once_up: false,
             middle_attention: true,
+            middle_attention_norm: true,
+            attn_norm_num_groups: None,
+            middle: true,
+            mid_block_scale_factor: 1.0,
+            scale_shift: false,
+            resnet_down_levels: Vec::new(),
+            resnet_up_levels: Vec::new(),
+            act_fn: Activation::Silu,
+            learned_times: None,
+            time_embedding_dim: None,
+            center_input_sample: false,
             attention_head_dim: None,
             flip_sin_to_cos: false,
             freq_shift: freq_shift(),
@@ -86,6 +138,56 @@ fn norm_eps() -> f64 {
 
 fn freq_shift() -> i64 {
     1
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_one(number: &f64) -> bool {
+    *number == 1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_true(flag: &bool) -> bool {
+    *flag
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Activation of residual blocks.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// x/(1 + e⁻ˣ), also called swish.
+    #[default]
+    Silu,
+    /// x tanh(ln(1 + eˣ)).
+    Mish,
+    /// x Φ(x).
+    Gelu,
+    /// max(0, x).
+    Relu,
+}
+
+impl Activation {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+    fn is_silu(&self) -> bool {
+        *self == Self::Silu
+    }
+
+    fn apply(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Silu => x.silu(),
+            Self::Mish => x.mish(),
+            Self::Gelu => x.gelu("none"),
+            Self::Relu => x.relu(),
+        }
+    }
 }
 
 impl UNetConfig {
@@ -105,29 +207,62 @@ impl UNetConfig {
         if widths[0] < 4 || widths[0] % 2 != 0 {
             return wrong("of an even first width of 4 or more", widths[0].to_string());
         }
-        if self.attention_levels.iter().any(|level| *level >= widths.len()) {
-            return wrong("free of attention on levels that it lacks", format!("{:?}", self.attention_levels));
+        let levels = [&self.attention_levels, self.levels_up(), &self.resnet_down_levels, &self.resnet_up_levels];
+        if let Some(level) = levels.into_iter().flatten().find(|level| **level >= widths.len()) {
+            return wrong("free of attention and blocks on levels that it lacks", level.to_string());
         }
-        let middle = self.middle_attention.then_some(widths.len() - 1);
-        let mut attend = self.attention_levels.iter().copied().chain(middle).map(|level| widths[level]);
-        if self.attention_head_dim.is_some_and(|width| width < 1 || attend.any(|channels| channels % width != 0)) {
-            let value = format!("{:?} of {widths:?}", self.attention_head_dim);
-            return wrong("with heads that divide the widths that attend (set attention_head_dim)", value);
+        if !(self.mid_block_scale_factor > 0.0 && self.mid_block_scale_factor.is_finite()) {
+            return wrong("with a positive mid_block_scale_factor", self.mid_block_scale_factor.to_string());
         }
+        if self.attn_norm_num_groups.is_some_and(|groups| groups < 1 || widths[widths.len() - 1] % groups != 0) {
+            return wrong(
+                "with an attn_norm_num_groups that divides its last width",
+                format!("{:?}", self.attn_norm_num_groups),
+            );
+        }
+        self.check_heads()?;
         if !(0..=1).contains(&self.downsample_padding) {
             return wrong("with a downsample_padding of 0 or 1", self.downsample_padding.to_string());
         }
         if self.freq_shift >= widths[0] / 2 {
             return wrong("with a freq_shift below half its first width", self.freq_shift.to_string());
         }
-        if self.out_channels.is_some_and(|out| out != self.in_channels && out != 2 * self.in_channels) {
-            return wrong("with as many or twice as many channels out as in", format!("{:?}", self.out_channels));
+        if self.out_channels.is_some_and(|out| out != 1 && out != self.in_channels && out != 2 * self.in_channels) {
+            return wrong(
+                "with one channel out, or as many or twice as many as in",
+                format!("{:?}", self.out_channels),
+            );
         }
         super::check_null(self.null_class, self.num_class_embeds)
     }
 
+    fn check_heads(&self) -> Result<(), Error> {
+        let widths = &self.block_out_channels;
+        let middle = (self.middle && self.middle_attention).then_some(widths.len() - 1);
+        let attend = self.attention_levels.iter().chain(self.levels_up()).copied();
+        let mut attend = attend.chain(middle).map(|level| widths[level]);
+        if self.attention_head_dim.is_some_and(|width| width < 1 || attend.any(|channels| channels < width)) {
+            let value = format!("{:?} of {widths:?}", self.attention_head_dim);
+            return Err(Error::parameter(
+                "network",
+                "with heads no wider than the levels that attend (set attention_head_dim)",
+                value,
+            ));
+        }
+        Ok(())
+    }
+
     fn norm(&self, path: &Path, channels: i64) -> GroupNorm {
         GroupNorm::new(path, self.norm_num_groups, channels, self.norm_eps)
+    }
+
+    fn levels_up(&self) -> &Vec<usize> {
+        self.attention_levels_up.as_ref().unwrap_or(&self.attention_levels)
+    }
+
+    /// Width of the embedding of time.
+    fn embedding(&self) -> i64 {
+        self.time_embedding_dim.unwrap_or(4 * self.block_out_channels[0])
     }
 
     /// Height and width must be multiples of this.
@@ -144,43 +279,136 @@ struct ResBlock {
     norm2: GroupNorm,
     conv2: Conv,
     shortcut: Option<Conv>,
+    scale_shift: bool,
+    activation: Activation,
+    resize: Rescale,
+    /// Divides the sum of the two branches.
+    divisor: f64,
 }
 
 impl ResBlock {
     fn new(path: &Path, config: &UNetConfig, inputs: i64, outputs: i64) -> Self {
-        let embedding = 4 * config.block_out_channels[0];
+        let width = if config.scale_shift { 2 * outputs } else { outputs };
         Self {
             norm1: config.norm(&(path / "norm1"), inputs),
             conv1: Conv::new(&(path / "conv1"), inputs, outputs, 3),
-            time: Linear::new(&(path / "time_emb_proj"), embedding, outputs),
+            time: Linear::new(&(path / "time_emb_proj"), config.embedding(), width),
             norm2: config.norm(&(path / "norm2"), outputs),
             conv2: Conv::zero(&(path / "conv2"), outputs, outputs, 3),
             shortcut: (inputs != outputs).then(|| Conv::new(&(path / "conv_shortcut"), inputs, outputs, 1)),
+            scale_shift: config.scale_shift,
+            activation: config.act_fn,
+            resize: Rescale::Keep,
+            divisor: 1.0,
         }
     }
 
-    /// `embedding` has passed its SiLU already, once for all blocks.
+    /// A block that halves or doubles the image as well.
+    fn resizing(path: &Path, config: &UNetConfig, width: i64, resize: Rescale) -> Self {
+        Self { resize, ..Self::new(path, config, width, width) }
+    }
+
+    /// A block of the middle.
+    fn middle(path: &Path, config: &UNetConfig, width: i64) -> Self {
+        Self { divisor: config.mid_block_scale_factor, ..Self::new(path, config, width, width) }
+    }
+
+    /// `embedding` has passed its activation already, once for all blocks.
     fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
-        let (time, norm1, norm2) = (self.time.forward(embedding), Some(&self.norm1), Some(&self.norm2));
-        let h = self.conv1.within(x, &Fusion { norm: norm1, time_bias: Some(&time), ..Fusion::default() });
-        let short = self.shortcut.as_ref().map(|shortcut| shortcut.forward(x));
-        let residual = Some(short.as_ref().unwrap_or(x));
-        self.conv2.within(&h, &Fusion { norm: norm2, residual, ..Fusion::default() })
+        let time = self.time.forward(embedding);
+        let (modulation, time_bias) = if self.scale_shift { (Some(&time), None) } else { (None, Some(&time)) };
+        let h = match (self.resize, self.activation) {
+            (Rescale::Keep, Activation::Silu) => {
+                self.conv1.within(x, &Fusion { norm: Some(&self.norm1), time_bias, ..Fusion::default() })
+            }
+            (resize, activation) => {
+                let h = resize.apply(&activation.apply(&self.norm1.forward(x)));
+                self.conv1.within(&h, &Fusion { time_bias, ..Fusion::default() })
+            }
+        };
+        let x = self.resize.apply(x);
+        let short = self.shortcut.as_ref().map(|shortcut| shortcut.forward(&x));
+        let (residual, factor) = (Some(short.as_ref().unwrap_or(&x)), 1.0 / self.divisor);
+        if self.activation == Activation::Silu {
+            let norm = Some(&self.norm2);
+            return self.conv2.within(&h, &Fusion { norm, modulation, residual, factor, ..Fusion::default() });
+        }
+        let normed = self.norm2.forward(&h);
+        let normed = modulation.map_or_else(
+            || normed.shallow_clone(),
+            |modulation| {
+                let parts = modulation.unsqueeze(-1).unsqueeze(-1).chunk(2, 1);
+                &normed * (&parts[0] + 1.0) + &parts[1]
+            },
+        );
+        self.conv2.within(&self.activation.apply(&normed), &Fusion { residual, factor, ..Fusion::default() })
     }
 }
 
 fn attention(path: &Path, config: &UNetConfig, channels: i64) -> Attention {
     let norm = config.norm(&(path / "group_norm"), channels);
-    let linear = |name| Linear::new(&(path / name), channels, channels);
+    attention_after(Some(norm), path, config, channels)
+}
+
+fn attention_after(norm: Option<GroupNorm>, path: &Path, config: &UNetConfig, channels: i64) -> Attention {
+    // Heads of a width that does not divide the channels hold fewer numbers than these.
     let heads = config.attention_head_dim.map_or(1, |width| channels / width);
-    Attention::new(norm, ["to_q", "to_k", "to_v", "to_out.0"].map(linear), heads)
+    let inner = config.attention_head_dim.map_or(channels, |width| heads * width);
+    let into = |name| Linear::new(&(path / name), channels, inner);
+    let [query, key, value] = ["to_q", "to_k", "to_v"].map(into);
+    Attention::new(norm, [query, key, value, Linear::new(&(path / "to_out.0"), inner, channels)], heads)
+}
+
+/// The blocks between the ways down and up.
+#[derive(Debug)]
+struct Middle {
+    first: ResBlock,
+    attention: Option<Attention>,
+    second: ResBlock,
+    divisor: f64,
+}
+
+impl Middle {
+    fn new(path: &Path, config: &UNetConfig) -> Self {
+        let width = config.block_out_channels[config.block_out_channels.len() - 1];
+        let place = path / "attentions" / 0;
+        let attention = || {
+            let groups = config.attn_norm_num_groups.unwrap_or(config.norm_num_groups);
+            let norm = || GroupNorm::new(&(&place / "group_norm"), groups, width, config.norm_eps);
+            attention_after(config.middle_attention_norm.then(norm), &place, config, width)
+        };
+        Self {
+            first: ResBlock::middle(&(path / "resnets" / 0), config, width),
+            attention: config.middle_attention.then(attention),
+            second: ResBlock::middle(&(path / "resnets" / 1), config, width),
+            divisor: config.mid_block_scale_factor,
+        }
+    }
+
+    fn forward(&self, x: &Tensor, embedding: &Tensor) -> Tensor {
+        let mut h = self.first.forward(x, embedding);
+        if let Some(attention) = &self.attention {
+            h = attention.forward(&h);
+            if self.divisor != 1.0 {
+                h /= self.divisor;
+            }
+        }
+        self.second.forward(&h, embedding)
+    }
+}
+
+/// What halves or doubles the image between two levels.
+#[derive(Debug)]
+enum Between {
+    Convolution(Conv),
+    Block(Box<ResBlock>),
 }
 
 /// One level, on the way down or up.
 #[derive(Debug)]
 struct Level {
     blocks: Vec<(ResBlock, Option<Attention>)>,
-    resample: Option<Conv>,
+    resample: Option<Between>,
 }
 
 /// ε or v or x₀, from a noisy image and a time in 0 … 999, which need not be whole.
@@ -191,7 +419,7 @@ pub struct UNet {
     time: TimeEmbedding,
     conv_in: Conv,
     down: Vec<Level>,
-    middle: (ResBlock, Option<Attention>, ResBlock),
+    middle: Option<Middle>,
     up: Vec<Level>,
     norm_out: GroupNorm,
     conv_out: Conv,
@@ -203,20 +431,19 @@ impl UNet {
         config.check()?;
         let root = &weights.root();
         let widths = &config.block_out_channels;
-        let (first, deepest) = (widths[0], widths[widths.len() - 1]);
+        let first = widths[0];
         let layers = ["linear_1", "linear_2"].map(|name| root / "time_embedding" / name);
         let sinusoidal = Sinusoidal::shifted(first, config.freq_shift, config.flip_sin_to_cos, root.device());
         let classes = (root / "class_embedding", config.num_class_embeds);
-        let time = TimeEmbedding::new(layers, sinusoidal, first, classes);
+        let time = match config.learned_times {
+            Some(count) => TimeInput::learned(&(root / "time_proj"), count, first),
+            None => sinusoidal.into(),
+        };
+        let time = TimeEmbedding::new(layers, time, [first, config.embedding()], classes);
         let conv_in = Conv::new(&(root / "conv_in"), config.in_channels, first, 3);
         let mut skips = vec![first];
         let down = (0..widths.len()).map(|level| Self::down(root, config, level, &mut skips)).collect();
-        let middle = &(root / "mid_block");
-        let middle = (
-            ResBlock::new(&(middle / "resnets" / 0), config, deepest, deepest),
-            config.middle_attention.then(|| attention(&(middle / "attentions" / 0), config, deepest)),
-            ResBlock::new(&(middle / "resnets" / 1), config, deepest, deepest),
-        );
+        let middle = config.middle.then(|| Middle::new(&(root / "mid_block"), config));
         let up = (0..widths.len()).rev().map(|level| Self::up(root, config, level, &mut skips)).collect();
         Ok(Self {
             config: config.clone(),
@@ -249,7 +476,12 @@ impl UNet {
         let last = level + 1 == config.block_out_channels.len();
         let resample = (!last).then(|| {
             skips.push(width);
-            Conv::new(&(&path / "downsamplers.0.conv"), width, width, 3).strided(2, config.downsample_padding)
+            if config.resnet_down_levels.contains(&level) {
+                let block = ResBlock::resizing(&(&path / "downsamplers.0"), config, width, Rescale::Halve);
+                return Between::Block(Box::new(block));
+            }
+            let halve = Conv::new(&(&path / "downsamplers.0.conv"), width, width, 3);
+            Between::Convolution(halve.strided(2, config.downsample_padding))
         });
         Level { blocks, resample }
     }
@@ -259,7 +491,7 @@ impl UNet {
         let path = root / "up_blocks" / (widths.len() - 1 - level);
         let width = widths[level];
         let below = widths[(level + 1).min(widths.len() - 1)];
-        let attends = config.attention_levels.contains(&level);
+        let attends = config.levels_up().contains(&level);
         let blocks = (0..=config.layers_per_block)
             .map(|i| {
                 let skip = skips.pop().unwrap_or(width);
@@ -271,7 +503,13 @@ impl UNet {
                 )
             })
             .collect();
-        let resample = (level > 0).then(|| Conv::new(&(&path / "upsamplers.0.conv"), width, width, 3));
+        let resample = (level > 0).then(|| {
+            if config.resnet_up_levels.contains(&level) {
+                let block = ResBlock::resizing(&(&path / "upsamplers.0"), config, width, Rescale::Double);
+                return Between::Block(Box::new(block));
+            }
+            Between::Convolution(Conv::new(&(&path / "upsamplers.0.conv"), width, width, 3))
+        });
         Level { blocks, resample }
     }
 }
@@ -279,7 +517,9 @@ impl UNet {
 impl UNet {
     /// The coarsest features, and those on the way to them.
     fn way_down(&self, x: &Tensor, embedding: &Tensor) -> (Tensor, Vec<Tensor>) {
-        let mut h = self.conv_in.forward(&channels_last(&x.to_kind(self.kind)));
+        let x = x.to_kind(self.kind);
+        let x = if self.config.center_input_sample { x * 2.0 - 1.0 } else { x };
+        let mut h = self.conv_in.forward(&channels_last(&x));
         let mut skips = vec![h.shallow_clone()];
         for level in &self.down {
             for (block, attention) in &level.blocks {
@@ -290,9 +530,10 @@ impl UNet {
                 skips.push(h.shallow_clone());
             }
             if let Some(halve) = &level.resample {
-                h = match self.config.downsample_padding {
-                    0 => halve.forward(&h.constant_pad_nd([0, 1, 0, 1])),
-                    _ => halve.forward(&h),
+                h = match (halve, self.config.downsample_padding) {
+                    (Between::Block(block), _) => block.forward(&h, embedding),
+                    (Between::Convolution(halve), 0) => halve.forward(&h.constant_pad_nd([0, 1, 0, 1])),
+                    (Between::Convolution(halve), _) => halve.forward(&h),
                 };
                 skips.push(h.shallow_clone());
             }
@@ -303,14 +544,14 @@ impl UNet {
 
 impl Network for UNet {
     fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor {
-        let embedding = self.time.forward(label, class);
+        let embedding = match self.config.act_fn {
+            Activation::Silu => self.time.forward(label, class),
+            activation => activation.apply(&self.time.raw(label, class)),
+        };
         let (mut h, mut skips) = self.way_down(x, &embedding);
-        let (first, attention, second) = &self.middle;
-        h = first.forward(&h, &embedding);
-        if let Some(attention) = attention {
-            h = attention.forward(&h);
+        if let Some(middle) = &self.middle {
+            h = middle.forward(&h, &embedding);
         }
-        h = second.forward(&h, &embedding);
         for level in &self.up {
             for (block, attention) in &level.blocks {
                 let skip = skips.pop().unwrap_or_else(|| h.zeros_like());
@@ -321,11 +562,16 @@ impl Network for UNet {
                 }
             }
             if let Some(double) = &level.resample {
-                h = double.forward(&doubled(&h));
+                h = match double {
+                    Between::Block(block) => block.forward(&h, &embedding),
+                    Between::Convolution(double) => double.forward(&doubled(&h)),
+                };
             }
         }
         let out = self.conv_out.within(&h, &Fusion { norm: Some(&self.norm_out), ..Fusion::default() });
-        out.narrow(1, 0, self.config.in_channels).to_kind(x.kind()).contiguous()
+        // One channel serves all of the image's, as where diffusers' schedulers add the two.
+        let channels = if out.size()[1] == 1 { out.expand_as(x) } else { out.narrow(1, 0, self.config.in_channels) };
+        channels.to_kind(x.kind()).contiguous()
     }
 
     fn check(&self, shape: [i64; 3]) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! Walks as moving pictures: animated PNG, which every browser plays, and in which no colour is lost.
+//! Animations of walks: animated PNG files, which every browser plays without loss of colour.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use crate::{Error, files::images};
 
-/// About as many frames make a walk, however many steps it has.
+/// Approximate number of frames of a walk, however many steps it has.
 pub const FRAMES: usize = 25;
 
 /// Duration of a frame, in milliseconds.
@@ -15,24 +15,26 @@ const EACH: u16 = 80;
 /// Duration of the last frame, long enough to look at it.
 const LAST: u16 = 2000;
 
-/// Numbers of the shown states, of so many: at most [`FRAMES`], evenly apart, with the first and the last.
+/// Chooses the indices of the shown states among `states`: at most [`FRAMES`], evenly spaced, with the first and the
+/// last.
 pub fn chosen(states: usize) -> Vec<usize> {
     let count = states.min(FRAMES);
     (0..count).map(|i| i * (states - 1) / (count - 1).max(1)).collect()
 }
 
-/// A walk as it is filmed: of however many states about [`FRAMES`] are kept, evenly apart, with the last.
+/// Recorder of the frames of a walk: however many states there are, it keeps about [`FRAMES`], evenly spaced, and the
+/// last.
 #[derive(Debug, Default)]
 pub struct FrameRecorder {
     kept: Vec<Tensor>,
     last: Option<Tensor>,
-    /// One of so many is kept, as a power of two.
+    /// log₂ of the interval between two kept states.
     doublings: u32,
     taken: usize,
 }
 
 impl FrameRecorder {
-    /// The next state, `[channels, height, width]`.
+    /// Receives the next state, `[channels, height, width]`.
     pub fn take(&mut self, state: &Tensor) {
         let frame = state.to_device(tch::Device::Cpu);
         if self.taken.is_multiple_of(1 << self.doublings) {
@@ -50,17 +52,17 @@ impl FrameRecorder {
         }
     }
 
-    /// The frames, in order.
+    /// Returns the frames in order.
     pub fn frames(&self) -> Vec<Tensor> {
         let shown = chosen(self.kept.len()).into_iter().map(|i| self.kept[i].shallow_clone());
         shown.chain(self.last.as_ref().map(Tensor::shallow_clone)).collect()
     }
 }
 
-/// Writes frames `[channels, height, width]` (1 or 3 channels) in data units −1 … 1, whole or not at all; they are shown
-/// again and again.
+/// Writes frames `[channels, height, width]` (1 or 3 channels) in data units −1 … 1, whole or not at all; the animation
+/// repeats endlessly.
 ///
-/// A program that knows no animated PNG shows the last frame.
+/// A program that does not support animated PNG shows the last frame.
 pub fn write(path: &Path, frames: &[Tensor]) -> Result<(), Error> {
     let first = frames.first().map(Tensor::size).unwrap_or_default();
     let other = frames.iter().map(Tensor::size).find(|size| *size != first || size.len() != 3);

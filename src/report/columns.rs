@@ -3,7 +3,7 @@
 /// Spaces between two columns.
 const GAP: usize = 2;
 
-/// Rows in columns, indented by two; the widest columns are wrapped until all fit into `room`.
+/// Formats rows in columns, indented by two; the widest columns are wrapped until all fit into `room`.
 pub fn grid(rows: &[Vec<String>], room: usize) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let most = |width: fn(&str) -> usize| -> Vec<usize> {
@@ -19,7 +19,7 @@ pub fn grid(rows: &[Vec<String>], room: usize) -> String {
     rows.iter().map(|row| line(row, &widths)).collect()
 }
 
-/// A row, over as many lines as its longest cell takes.
+/// Formats a row over as many lines as its longest cell takes.
 fn line(row: &[String], widths: &[usize]) -> String {
     let cells: Vec<Vec<String>> = row.iter().zip(widths).map(|(cell, &width)| wrapped(cell, width)).collect();
     let height = cells.iter().map(Vec::len).max().unwrap_or(0);
@@ -28,7 +28,7 @@ fn line(row: &[String], widths: &[usize]) -> String {
     (0..height).flat_map(|i| ["  ".to_owned() + text(i).trim_end(), "\n".to_owned()]).collect()
 }
 
-/// Documentation, its paragraphs wrapped; lines that begin with four spaces stay as they are.
+/// Wraps the paragraphs of a documentation text; lines that begin with four spaces stay as they are.
 pub fn paragraphs(text: &str, room: usize) -> String {
     let (mut lines, mut paragraph) = (Vec::new(), String::new());
     let mut end = |paragraph: &mut String, line: Option<&str>| {
@@ -47,7 +47,7 @@ pub fn paragraphs(text: &str, room: usize) -> String {
     lines.iter().map(|line| format!("  {line}").trim_end().to_owned() + "\n").collect()
 }
 
-/// The words in lines of this width.
+/// Splits the text into lines of at most `room` columns.
 fn wrapped(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -73,7 +73,7 @@ fn longest_word(text: &str) -> usize {
     text.split_whitespace().map(width).max().unwrap_or(0)
 }
 
-/// Columns that the text takes: accents that combine take none.
+/// Counts the columns that the text takes; combining accents take none.
 fn width(text: &str) -> usize {
     text.chars().filter(|c| !('\u{300}'..='\u{36f}').contains(c)).count()
 }

@@ -1,4 +1,4 @@
-//! The lists of samplers, schedules, processes, tasks, methods, figures and families as text.
+//! Lists of samplers, schedules, processes, tasks, methods, figures and families as text.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::numbers::{
     sde::AnySde,
 };
 
-/// Entries of a list, a line each, under a title, at most `room` characters wide.
+/// Formats the entries of a list, a line each, under a title, at most `room` characters wide.
 pub fn table(title: &str, entries: &[&Info], room: usize) -> String {
     let facts = || entries.first().into_iter().flat_map(|info| info.facts);
     let head = [String::new(), String::new()].into_iter().chain(facts().map(|(name, _)| heading(name)));
@@ -25,7 +25,7 @@ pub fn table(title: &str, entries: &[&Info], room: usize) -> String {
     format!("{title}\n{}", columns::grid(&rows, room.saturating_sub(2)))
 }
 
-/// A column's name as its heading.
+/// Returns the heading of the column `name`.
 fn heading(name: &str) -> String {
     match name {
         "scores" => "scores/step".to_owned(),
@@ -34,7 +34,8 @@ fn heading(name: &str) -> String {
     }
 }
 
-/// An entry with its parameters, at most `room` characters wide; `form` is the command that asks for it, with `{}` for its name.
+/// Formats an entry with its parameters, at most `room` characters wide; `form` is an example command with `{}` in
+/// place of the entry.
 pub fn entry(info: &Info, form: &str, room: usize) -> String {
     let mut page = format!("{}: {}\n", info.name, info.what);
     if !info.text.is_empty() {
@@ -50,7 +51,7 @@ pub fn entry(info: &Info, form: &str, room: usize) -> String {
     page
 }
 
-/// Further facts: the source, the columns of the list, other names.
+/// Lists further facts: the source, the columns of the list, other names.
 fn about(info: &Info) -> Vec<Vec<String>> {
     let aliases = info.aliases.iter().map(|alias| {
         let sets: Vec<_> = alias.sets.iter().map(|(key, value)| format!("{key}: {value}")).collect();
@@ -63,7 +64,7 @@ fn about(info: &Info) -> Vec<Vec<String>> {
     all.filter(|(_, text)| !text.is_empty()).map(|(name, text)| vec![name, text]).collect()
 }
 
-/// Name, meaning, range with its unit, default.
+/// Returns the cells of a parameter: name, meaning, range with its unit, default.
 fn parameter(info: &Info, p: &Parameter) -> Vec<String> {
     let meaning = plain(p.meaning).split('\n').collect::<Vec<_>>().join(" ");
     let unit = if p.unit.is_empty() { String::new() } else { format!(", {}", p.unit) };
@@ -76,7 +77,7 @@ fn parameter(info: &Info, p: &Parameter) -> Vec<String> {
     vec![p.name.to_owned(), meaning, format!("{}{unit}", p.range), default]
 }
 
-/// A choice with nothing but defaults by its name alone.
+/// Shortens a choice to its name if all of its parameters have their defaults.
 fn short(value: Value) -> Value {
     let known = [AnySampler::LIST, AnySchedule::LIST, AnySde::LIST];
     let default = |list: &List| {
@@ -88,7 +89,7 @@ fn short(value: Value) -> Value {
     known.iter().find_map(default).unwrap_or(value)
 }
 
-/// An example that asks for the entry, with a parameter where it has one.
+/// Returns an example value that names the entry, with a parameter where it has one.
 fn example(info: &Info, form: &str) -> String {
     let first = info.parameters.iter().find_map(|p| Some((p.name, info.default(p)?))).filter(|(_, v)| !v.is_object());
     let text = match (info.example, first) {
@@ -96,6 +97,6 @@ fn example(info: &Info, form: &str) -> String {
         (None, Some((name, value))) => format!("{{kind: {}, {name}: {}}}", info.name, flow(&value)),
         (None, None) => info.name.to_owned(),
     };
-    // A quoted form has its quotes already.
+    // A form with quotes of its own needs no others.
     if text.starts_with(['{', '[']) && !form.contains('\'') { format!("'{text}'") } else { text }
 }

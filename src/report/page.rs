@@ -1,4 +1,5 @@
-//! Results as one page that a browser shows without a network: pictures inside, before and after under a slider.
+//! Results as one page that a browser shows without a network connection: it contains its pictures, and compares pairs
+//! of them under a slider.
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
@@ -6,21 +7,21 @@ use serde_json::Value;
 
 use crate::Error;
 
-/// Bytes of pictures in a page; what would go beyond is left out, and the page says so.
+/// Maximum size of the pictures in a page, in bytes; further pictures are left out, and the page says so.
 pub const MOST_BYTES: usize = 24 << 20;
 
-/// A picture whose sides have at most so many pixels is shown with its pixels as squares.
+/// Maximum side of a picture, in pixels, whose pixels are shown as squares.
 const SMALL: u32 = 128;
 
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/compare.js");
 
-/// A page of results. All texts are plain: what means something to HTML is escaped.
+/// A page of results. All texts are plain: HTML's special characters are escaped.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     /// Heading.
     pub title: String,
-    /// A sentence below it.
+    /// Sentence below the heading.
     pub about: String,
     /// Command that makes everything on the page again.
     pub command: String,
@@ -32,12 +33,12 @@ pub struct Page {
     pub cases: Vec<Case>,
 }
 
-/// Figures; the first column names the rows, and the last of several rows is their summary.
+/// Table of figures; the first column names the rows, and the last of several rows is their summary.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// The headings of the columns.
+    /// Headings of the columns.
     pub headings: Vec<String>,
-    /// The rows, each with as many cells as there are headings.
+    /// Rows, each with as many cells as there are headings.
     pub rows: Vec<Vec<String>>,
     /// Meaning of the figures.
     pub note: String,
@@ -48,15 +49,15 @@ pub struct Table {
 pub struct Case {
     /// Subject of the pictures; may be empty.
     pub name: String,
-    /// Figures of it; may be empty.
+    /// Figures of the subject; may be empty.
     pub about: String,
     /// PNG files.
     pub pictures: Vec<Picture>,
-    /// Pairs of pictures to lie before and after a slider.
+    /// Index pairs of pictures to show before and after a slider.
     pub compared: Vec<(usize, usize)>,
 }
 
-/// A PNG file with what it shows.
+/// A PNG file with its caption.
 #[derive(Clone, Debug)]
 pub struct Picture {
     /// Caption below the picture.
@@ -66,7 +67,7 @@ pub struct Picture {
 }
 
 impl Page {
-    /// The page as HTML. Pictures beyond [`MOST_BYTES`] are left out.
+    /// Renders the page as HTML. Pictures beyond [`MOST_BYTES`] are left out.
     pub fn html(&self) -> Result<String, Error> {
         let mut room = Room { left: MOST_BYTES, omitted: 0 };
         let mut cases = String::new();
@@ -91,7 +92,7 @@ impl Page {
     }
 }
 
-/// A whole page around what stands in its middle.
+/// Renders a whole page around its `main` part.
 fn document([title, about, command]: [&str; 3], main: &str) -> String {
     let (title, about, command) = (escaped(title), escaped(about), escaped(command));
     format!(
@@ -110,7 +111,7 @@ fn document([title, about, command]: [&str; 3], main: &str) -> String {
 pub struct Report {
     /// Heading.
     pub title: String,
-    /// A sentence below it.
+    /// Sentence below the heading.
     pub about: String,
     /// Command that makes the page again.
     pub command: String,
@@ -118,14 +119,14 @@ pub struct Report {
     pub chapters: Vec<Chapter>,
 }
 
-/// A result among others.
+/// One of several results on a page.
 #[derive(Clone, Debug, Default)]
 pub struct Chapter {
     /// The question that the chapter answers.
     pub title: String,
     /// Source of the chapter.
     pub about: String,
-    /// Command that makes it again.
+    /// Command that makes the result again.
     pub command: String,
     /// Figures.
     pub table: Table,
@@ -134,7 +135,7 @@ pub struct Chapter {
 }
 
 impl Report {
-    /// The page as HTML. Pictures beyond [`MOST_BYTES`] are left out.
+    /// Renders the page as HTML. Pictures beyond [`MOST_BYTES`] are left out.
     pub fn html(&self) -> Result<String, Error> {
         let mut room = Room { left: MOST_BYTES, omitted: 0 };
         let (mut main, mut number) = (String::new(), 0);
@@ -155,18 +156,18 @@ impl Report {
 }
 
 impl Table {
-    /// The first table of a text in Markdown.
+    /// Parses the first table of a text in Markdown.
     pub fn of_markdown(text: &str) -> Self {
         let lines = text.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
         let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
         let mut rows: Vec<Vec<String>> = lines.map(cells).collect();
         let headings = if rows.is_empty() { Vec::new() } else { rows.remove(0) };
-        // The line of dashes.
+        // The line of dashes below the headings is no row.
         rows.drain(..rows.len().min(1));
         Self { headings, rows, note: String::new() }
     }
 
-    /// The table under a heading of its own; nothing without rows.
+    /// Renders the table under a heading of its own; empty without rows.
     fn html(&self) -> String {
         if self.rows.is_empty() {
             String::new()
@@ -233,7 +234,8 @@ impl Case {
         Ok(format!("<article class=case>\n{name}{about}{compared}<div class=strip>\n{figures}</div>\n</article>\n"))
     }
 
-    /// Two pictures, the one above the other, in the shape of the second, which the script fills in.
+    /// Renders a stage for two pictures, one above the other, with the size of the first; the page's script fills them
+    /// in.
     fn stage(&self, number: usize, (before, after): (usize, usize), (width, height): (u32, u32)) -> String {
         let [first, second] = [before, after].map(|i| escaped(&self.pictures[i].label));
         let name = escaped(&self.name);
@@ -260,14 +262,14 @@ impl Picture {
     }
 }
 
-/// The entries of a record for the settings of a page: names and values as YAML in one line; empty ones are left out.
+/// Converts a record to the settings of a page: names and values as YAML in one line; empty values are left out.
 pub fn entries(record: &Value) -> Vec<(String, String)> {
     let entry =
         |(name, value): (&String, &Value)| Some((name.clone(), flow(value))).filter(|(_, text)| !text.is_empty());
     record.as_object().into_iter().flatten().filter_map(entry).collect()
 }
 
-/// A value as YAML in one line.
+/// Formats a value as YAML in one line.
 pub fn flow(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -291,19 +293,20 @@ fn paragraph(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("<p class=faint>{}</p>\n", escaped(text)) }
 }
 
-/// Width and height, as the first chunk of a PNG file has them.
+/// Reads width and height from the first chunk of a PNG file.
 fn size(png: &[u8]) -> Option<(u32, u32)> {
     let number = |at: usize| Some(u32::from_be_bytes(png.get(at..at + 4)?.try_into().ok()?));
     png.starts_with(b"\x89PNG\r\n\x1a\n").then_some(())?;
     Some((number(16)?, number(20)?))
 }
 
-/// Text as it stands in HTML, also within double quotes.
+/// Escapes text for HTML, also within double quotes.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Three bytes become four characters, and what lacks at the end becomes `=` [RFC 4648, §4].
+/// Encodes bytes in Base64: three bytes become four characters, and missing characters at the end become `=` [RFC 4648,
+/// §4].
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);

@@ -1,4 +1,4 @@
-//! Pictures for people: contact sheets and curves.
+//! Contact sheets and plots.
 
 use std::{path::Path, sync::Once};
 
@@ -10,9 +10,10 @@ use tch::{Kind, Tensor};
 
 use crate::{Error, files::images};
 
-/// Images smaller than this many pixels are enlarged by a whole factor, so that a person can see them.
+/// Height in pixels below which images are enlarged by a whole factor, so that a person can see them.
 const COMFORTABLE: i64 = 80;
-/// Larger ones are made smaller by a whole factor: a sheet of photographs is to be looked at, and not larger than all of them.
+/// Side in pixels above which images are reduced by a whole factor, so that a sheet of photographs stays small enough
+/// to look at.
 const LARGE: i64 = 1024;
 const GAP: i64 = 4;
 const HEADER: i64 = 26;
@@ -25,12 +26,12 @@ const FAINT: RGBColor = RGBColor(150, 150, 150);
 fn fonts() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // A font that cannot be read shows as missing text, which is no reason to lose the images.
+        // A font that cannot be read leads to missing text, which is no reason to lose the images.
         let _ = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
     });
 }
 
-/// Bytes `[channels, height, width]` as colour, enlarged or made smaller to a comfortable size.
+/// Converts bytes `[channels, height, width]` to colour, enlarged to `height` or reduced to at most [`LARGE`].
 fn tile(image: &Tensor, height: i64) -> Tensor {
     let image = &smaller(image);
     let scale = (height + image.size()[1] - 1) / image.size()[1];
@@ -38,7 +39,7 @@ fn tile(image: &Tensor, height: i64) -> Tensor {
     image.repeat_interleave_self_int(scale, 1, None).repeat_interleave_self_int(scale, 2, None)
 }
 
-/// The means of k × k pixels, for the least k that makes an image no larger than [`LARGE`] on either side.
+/// Averages k × k pixels, for the least k that makes an image no larger than [`LARGE`] on either side.
 fn smaller(image: &Tensor) -> Tensor {
     let factor = (image.size()[1].max(image.size()[2]) + LARGE - 1) / LARGE;
     if factor == 1 {
@@ -49,7 +50,8 @@ fn smaller(image: &Tensor) -> Tensor {
     means.get(0).round().to_kind(Kind::Uint8)
 }
 
-/// Bytes `[channels, height, width]`, all of one size, in rows of `columns` on white: `[3, height, width]`.
+/// Arranges images of bytes, `[channels, height, width]` of one size, in rows of `columns` on white:
+/// `[3, height, width]`.
 pub fn grid(images: &[Tensor], columns: usize) -> Tensor {
     let rows: Vec<(String, Vec<Tensor>)> = images
         .chunks(columns.max(1))
@@ -58,7 +60,8 @@ pub fn grid(images: &[Tensor], columns: usize) -> Tensor {
     paste(&rows, 0)
 }
 
-/// Writes images `[count, channels, height, width]` in data units −1 … 1 side by side, as a PNG file that is nearly square.
+/// Writes images `[count, channels, height, width]` in data units −1 … 1 side by side, as a PNG file that is nearly
+/// square.
 pub fn write_grid(path: &Path, images: &Tensor) -> Result<(), Error> {
     let bytes = images::to_bytes(images);
     write_square(path, &(0..bytes.size()[0]).map(|i| bytes.get(i)).collect::<Vec<_>>())
@@ -69,7 +72,7 @@ pub fn write_square(path: &Path, images: &[Tensor]) -> Result<(), Error> {
     images::write_png(path, &grid(images, (images.len() as f64).sqrt().ceil() as usize))
 }
 
-/// A sheet with a heading above each column; the text of a row stands above its first image where it is not empty.
+/// Arranges rows of images on a sheet with a heading above each column.
 pub fn sheet(headings: &[String], rows: &[(String, Vec<Tensor>)]) -> Result<Tensor, Error> {
     let canvas = paste(rows, HEADER);
     let size = canvas.size();
@@ -110,14 +113,14 @@ fn paste(rows: &[(String, Vec<Tensor>)], header: i64) -> Tensor {
     canvas
 }
 
-/// A curve of `points` with a logarithmic vertical axis, `[3, 360, 640]`.
+/// Plots a curve of `points` with a logarithmic vertical axis, `[3, 360, 640]`.
 pub fn curve(title: &str, horizontal: &str, points: &[(f64, f64)]) -> Result<Tensor, Error> {
     curves(title, horizontal, (640, 360), &[(String::new(), points.to_vec())])
 }
 
-/// Curves with a logarithmic vertical axis, each under its name, on `size` = (width, height): `[3, height, width]`.
+/// Plots curves with a logarithmic vertical axis, each with its name in the legend: `[3, height, width]`.
 ///
-/// Values that are not positive are left out; the horizontal axis has 0 on it.
+/// Values that are not positive are left out; the horizontal axis includes 0.
 pub fn curves(
     title: &str,
     horizontal: &str,
@@ -127,7 +130,7 @@ pub fn curves(
     painted((width, height), title, |pixels, size| draw(pixels, size, title, horizontal, curves))
 }
 
-/// A white picture, `[3, height, width]`, painted by `paint`.
+/// Creates a white picture, `[3, height, width]`, and draws on it with `paint`.
 fn painted(
     size: (u32, u32),
     title: &str,
@@ -149,27 +152,27 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
-/// Lines on logarithmic axes, with a legend beside them and `floor` as a dashed line, `[3, 520, 960]`.
+/// Plots lines on logarithmic axes, with a legend beside them and `floor` as a dashed line, `[3, 520, 960]`.
 pub fn lines(title: &str, axes: (&str, &str), series: &[Series], floor: Option<f64>) -> Result<Tensor, Error> {
     painted((960, 520), title, |pixels, size| plot(pixels, size, (title, axes), series, floor))
 }
 
-/// The smallest and the largest, with some room around them.
+/// Returns the range of the positive values, widened by a factor of 1.15 at both ends.
 fn around(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let positive = values.filter(|value| *value > 0.0 && value.is_finite());
     let (low, high) = positive.fold((f64::INFINITY, 0f64), |(low, high), value| (low.min(value), high.max(value)));
     if low <= high { (low / 1.15, high * 1.15) } else { (0.1, 1.0) }
 }
 
-/// 1, 2 and 5 times the powers of ten within a range.
+/// Lists 1, 2 and 5 times the powers of ten within a range.
 fn marks((low, high): (f64, f64)) -> Vec<f64> {
     let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let all = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)));
     all.filter(|mark| (low..=high).contains(mark)).collect()
 }
 
-/// Marks of a horizontal axis: at the points' own numbers, as tables have them, or at powers where those are many. Of
-/// numbers whose marks would overlap, the one that more points have is marked.
+/// Chooses the marks of a horizontal axis: the points' own numbers, as in the tables, or those of [`marks`] where there
+/// are more than 8. If the marks of two numbers would overlap, the number of more points is marked.
 fn columns(points: impl Iterator<Item = f64>, range: (f64, f64)) -> Vec<f64> {
     const APART: f64 = 0.04;
     let mut all: Vec<f64> = points.collect();
@@ -190,7 +193,7 @@ fn columns(points: impl Iterator<Item = f64>, range: (f64, f64)) -> Vec<f64> {
     kept
 }
 
-/// A number on a logarithmic axis, without the rounding of its powers.
+/// Formats a number on a logarithmic axis, without the rounding errors of its powers.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "plotters asks for it")]
 fn mark_of(value: &f64) -> String {
     let digits = value.log10().floor();
@@ -201,7 +204,8 @@ fn mark_of(value: &f64) -> String {
     }
 }
 
-/// A colour for each line, and after ten of them again with hollow marks.
+/// Returns the colour of line `i`, and whether its marks are filled: after ten lines the colours repeat with hollow
+/// marks.
 fn style(i: usize) -> (RGBColor, bool) {
     const COLOURS: [(u8, u8, u8); 10] = [
         (31, 119, 180),

@@ -1,4 +1,5 @@
-//! The speed of a network: evaluations and images per second, the loop's share, FLOP/s, memory, and a peer beside it.
+//! Speed of a network: evaluations and images per second, the loop's share, FLOP/s, memory, and a comparison with a
+//! peer.
 
 use std::{
     cell::Cell,
@@ -38,68 +39,69 @@ use crate::{
     },
 };
 
-/// Threads that wait for work turn round and round for some milliseconds before they sleep: a turn begins after that.
+/// Pause before each turn: idle threads of the other program busy-wait for some milliseconds before they sleep.
 const PAUSE: Duration = Duration::from_millis(30);
-/// The label of σ where its value decides nothing.
+/// Time label of the network where only the speed matters.
 const LABEL: f64 = 500.0;
-/// Turns on a GPU.
+/// Number of turns on a GPU.
 const TURNS: usize = 5;
-/// Seconds of a turn beside a peer on a GPU, at least.
+/// Minimum length of a turn of a comparison on a GPU, in seconds.
 const TURN: f64 = 0.05;
 const PEER: &str = include_str!("../../tests/parity/bench.py");
 
 /// A request to measure a network's speed.
 #[derive(Clone, Debug)]
 pub struct BenchRequest {
-    /// Steps of the model's own walk for each size of batch; the first is not counted.
+    /// Number of steps of the model's own walk at each batch size; the first is not counted.
     pub steps: usize,
-    /// Whether each evaluation includes the gradient of a misfit through the network, as DPS asks for it.
+    /// Whether each evaluation includes the gradient of a misfit through the network, as DPS needs it.
     pub gradient: bool,
-    /// A peer to compare with, turn by turn.
+    /// Peer to compare with, turn by turn.
     pub peer: Option<PeerRequest>,
 }
 
 /// Another program that computes with the same weights.
 #[derive(Clone, Debug)]
 pub struct PeerRequest {
-    /// A Python that has torch and diffusers.
+    /// Path of a Python that has torch and diffusers.
     pub python: PathBuf,
-    /// The program to run in place of diffusers' UNet2DModel; it gets the path in `model`.
+    /// Program to run in place of diffusers' UNet2DModel; it receives the path in `model`.
     pub script: Option<PathBuf>,
-    /// The model as the user named it.
+    /// Path of the model, as the user gave it.
     pub model: PathBuf,
     /// Whether the peer runs under torch.compile, frozen.
     pub compiled: bool,
-    /// Turns of the comparison.
+    /// Number of turns of the comparison.
     pub rounds: usize,
 }
 
-/// One size of batch. Seconds are medians over steps.
+/// Speed at one batch size. Times are medians over steps.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct BenchRow {
-    /// Images in the batch.
+    /// Number of images in the batch.
     pub batch: i64,
     /// Milliseconds of an evaluation of the network.
     pub network_ms: f64,
-    /// Milliseconds of all else, for each evaluation.
+    /// Milliseconds of everything besides the network, for each evaluation.
     pub rest_ms: f64,
-    /// Evaluations of single images.
+    /// Evaluations of single images per second.
     pub evaluations_per_second: f64,
     /// Images per second of the model's own sampler.
     pub images_per_second: f64,
     /// 10¹² floating-point operations per second of the network.
     pub teraflops: f64,
-    /// The share of the largest matrix product measured in this run.
+    /// FLOP/s of the network divided by those of the largest matrix product measured in this run.
     pub share_of_peak: f64,
-    /// Most memory of the process so far; on a GPU, of tensors while this size was measured.
+    /// Peak memory of the process so far, in MB; on a GPU, peak memory of tensors during the measurement at this batch
+    /// size.
     pub peak_memory_mb: Option<f64>,
-    /// The peer's seconds by ours.
+    /// Seconds of the peer divided by ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
     /// Milliseconds of the peer's evaluation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_ms: Option<f64>,
-    /// Most memory of the peer's process so far; on a GPU, of its tensors.
+    /// Peak memory of the peer's process so far, in MB; on a GPU, peak memory of its tensors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_memory_mb: Option<f64>,
 }
@@ -115,7 +117,7 @@ pub struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// Measures the largest matrix product, and starts the peer.
+    /// Measures the speed of the largest matrix product, and starts the peer.
     pub fn new(request: &BenchRequest, model: &'a Model, session: &Session) -> Result<Self, Error> {
         let request = request.clone();
         let peak = peak(session.device, session.kind()?);
@@ -124,12 +126,12 @@ impl<'a> Bench<'a> {
         Ok(bench)
     }
 
-    /// FLOP/s of the largest matrix product.
+    /// Returns the FLOP/s of the largest matrix product.
     pub fn peak(&self) -> f64 {
         self.peak
     }
 
-    /// The speed at one size of batch.
+    /// Measures the speed at one batch size.
     pub fn row(&mut self, batch: i64, observer: &dyn Observer) -> Result<BenchRow, Error> {
         go_on(observer)?;
         let row = self.alone(batch)?;
@@ -139,7 +141,7 @@ impl<'a> Bench<'a> {
         Ok(BenchRow { ratio: Some(ratio), peer_ms: Some(seconds * 1e3), peer_memory_mb: Some(memory), ..row })
     }
 
-    /// Some steps of the model's own walk.
+    /// Measures some steps of the model's own walk, without the peer.
     fn alone(&self, batch: i64) -> Result<BenchRow, Error> {
         let Self { model, session, peak, .. } = self;
         let (plan, device) = (&model.card.sample, session.device);
@@ -170,7 +172,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Step by step; the first is not counted.
+    /// Measures step by step; the first step is not counted.
     fn by_steps(&self, denoiser: &Pretrained, scheme: &Scheme, x: &Tensor, noise: &Seeded) -> Spent {
         let device = x.device();
         let (network, evaluations) = (Cell::default(), Cell::default());
@@ -193,8 +195,9 @@ impl<'a> Bench<'a> {
         Spent { network: median(&mut inside), rest: median(&mut whole) / each, flops: work / each }
     }
 
-    /// Turns of all steps beside turns of as many evaluations of the network alone. A GPU works on while the next of them are
-    /// prepared, so that this process waits for it at the ends of turns alone; the first turns are not counted.
+    /// Alternates turns of all steps with turns of as many evaluations of the network alone. A GPU works while the next
+    /// evaluations are prepared, so this process waits for it only at the ends of turns; the first turns are not
+    /// counted.
     fn by_turns(&self, denoiser: &Pretrained, scheme: &Scheme, x: &Tensor, noise: &Seeded) -> Spent {
         let _guard = tch::no_grad_guard();
         let label = Tensor::full([x.size()[0]], LABEL, (Kind::Float, x.device()));
@@ -217,7 +220,8 @@ impl<'a> Bench<'a> {
         Spent { network, rest: (median(&mut whole) / asked as f64 - network).max(0.0), flops }
     }
 
-    /// The peer, with the same weights: in the model's own folder of diffusers, or in one made of them.
+    /// Starts the peer with the same weights: from the model's own diffusers folder, or from a temporary one with the
+    /// model's weights.
     fn start(&self, request: &PeerRequest) -> Result<Peer, Error> {
         if request.script.is_some() {
             return self.process(request, &request.model, None);
@@ -266,10 +270,11 @@ impl<'a> Bench<'a> {
         Ok(peer)
     }
 
-    /// Turn by turn: the median of the peer's seconds by ours, and of the peer's seconds; and its memory in MB.
+    /// Alternates turns of this program and of the peer; returns the median ratio of the peer's seconds to ours, the
+    /// median of the peer's seconds, and its peak memory in MB.
     ///
-    /// On a GPU a turn is so many evaluations that both ends of it cost nothing, and the first few are not counted: there, the
-    /// peer may compile and both may record what they replay.
+    /// On a GPU a turn has enough evaluations that the waits at its ends are negligible. The first turns are not
+    /// counted, since the peer may compile in them and both programs may record the graphs that they replay later.
     fn against(&self, peer: &mut Peer, batch: i64, observer: &dyn Observer) -> Result<(f64, f64, f64), Error> {
         let (model, device) = (self.model, self.session.device);
         let [channels, height, width] = model.card.image;
@@ -311,14 +316,14 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Seconds of an evaluation, of what surrounds it, and its floating-point operations.
+/// Seconds of the network, seconds of everything else, and floating-point operations, for each evaluation.
 struct Spent {
     network: f64,
     rest: f64,
     flops: f64,
 }
 
-/// A denoiser that notes how long its network takes.
+/// A denoiser that measures the time of its network.
 struct Timed<'a> {
     prior: &'a Pretrained,
     gradient: bool,
@@ -349,7 +354,7 @@ impl Denoiser for Timed<'_> {
     }
 }
 
-/// Evaluates `f` at x, after asking for the gradient of ‖A f(x)‖ by x, where A sees the left half.
+/// Evaluates f = `evaluate` at x and the gradient of ‖A f(x)‖ with respect to x, where A selects the left half.
 fn steered(x: &Tensor, evaluate: impl Fn(&Tensor) -> Tensor) -> Tensor {
     let leaf = x.detach().set_requires_grad(true);
     let (y, misfit) = tch::with_grad(|| {
@@ -361,7 +366,7 @@ fn steered(x: &Tensor, evaluate: impl Fn(&Tensor) -> Tensor) -> Tensor {
     y.detach()
 }
 
-/// A process of Python that computes a forward when it is asked for one.
+/// A Python process that computes forward passes on request.
 #[derive(Debug)]
 struct Peer {
     process: Child,
@@ -377,7 +382,7 @@ impl Peer {
         Ok(line.trim().to_owned())
     }
 
-    /// Seconds of one of `times` forward passes, and the peak memory of the peer in MB.
+    /// Returns the mean seconds of one of `times` forward passes, and the peak memory of the peer in MB.
     fn forward(&mut self, batch: i64, channels: i64, side: i64, times: usize) -> Result<(f64, f64), Error> {
         let failed = || Error::request("the peer has failed: its own words are above");
         writeln!(self.questions, "{batch} {channels} {side} {times}").map_err(|_| failed())?;
@@ -394,7 +399,7 @@ impl Drop for Peer {
     }
 }
 
-/// A folder of diffusers with the network.
+/// Writes the network as a diffusers folder.
 fn write(config: &UNetConfig, model: &Model, folder: &Path) -> Result<(), Error> {
     let tensors = model.parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
     safetensors::write(&folder.join("diffusion_pytorch_model.safetensors"), &tensors, &Metadata::new())?;
@@ -402,7 +407,7 @@ fn write(config: &UNetConfig, model: &Model, folder: &Path) -> Result<(), Error>
     fs::write(&path, text).map_err(|e| Error::file(&path, e))
 }
 
-/// The network in the words of diffusers.
+/// Describes the network as a diffusers configuration.
 fn described(config: &UNetConfig, side: i64) -> Result<Value, Error> {
     if config.attends_once_up || config.null_class.is_some() || !config.middle_attention {
         let cause = "`compare` does not know this network's arrangement of attention or classes";
@@ -425,7 +430,8 @@ fn described(config: &UNetConfig, side: i64) -> Result<Value, Error> {
     }))
 }
 
-/// FLOP/s of the largest matrix product that is reasonable to wait for, by libtorch or by the kernels, whichever are faster.
+/// Measures the FLOP/s of a matrix product as large as is reasonable to wait for, by libtorch or by the kernels,
+/// whichever are faster.
 fn peak(device: Device, kind: Kind) -> f64 {
     let (side, times) = if device.is_cuda() { (8192, 10) } else { (1536, 1) };
     let _guard = tch::no_grad_guard();
@@ -444,20 +450,20 @@ fn peak(device: Device, kind: Kind) -> f64 {
     by_libtorch.max(most(&|| packed.convolve(&rows, &kernels::ConvFusion::default())))
 }
 
-/// Peak memory of the process in MB; `None` where the system does not report it.
+/// Returns the peak memory of the process in MB; `None` where the system does not report it.
 fn memory() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? / 1024.0)
 }
 
-/// The most memory that tensors have had on a GPU since this was last asked, in MB.
+/// Returns the peak memory of tensors on a GPU since the last call, in MB.
 fn device_memory(device: Device) -> Option<f64> {
     let Device::Cuda(index) = device else { return None };
     cuda::peak_memory(index).ok().map(|bytes| bytes as f64 / f64::from(1 << 20))
 }
 
-/// Seconds for which the device is busy with the work of `launch`.
+/// Measures the seconds for which the device is busy with the work of `launch`.
 fn seconds<T>(device: Device, launch: impl FnOnce() -> T) -> f64 {
     synchronize(device);
     let start = Instant::now();

@@ -1,22 +1,22 @@
-//! Seeds in aligned blocks: what makes an image independent of order, interruption and the number of processes.
+//! Seeds in aligned blocks, which make an image independent of order, interruption and the number of processes.
 
 use std::{collections::BTreeSet, ops::Range};
 
 use crate::Error;
 
-/// Seeds k·B … (k + 1)·B − 1, all of which are computed together, and those of them that are wanted.
+/// Seeds k·B … (k + 1)·B − 1, which are computed together, and the positions of the wanted ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     /// All seeds of the block.
     pub seeds: Vec<u64>,
-    /// Positions in `seeds` whose images are to be kept.
+    /// Positions in `seeds` of the images to keep.
     pub wanted: Vec<usize>,
 }
 
-/// The blocks of size `batch` that cover `seeds`.
+/// Returns the blocks of size `batch` that cover `seeds`.
 ///
-/// A block is computed whole even where few of its seeds are wanted: the rounding of a network depends on the size of
-/// the batch, so only then does each seed have the same bits whoever asks for it, and whenever.
+/// A block is computed whole even where few of its seeds are wanted: the rounding of a network depends on the batch
+/// size, so only then does each seed have the same bits in every run.
 pub fn blocks(seeds: &BTreeSet<u64>, batch: u64) -> Vec<Block> {
     let starts: BTreeSet<u64> = seeds.iter().map(|seed| seed / batch * batch).collect();
     let block = |start: u64| {
@@ -27,7 +27,7 @@ pub fn blocks(seeds: &BTreeSet<u64>, batch: u64) -> Vec<Block> {
     starts.into_iter().map(block).collect()
 }
 
-/// Seeds as the command line writes them: `0-63`, `7`, `0-3,8,10-11`.
+/// Parses seeds in the form of the command line: `0-63`, `7`, `0-3,8,10-11`.
 pub fn parse(text: &str) -> Result<BTreeSet<u64>, Error> {
     let wrong = || Error::parameter("seeds", "like 0-63 or 0-3,8", text);
     let mut seeds = BTreeSet::new();

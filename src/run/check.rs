@@ -8,25 +8,25 @@ use super::{
 };
 use crate::Error;
 
-/// A row of an experiment, looked at without its network.
+/// A row of an experiment, checked without its network.
 #[derive(Debug)]
 pub struct CheckedRow {
     /// Name of the row; empty for a statement about the whole file.
     pub name: String,
-    /// Cost of the row, or the fault that was found.
+    /// Cost of the row, or the error that was found.
     pub cost: Result<RowCost, Error>,
 }
 
 /// Cost of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowCost {
-    /// Evaluations for an image; 0 where the state decides.
+    /// Number of evaluations for an image; 0 where the state decides it.
     pub evaluations: usize,
-    /// Number of images; 0 where a row is of points with exact scores, which cost next to nothing.
+    /// Number of images; 0 for a row of points with exact scores, which cost almost nothing.
     pub images: u64,
 }
 
-/// The rows of the experiment at `path`; a file that cannot be read is one row with its error.
+/// Checks the rows of the experiment at `path`; a file that cannot be read gives one row with its error.
 pub fn rows(path: &Path) -> Vec<CheckedRow> {
     match AnyExperiment::read(path) {
         Err(error) => vec![CheckedRow { name: String::new(), cost: Err(error) }],

@@ -1,25 +1,25 @@
-//! The classes that images are drawn of.
+//! Classes of the images of a run.
 
 use std::str::FromStr;
 
 use super::prior::Prior;
 use crate::Error;
 
-/// More than any network knows.
+/// Upper bound of class numbers; no network has as many classes.
 const MOST: i64 = 1_000_000;
 
-/// The word for the null class.
+/// Word for the null class.
 const NONE: &str = "none";
 
-/// Classes over which images go in turn: image i, or seed i, is of class i mod count. `None` is the null class, by which a
-/// network that was trained with it draws images of no class in particular.
+/// Classes that images take in turn: image i, or seed i, has the entry i mod count. `None` is the null class, with
+/// which a network that was trained with one draws images of no class in particular.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassList(Vec<Option<i64>>);
 
 impl FromStr for ClassList {
     type Err = Error;
 
-    /// Numbers and ranges, as in `207`, `0-9` or `1,3`; `none` is the null class.
+    /// Parses numbers and ranges, as in `207`, `0-9` or `1,3`; `none` is the null class.
     fn from_str(text: &str) -> Result<Self, Error> {
         let mut classes = Vec::new();
         for part in text.split(',') {
@@ -49,7 +49,7 @@ impl From<Vec<i64>> for ClassList {
     }
 }
 
-/// The classes of a run that its network knows; none for a network without classes.
+/// Classes of a run, checked against its network; `None` for a network without classes.
 #[derive(Clone, Debug, Default)]
 pub struct Classes(Option<Vec<i64>>);
 
@@ -81,17 +81,17 @@ impl Classes {
         }
     }
 
-    /// The class of image `index`.
+    /// Returns the class of image `index`.
     pub fn at(&self, index: u64) -> Option<i64> {
         self.0.as_ref().map(|classes| classes[(index % classes.len() as u64) as usize])
     }
 
-    /// The classes of some images.
+    /// Returns the classes of the images `indices`.
     pub fn rows(&self, indices: impl IntoIterator<Item = u64>) -> Option<Vec<i64>> {
         indices.into_iter().map(|index| self.at(index)).collect()
     }
 
-    /// Classes for the record of a run; empty for a network without classes.
+    /// Returns the classes for the record of a run; empty for a network without classes.
     pub fn list(&self) -> &[i64] {
         self.0.as_deref().unwrap_or_default()
     }

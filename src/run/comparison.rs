@@ -1,4 +1,4 @@
-//! Methods that restore the same measurements of the same images: tables of figures, NAME.md and NAME.json.
+//! Comparison of methods that restore the same measurements: tables of figures, NAME.md and NAME.json.
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Instant};
 
@@ -17,12 +17,12 @@ use super::{
 };
 use crate::{Error, error::Within, files::images, models::card::Model, numbers::quadrature};
 
-/// The figures of a method on a problem: means over the images.
+/// Figures of a method on a problem: means over the images.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct MethodLine {
-    /// Evaluations of the network for a sample.
+    /// Number of evaluations of the network for a sample.
     pub evaluations: usize,
-    /// Gradients through the network for a sample.
+    /// Number of gradients through the network for a sample.
     pub gradients: usize,
     /// PSNR of the measurements, in dB.
     pub psnr_measurement: f64,
@@ -42,7 +42,7 @@ pub struct MethodLine {
     pub features_mean: Option<f64>,
     /// Share of the pixels that lie within two standard deviations of the mean.
     pub coverage: f64,
-    /// ‖y − A x‖ of the samples over what η predicts.
+    /// ‖y − A x‖ of the samples divided by its expected value under noise η.
     pub residual: f64,
     /// Standard error of `psnr_sample`, over the images.
     #[serde(default)]
@@ -57,17 +57,17 @@ pub type MethodLines = BTreeMap<String, BTreeMap<String, MethodLine>>;
 /// A finished comparison.
 #[derive(Clone, Debug)]
 pub struct Compared {
-    /// All figures.
+    /// Figures of all methods on all problems.
     pub lines: MethodLines,
     /// The table as Markdown.
     pub text: String,
 }
 
-/// Some of a row's figures.
+/// Function that selects the figures of a row's measurement, samples or mean.
 type FiguresOf = fn(&RestoredRow) -> Option<&ImageFigures>;
 
 impl RestorationExperiment {
-    /// Restores all by all methods, and writes NAME.md and NAME.json after every method.
+    /// Restores all problems with all methods, and writes NAME.md and NAME.json after every method.
     pub fn run(
         &self,
         model: &Model,
@@ -117,7 +117,7 @@ impl RestorationExperiment {
         way.steps.into_iter().fold(restoration, Restoration::steps)
     }
 
-    /// A size in the file that is not the network's.
+    /// Returns a note if the image size in the file differs from the network's.
     fn size_note(&self, model: &Model) -> Option<String> {
         let (theirs, name) = (model.card.image, &model.card.name);
         let other = self.image.filter(|ours| *ours != theirs)?;
@@ -181,7 +181,7 @@ impl RestorationExperiment {
         text + "\n"
     }
 
-    /// The cost of each line, without the network: files, operators and methods go together.
+    /// Renders the cost of each line without the network, and checks that each method suits each task.
     pub fn dry_table(&self) -> Result<String, Error> {
         let count = self.limit.map_or_else(|| "all".to_owned(), |limit| limit.to_string());
         let size = self.image.map_or_else(|| "the network's size".to_owned(), |image| format!("{image:?}"));
@@ -256,10 +256,10 @@ fn line(RestoredFolder { rows, cost, .. }: &RestoredFolder, seconds: f64) -> Met
     }
 }
 
-/// A cell of a table.
+/// Function that formats a cell of a table.
 type Cell<'a> = Box<dyn Fn(&RestorationMethod, &MethodLine) -> String + 'a>;
 
-/// The columns of a problem's table: heading and cell.
+/// Returns the columns of a problem's table: heading and cell.
 fn columns<'a>(experiment: &'a RestorationExperiment, named: &'a NamedProblem) -> Vec<(&'static str, Cell<'a>)> {
     fn number<'a>(digits: usize, figure: fn(&MethodLine) -> Option<f64>) -> Cell<'a> {
         Box::new(move |_, line| figure(line).map_or("–".to_owned(), |figure| format!("{figure:.digits$}")))
@@ -295,15 +295,15 @@ fn published<'a>(experiment: &'a RestorationExperiment, named: &NamedProblem, wa
     experiment.published.get(&way.name).and_then(|experiment| experiment.get(&named.name)).map_or("–", String::as_str)
 }
 
-/// P(|t| < 2/√(1 + 1/n)) for Student's t with n − 1 degrees of freedom: how many truths lie within two deviations of the mean
-/// of n samples that are drawn as they were.
+/// Returns P(|t| < 2/√(1 + 1/n)) for Student's t with n − 1 degrees of freedom: the share of truths within two standard
+/// deviations of the mean of n samples from the truths' own distribution.
 fn expected_coverage(samples: usize) -> f64 {
     let (n, freedom) = (samples as f64, samples as f64 - 1.0);
     if samples < 2 {
         return 0.0;
     }
     let density = |t: f64| (1.0 + t * t / freedom).powf(-(freedom + 1.0) / 2.0);
-    // The whole line as t = tan u.
+    // The substitution t = tan u maps the integral over the whole line to a finite interval.
     let whole = quadrature::integral(|u: f64| density(u.tan()) / u.cos().powi(2), 0.0, std::f64::consts::FRAC_PI_2);
     quadrature::integral(density, 0.0, 2.0 / (1.0 + 1.0 / n).sqrt()) / whole
 }

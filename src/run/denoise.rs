@@ -1,4 +1,4 @@
-//! D(x, σ), once: in the pixels of the program that trained the network.
+//! One evaluation of D(x, σ), in the pixel range of the program that trained the network.
 
 use std::path::{Path, PathBuf};
 
@@ -25,22 +25,22 @@ pub struct DenoiseRequest {
     classes: Option<ClassList>,
 }
 
-/// Images in a file, denoised.
+/// Result of denoising the images of a file.
 #[derive(Clone, Debug, Serialize)]
 pub struct Denoised {
     /// Number of images.
     pub images: i64,
-    /// σ, in the pixels of the program that trained the network.
+    /// σ, in the pixel range of the program that trained the network.
     pub sigma: f64,
-    /// The file.
+    /// Path of the written file.
     pub out: PathBuf,
-    /// Black and white of that program.
+    /// Values of black and white in that program.
     #[serde(skip)]
     pub pixels: [f64; 2],
 }
 
 impl DenoiseRequest {
-    /// Creates a request for this σ, in the pixels of the program that trained the network.
+    /// Creates a request for this σ, in the pixel range of the program that trained the network.
     pub fn new(sigma: f64) -> Result<Self, Error> {
         if !(sigma.is_finite() && sigma > 0.0) {
             return Err(Error::parameter("`sigma`", "positive", sigma));
@@ -48,13 +48,13 @@ impl DenoiseRequest {
         Ok(Self { sigma, classes: None })
     }
 
-    /// The classes over which images go in turn, for networks that know classes.
+    /// Sets the classes that images take in turn, for networks with classes.
     #[must_use]
     pub fn classes(self, classes: impl Into<Option<ClassList>>) -> Self {
         Self { classes: classes.into(), ..self }
     }
 
-    /// D(x, σ) of `[batch, channels, height, width]` in data units, on the CPU.
+    /// Computes D(x, σ) of `[batch, channels, height, width]` in data units, on the CPU.
     pub fn denoise<'a>(&self, prior: impl Into<Prior<'a>>, x: &Tensor) -> Result<Tensor, Error> {
         let prior = prior.into();
         let classes = Classes::new(self.classes.as_ref(), &prior)?.rows(0..x.size()[0] as u64);
@@ -63,7 +63,8 @@ impl DenoiseRequest {
         Ok(tch::no_grad(|| prior.denoiser(classes.as_deref()).denoise(&state, sigma)).to_device(Device::Cpu))
     }
 
-    /// Denoises a file into a file: .npy (f32, in the pixels of the program that trained the network) or an image.
+    /// Denoises the images of a file into another: .npy (f32, in the pixel range of the program that trained the
+    /// network) or an image.
     pub fn write<'a>(
         &self,
         prior: impl Into<Prior<'a>>,
@@ -83,7 +84,7 @@ impl DenoiseRequest {
         Ok(Denoised { images: x.size()[0], sigma: self.sigma, out: out.to_owned(), pixels: pixels.0 })
     }
 
-    /// The levels that the network was trained for, where σ is none of them.
+    /// Returns a note with the network's training range if σ is outside it.
     fn range_note(&self, model: &Model, pixels: Pixels) -> Option<String> {
         let ((min, max), sigma) = (model.range(), pixels.scale() * self.sigma);
         let (least, most) = (min / pixels.scale(), max / pixels.scale());
@@ -92,7 +93,7 @@ impl DenoiseRequest {
     }
 }
 
-/// The images, in −1 … 1.
+/// Reads the images, in −1 … 1.
 fn read(input: &Path, model: &Model, pixels: Pixels) -> Result<Tensor, Error> {
     let x = if is_npy(input) {
         let x = Tensor::read_npy(input).map_err(|e| Error::file(input, format!("not a readable .npy file: {e}")))?;
@@ -119,12 +120,12 @@ fn write(out: &Path, x: &Tensor, pixels: Pixels) -> Result<(), Error> {
     }
 }
 
-/// Black and white of the program that trained the network.
+/// Values of black and white in the program that trained the network.
 #[derive(Clone, Copy, Debug)]
 struct Pixels([f64; 2]);
 
 impl Pixels {
-    /// The width of −1 … 1 over that of these pixels.
+    /// Returns the width of −1 … 1 divided by the width of this range.
     fn scale(self) -> f64 {
         2.0 / (self.0[1] - self.0[0])
     }

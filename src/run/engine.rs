@@ -1,4 +1,4 @@
-//! The loop that all runs share: blocks of seeds in, images out, on as many threads as compute side by side.
+//! Loop shared by all runs: it turns blocks of seeds into images, on one or more threads.
 
 use std::{
     any::Any,
@@ -24,70 +24,71 @@ use crate::{
     },
 };
 
-/// One step of a run, as a callback finds it.
+/// One step of a run, as a callback receives it.
 #[derive(Debug)]
 pub struct SamplingStep<'a> {
-    /// The seeds of the images, one for each row of `x`.
+    /// Seeds of the images, one for each row of `x`.
     pub seeds: &'a [u64],
     /// Number of steps taken before this one.
     pub index: usize,
     /// σ at which the step began, in data units.
     pub sigma: f64,
-    /// The state after the step, `[batch, channels, height, width]` in the σ frame; what is put here is where the next begins.
+    /// State after the step, `[batch, channels, height, width]` in the σ frame; the next step begins at the value that
+    /// the callback leaves here.
     pub x: &'a mut Tensor,
-    /// D(x, σ) with which the step began.
+    /// First D(x, σ) of the step.
     pub denoised: &'a Tensor,
 }
 
-/// Called after every step, from the threads that compute (which share a tensor through a `Mutex`): `Break` ends the walk of these images where they are, an error
-/// ends the run.
+/// Callback after every step, called from the computing threads (which share a tensor through a `Mutex`): `Break` ends
+/// the walk of these images at their present state, an error ends the run.
 pub type OnStep<'a> = dyn Fn(&mut SamplingStep) -> Result<ControlFlow<()>, Error> + Sync + 'a;
 
 /// Turns a block of seeds into images.
 pub(crate) struct Engine<'a> {
-    /// `[channels, height, width]`.
+    /// Shape of an image, `[channels, height, width]`.
     pub shape: [i64; 3],
     /// Standard deviation of the initial state.
     pub start: f64,
     pub device: Device,
-    /// One image at a time.
+    /// Whether images are computed one at a time.
     pub alone: bool,
-    /// Hears of every evaluation of every image.
+    /// Observer that is notified of every evaluation of every image.
     pub observer: &'a dyn Observer,
-    /// The σ of all evaluations so far, where the state decides on them.
+    /// σ of all evaluations so far, where the state decides them.
     pub asked: Option<Mutex<Vec<f64>>>,
     pub on_step: Option<&'a OnStep<'a>>,
 }
 
-/// The denoiser for these seeds.
+/// Function that creates the denoiser for given seeds.
 pub(crate) type DenoiserFor<'a> = dyn Fn(&[u64]) -> Box<dyn Denoiser + 'a> + 'a;
 
-/// A function from the initial states of the i-th piece of a block to its images.
+/// Function that computes the images of the i-th piece of a block from its initial states.
 pub(crate) type Solve<'a> = dyn Fn(usize, &dyn Denoiser, Tensor, &Seeded, &mut OnState) -> Result<Tensor, Error> + 'a;
 
-/// Images of a block as the device has them, or will have them.
+/// Images of a block on the device, which may still be computing them.
 pub(crate) struct Batch {
-    /// `[batch, channels, height, width]`.
+    /// Images, `[batch, channels, height, width]`.
     pub x: Tensor,
-    /// Checks that every answer of the network was finite.
+    /// Pending checks that every answer of the network is finite.
     pub checks: Vec<FiniteCheck>,
 }
 
 /// A block on its way to the host.
 pub(crate) struct PendingImages {
     pub block: Block,
-    /// Bytes, `[batch, channels, height, width]`.
+    /// Images as bytes, `[batch, channels, height, width]`.
     pub pixels: HostCopy,
-    /// The states themselves, if they are wanted.
+    /// Unrounded states, if they are wanted.
     pub states: Option<HostCopy>,
     pub checks: Vec<FiniteCheck>,
 }
 
-/// The seed, the bytes and the state of an image.
+/// Seed, bytes and state of an image.
 pub(crate) type Image = (u64, Tensor, Option<Tensor>);
 
 impl PendingImages {
-    /// The images that are wanted, by their seeds, once they are there.
+    /// Waits for the copies and returns the wanted images with their seeds.
     pub fn wait(self) -> Result<Vec<Image>, Error> {
         let Self { block, pixels, states, checks } = self;
         checks.into_iter().try_for_each(FiniteCheck::check)?;
@@ -99,12 +100,13 @@ impl PendingImages {
 }
 
 impl Engine<'_> {
-    /// The seeds that the network sees together.
+    /// Splits the seeds into pieces that pass through the network together.
     pub fn pieces<'a>(&self, seeds: &'a [u64]) -> Chunks<'a, u64> {
         seeds.chunks(if self.alone { 1 } else { seeds.len() })
     }
 
-    /// The images of `seeds`, `[batch, channels, height, width]`, on the CPU; `init` replaces the initial noise.
+    /// Computes the images of `seeds`, `[batch, channels, height, width]`, on the CPU; `init` replaces the initial
+    /// noise.
     pub fn images(
         &self,
         seeds: &[u64],
@@ -117,7 +119,7 @@ impl Engine<'_> {
         Ok(x.to_device(Device::Cpu))
     }
 
-    /// Draws a block while the device may still be at work on its images.
+    /// Launches the computation of a block; the device may still be at work on the images when this returns.
     pub fn draw(
         &self,
         seeds: &[u64],
@@ -177,9 +179,9 @@ struct Steps<'a> {
     seeds: &'a [u64],
     guard: &'a FiniteGuard<'a>,
     index: usize,
-    /// Evaluations that the observer has heard of.
+    /// Number of evaluations that were reported to the observer.
     heard: usize,
-    /// State at which a callback stopped.
+    /// State at which a callback stopped the walk.
     stopped: &'a RefCell<Option<Tensor>>,
 }
 
@@ -201,7 +203,7 @@ impl Steps<'_> {
     }
 }
 
-/// The answer for the first particle of each of `count` images, where a method has several of each.
+/// Selects the answer for the first particle of each of `count` images, where a method has several particles per image.
 fn one_of_each(denoised: Tensor, count: i64) -> Tensor {
     match denoised.size()[0] / count {
         1 => denoised,
@@ -216,12 +218,12 @@ fn ended<T>(_: T) -> Error {
     Error::request("the threads that compute have ended")
 }
 
-/// Does `jobs` with `workers` replicas of the prior, each in a thread of its own, and gives the results to `take`, in the
-/// order in which they come.
+/// Does `jobs` with `workers` replicas of the prior, each in a thread of its own, and passes the results to `take` in
+/// the order of completion.
 ///
-/// A single worker is this thread and this prior: what they have learnt, as cuDNN its algorithms, serves the next call as well.
-/// Of several, jobs are made as they are needed, two for each worker ahead. After an error no further job begins, but what is under
-/// way is finished and taken.
+/// A single worker uses this thread and this prior, so that their caches, such as cuDNN's choice of algorithms, serve
+/// the next call as well. With several workers, jobs are created as needed, at most two ahead for each worker. After an
+/// error no further job is created, but jobs under way are finished and their results taken.
 pub(crate) fn spread<J: Send, R: Send>(
     prior: &Prior,
     workers: usize,
@@ -248,12 +250,12 @@ pub(crate) fn spread<J: Send, R: Send>(
                 }
             });
         }
-        // `hand_out` owns this side of the queue: when it returns, the queue closes and the workers end.
+        // `hand_out` owns the sending side of the queue: when it returns, the queue closes and the workers end.
         hand_out((give, finished), 2 * workers, &mut jobs, &mut take)
     })
 }
 
-/// Gives out jobs, `most` ahead at a time, and takes their results.
+/// Sends jobs to the workers, at most `most` ahead, and takes their results.
 fn hand_out<J, R>(
     (give, finished): (mpsc::Sender<J>, mpsc::Receiver<Outcome<R>>),
     most: usize,

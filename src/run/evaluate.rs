@@ -1,4 +1,5 @@
-//! A set of images measured: its distance from another in the features of a network, and what labels tell of it.
+//! Evaluation of a set of images: its distance from another set in the features of a network, and its accuracy where
+//! there are labels.
 
 use std::path::PathBuf;
 
@@ -14,58 +15,62 @@ use crate::{
     report::text::thousands,
 };
 
-/// Images that pass through the network together.
+/// Number of images that pass through the network together.
 const BATCH: u64 = 50;
 
 /// A request to measure a set of images.
 #[derive(Clone, Debug)]
 pub struct EvaluationRequest {
-    /// The network, and the figures that it gives.
+    /// Network of features, and the figures to measure with it.
     pub evaluation: Evaluation,
-    /// The images.
+    /// Images to measure.
     pub images: Target,
-    /// The images that they should resemble, or their statistics.
+    /// Images that the measured ones should resemble, or their statistics.
     pub reference: Option<Target>,
-    /// Only the first so many images.
+    /// Maximum number of images: only the first ones are measured.
     pub limit: Option<usize>,
-    /// Refuses any other number of images.
+    /// Number of images that is required; any other number is an error.
     pub expect: Option<usize>,
-    /// File for mean and covariance of the images (.npz).
+    /// Path of a file to write for mean and covariance of the images (.npz).
     pub save_statistics: Option<PathBuf>,
 }
 
-/// A set of images, measured.
+/// Figures of a set of images.
 #[derive(Clone, Debug)]
 pub struct Evaluated {
-    /// The network of features.
+    /// Name of the network of features.
     pub network: String,
-    /// SHA-256 of its weights.
+    /// SHA-256 of the network's weights.
     pub sha256: String,
-    /// Resizing to the network's size.
+    /// Way of resizing to the network's size.
     pub resize: Option<Resize>,
     /// Number of features.
     pub features: i64,
     /// Number of images.
     pub images: usize,
-    /// The share of images that the network classifies as labelled, where there are labels.
+    /// Share of images that the network classifies as labelled, where there are labels.
     pub accuracy: Option<f64>,
     /// Whether the images were compared with a reference.
     pub compared: bool,
     /// Number of images of the reference, where its file states it.
     pub reference: Option<u64>,
-    /// The figures.
+    /// Figures that were asked for.
     pub figures: Vec<Figure>,
     /// Warnings about figures that are wrong or incomparable.
     pub warnings: Vec<String>,
 }
 
 impl EvaluationRequest {
-    /// The figures; of the session, device, batch (50 if left out) and switches count.
+    /// Measures the figures; of the session, only the device, the batch (50 if left out) and the process-wide switches
+    /// are used.
     pub fn run(&self, session: &Session, observer: &dyn Observer) -> Result<Evaluated, Error> {
         session.apply()?;
         let evaluation = &self.evaluation;
         let probe = evaluation.open(None, session.device)?;
         let mut reader = self.images.data(probe.channels()).reader()?;
+        if let Some(note) = &reader.passed_over {
+            observer.said(note);
+        }
         let count = self.count(reader.count())?;
         let batch = batch(session)?;
         observer.begun("measuring", count as u64);
@@ -131,7 +136,7 @@ fn evaluated(
 }
 
 impl Evaluated {
-    /// The figures as JSON, each under its key.
+    /// Returns the figures as JSON, each under its key.
     pub fn record(&self) -> Value {
         let figures: Map<String, Value> =
             self.figures.iter().map(|figure| (figure.key.to_owned(), json!(figure))).collect();

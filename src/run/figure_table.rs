@@ -1,4 +1,4 @@
-//! The figures of restored images as a table: a row for each, and the median.
+//! Table of the figures of restored images: a row for each, and the medians.
 
 use std::fmt::Write as _;
 
@@ -7,14 +7,14 @@ use serde_json::{Map, Value};
 use super::figures::RestoredRow;
 use crate::report::page::Table;
 
-/// Most images in the table.
+/// Maximum number of images in the table.
 const ROWS: usize = 32;
 
-/// One figure of a row.
+/// Function that selects one figure of a row.
 type FigureOf = fn(&RestoredRow) -> Option<f64>;
 
-/// Heading, digits and figure of what the table may show; figures of the measurement and the sample but PSNR, and SSIM by
-/// uniform windows, are for those who read the rows.
+/// Possible columns of the table: heading, digits and figure. Figures of the measurement and the sample other than
+/// PSNR, and SSIM by uniform windows, are only in the rows' files.
 const COLUMNS: [(&str, usize, FigureOf); 13] = [
     ("measurement", 2, |row| row.truth.as_ref()?.measurement.psnr),
     ("sample", 2, |row| row.truth.as_ref()?.sample.psnr),
@@ -35,8 +35,8 @@ const NOTE: &str = "Measurement, sample, mean and baseline: PSNR in dB for pixel
                     coverage: pixels within ±2 standard deviations of the mean; residual: ‖y − A x‖ of the samples over \
                     what η predicts.";
 
-/// The figures of every image and the median of each column; columns without a figure are left out, and so is the coverage of
-/// one sample, which has no spread.
+/// Creates the table of every image's figures and the median of each column; columns without a figure are left out, and
+/// so is the coverage of one sample, which has no spread.
 pub(crate) fn table(rows: &[RestoredRow], samples: usize) -> Table {
     let shown = |heading: &str| samples > 1 || heading != "coverage";
     let known = |pick: FigureOf| rows.iter().any(|row| pick(row).is_some());
@@ -53,7 +53,7 @@ pub(crate) fn table(rows: &[RestoredRow], samples: usize) -> Table {
     Table { headings: headings.map(ToOwned::to_owned).collect(), rows: lines, note }
 }
 
-/// Median of the decibels by which the mean is better than the baseline.
+/// Returns the median gain of the mean over the baseline, in dB.
 pub(crate) fn gain(rows: &[RestoredRow]) -> Option<f64> {
     let gain = |row: &RestoredRow| {
         let truth = row.truth.as_ref()?;
@@ -92,7 +92,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// The medians of the figures over images, as their rows have them.
+/// Returns the medians of the figures over images, in the structure of the rows.
 pub(crate) fn medians(rows: &[RestoredRow]) -> Value {
     let each = |row: &RestoredRow| serde_json::to_value((&row.residual, &row.truth)).unwrap_or_default();
     let rows: Vec<Value> = rows.iter().map(each).collect();
@@ -104,7 +104,7 @@ pub(crate) fn medians(rows: &[RestoredRow]) -> Value {
     Value::Object(figures)
 }
 
-/// The median of each number of values that are alike.
+/// Returns the median of each number, over values of equal structure.
 fn median_of(values: &[Value]) -> Value {
     match values.iter().find(|value| !value.is_null()) {
         Some(Value::Object(first)) => {

@@ -1,4 +1,4 @@
-//! Figures of restored images: PSNR, SSIM, LPIPS, distances of features, and how honest the spread is.
+//! Figures of restored images: PSNR, SSIM, LPIPS, distances of features, and the calibration of the spread.
 
 use std::path::PathBuf;
 
@@ -16,41 +16,42 @@ use crate::{
     models::card::{sha256, sha256_of},
 };
 
-/// Rows of windows for which SSIM is computed at once.
+/// Number of rows of windows for which SSIM is computed at once.
 const BAND: i64 = 256;
 
-/// Figures wanted beside PSNR and SSIM.
+/// Figures wanted in addition to PSNR and SSIM.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FigureRequest {
-    /// PSNR of images scaled to 0 … 1 by their smallest and largest values as well, as [Random Walks] has it.
+    /// Whether to measure the PSNR of images scaled to 0 … 1 by their smallest and largest values as well, as in
+    /// [Random Walks].
     pub min_max: bool,
-    /// LPIPS by these weights: a backbone of torchvision and the linear layer of the package lpips.
+    /// Weights for LPIPS: a backbone of torchvision and the linear layer of the package lpips.
     pub lpips: Option<[PathBuf; 2]>,
-    /// The distance in the features of this classifier: a card's name, a card or a .safetensors file.
+    /// Classifier in whose features to measure the distance: a card's name, a card or a .safetensors file.
     pub features: Option<String>,
 }
 
-/// The figures of one image, in NAME.json.
+/// Figures of one image, in NAME.json.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct RestoredRow {
-    /// The image's name.
+    /// Name of the image.
     pub name: String,
-    /// Number of its samples.
+    /// Number of the image's samples.
     #[serde(default)]
     pub samples: usize,
     /// ‖y − A x‖ / (η √m), averaged over the samples: 1 where the samples fit the measurement as they should.
     pub residual: f64,
     /// Figures, where the truth is known.
     pub truth: Option<Comparison>,
-    /// The network of LPIPS, where it was asked for.
+    /// Network of LPIPS, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lpips: Option<String>,
-    /// The network of features, where they were asked for.
+    /// Network of features, where they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<String>,
 }
 
-/// Distance of an image's samples and of their mean from the truth, and how honest their spread is.
+/// Distance of an image's samples and of their mean from the truth, and the calibration of their spread.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Comparison {
     /// Figures of the measurement, as an image.
@@ -65,7 +66,7 @@ pub struct Comparison {
     pub coverage: f64,
 }
 
-/// Figures of one image, or on average over several; none that is infinite.
+/// Figures of one image, or averages over several; infinite figures are left out.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ImageFigures {
     /// PSNR in dB.
@@ -73,7 +74,7 @@ pub struct ImageFigures {
     /// PSNR in dB of images scaled to 0 … 1, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psnr_min_max: Option<f64>,
-    /// SSIM by Gaussian windows; none for images smaller than one.
+    /// SSIM by Gaussian windows; `None` for images smaller than a window.
     pub ssim: Option<f64>,
     /// SSIM by uniform windows.
     pub ssim_uniform: Option<f64>,
@@ -85,7 +86,7 @@ pub struct ImageFigures {
     pub features: Option<f64>,
 }
 
-/// A network that measures distances as people see them, and its identity.
+/// A network that measures perceptual distances, and its identity.
 pub(crate) struct PerceptualMetric {
     network: PerceptualNetwork,
     /// Name of the network, and the SHA-256 of its weights.
@@ -111,7 +112,7 @@ impl PerceptualMetric {
         Ok(Self { network: PerceptualNetwork::Lpips(lpips), identity })
     }
 
-    /// Distance of each image from the truth, both `[count, channels, height, width]`.
+    /// Measures the distance of each image from the truth, both `[count, channels, height, width]`.
     fn distance(&self, x: &Tensor, truth: &Tensor) -> Result<Vec<f64>, Error> {
         match &self.network {
             PerceptualNetwork::Lpips(lpips) => lpips.distance(x, truth),
@@ -120,7 +121,7 @@ impl PerceptualMetric {
     }
 }
 
-/// All that measures.
+/// Settings and networks that measure the figures.
 pub(crate) struct Metrics {
     pub min_max: bool,
     pub lpips: Option<PerceptualMetric>,
@@ -128,7 +129,8 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Opens the networks, and tries each of them on the first image: they refuse sizes before anything is restored.
+    /// Opens the networks, and tries each of them on the first image, so that unsuitable sizes are refused before
+    /// anything is restored.
     pub fn open(request: &FigureRequest, problem: &Problem) -> Result<Self, Error> {
         let device = problem.measurement.device();
         let lpips = request.lpips.as_ref().map(|weights| PerceptualMetric::lpips(weights, device)).transpose()?;
@@ -145,11 +147,11 @@ impl Metrics {
         Ok(Self { min_max: request.min_max, lpips, features })
     }
 
-    /// The figures of `x`, `[count, channels, height, width]`, on average.
+    /// Measures the figures of `x`, `[count, channels, height, width]`, averaged over the images.
     fn figures(&self, x: &Tensor, truth: &Tensor) -> Result<ImageFigures, Error> {
         let truth = truth.unsqueeze(0).expand_as(x);
         let unit = (images::to_unit(x), images::to_unit(&truth));
-        // An image that is smaller than the window has none: that is no reason to have no other figure.
+        // An image that is smaller than the window has no SSIM, but still has the other figures.
         let ssim = |window| average(similarity(&unit.0, &unit.1, window).unwrap_or_default());
         let measured = |metric: &Option<PerceptualMetric>| -> Result<Option<f64>, Error> {
             Ok(metric.as_ref().map(|metric| metric.distance(x, &truth)).transpose()?.and_then(average))
@@ -204,7 +206,7 @@ impl Summary {
     }
 }
 
-/// Mean and standard deviation over the samples; one sample has no spread.
+/// Returns mean and standard deviation over the samples; the standard deviation of one sample is 0.
 fn moments(samples: &Tensor) -> (Tensor, Tensor) {
     let mean = samples.mean_dim([0i64].as_slice(), false, None);
     let count = samples.size()[0];
@@ -217,7 +219,8 @@ fn residual(problem: &Problem, y: &Tensor, samples: &Tensor) -> Result<f64, Erro
     Ok(f64::try_from((y - seen).square().mean(Kind::Double))?.sqrt() / problem.eta)
 }
 
-/// A measurement `[1, …]` as an image: itself, or by repeated pixels, or A⁺ of one that is none.
+/// Converts a measurement y, `[1, …]`, to an image: y itself, y enlarged by repeated pixels, or A⁺ y where y is no
+/// image.
 fn as_image(problem: &Problem, y: &Tensor) -> Result<Tensor, Error> {
     let [channels, height, width] = problem.shape;
     if y.size()[1..] == problem.shape {
@@ -231,22 +234,22 @@ fn as_image(problem: &Problem, y: &Tensor) -> Result<Tensor, Error> {
     Ok(y.upsample_nearest2d([height, width], None, None))
 }
 
-/// Whether a measurement `[1, …]` of images of `shape` can be shown as a picture: it is grey or has their channels, and
-/// their size divided by a whole number.
+/// Reports whether a measurement `[1, …]` of images of `shape` can be shown as a picture: it is grey or has their
+/// channels, and its size is theirs divided by a whole number.
 pub(crate) fn is_picture(y: &Tensor, [channels, height, width]: [i64; 3]) -> bool {
     let size = y.size();
     let &[_, c, h, w] = size.as_slice() else { return false };
     (c == 1 || c == channels) && height % h == 0 && width % w == 0 && height / h == width / w
 }
 
-/// None of nothing, and none that is not finite: JSON knows no infinity.
+/// Returns the mean; `None` without values, or if the mean is not finite, since JSON has no infinity.
 fn average(values: Vec<f64>) -> Option<f64> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     mean.is_finite().then_some(mean)
 }
 
-/// SSIM of each image, band by band: each pixel whose window lies within the image is of one band, and a photograph of 30
-/// megapixels takes no more memory than a band of it.
+/// Computes the SSIM of each image band by band: each window within the image belongs to one band, so a photograph of
+/// 30 megapixels takes no more memory than one band.
 fn similarity(x: &Tensor, truth: &Tensor, window: Window) -> Result<Vec<f64>, Error> {
     let lines = x.size()[2] - window.side() + 1;
     if lines <= BAND {

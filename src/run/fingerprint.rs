@@ -1,4 +1,4 @@
-//! Everything that the bits of a run's images depend on, and the record of it in the folder of the run.
+//! Fingerprint of a run: everything on which the bits of its images depend, and its record in the folder of the run.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -11,45 +11,48 @@ use crate::{Error, backend::libtorch, files::images, numbers::plan::Plan};
 /// Origin of a model besides its file: the card and the settings that replaced its own.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Origin {
-    /// SHA-256 of the card that was given in place of the model's own.
+    /// SHA-256 of the card that replaced the model's own.
     pub card: Option<String>,
-    /// The values of the card that were replaced, as `key=value`.
+    /// Values of the card that were replaced, as `key=value`.
     pub set: Vec<String>,
 }
 
-/// Everything that the bits of images depend on, besides their seeds.
+/// Everything on which the bits of images depend, besides their seeds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fingerprint {
     /// Version of this crate.
     pub version: &'static str,
-    /// The card's name.
+    /// Name of the card.
     pub model: String,
     /// SHA-256 of the weights.
     pub sha256: String,
-    /// See [`Origin::card`].
+    /// SHA-256 of the card; see [`Origin::card`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub card: Option<String>,
-    /// See [`Origin::set`].
+    /// Replaced values of the card; see [`Origin::set`].
     pub set: Vec<String>,
-    /// The classes over which images go in turn; empty for a network without classes.
+    /// Classes that images take in turn; empty for a network without classes.
     pub classes: Vec<i64>,
     /// Guidance towards classes, with its weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guidance: Option<Value>,
     /// Schedule, steps and sampler.
     pub plan: Plan,
-    /// Size of the blocks; irrelevant if deterministic.
+    /// Limit within which the denoised image is held at every step; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// Size of the blocks; absent if deterministic, since it is then irrelevant.
     pub batch: Option<u64>,
-    /// cpu or cuda.
+    /// Device: cpu or cuda.
     pub device: &'static str,
-    /// f32, tf32 or bf16, and whether exact.
+    /// Arithmetic: f32, tf32 or bf16, and whether it is exact.
     pub precision: String,
-    /// SHA-256 of the initial states, of the configuration or of the measurement; empty without.
+    /// SHA-256 of the initial states, of the configuration or of the measurement; empty without one.
     pub given: String,
 }
 
 impl Fingerprint {
-    /// Fingerprint of images by `prior` along `plan`, in blocks of `batch`.
+    /// Creates the fingerprint of images by `prior` along `plan`, in blocks of `batch`.
     pub fn new(
         session: &Session,
         prior: &Prior,
@@ -65,6 +68,7 @@ impl Fingerprint {
             classes: classes.list().to_vec(),
             guidance: prior.record()?,
             plan: plan.clone(),
+            clip: None,
             batch: (!session.deterministic).then_some(batch),
             device: libtorch::kind(session.device),
             precision: session.arithmetic(),
@@ -73,7 +77,7 @@ impl Fingerprint {
     }
 }
 
-/// The record of the run whose images are in `out`, if there is one.
+/// Reads the record of the run whose images are in `out`, if there is one.
 pub fn recorded(out: &Path) -> Result<Option<Value>, Error> {
     let path = out.join(RECORD);
     if !path.exists() {
@@ -83,29 +87,31 @@ pub fn recorded(out: &Path) -> Result<Option<Value>, Error> {
     serde_json::from_slice(&text).map(Some).map_err(|_| Error::file(&path, "not a record"))
 }
 
-/// The file with the record of a run.
+/// Name of the file with the record of a run.
 pub const RECORD: &str = "record.json";
 
-/// Entries of a record that say how a run went, or what a later run may add to: they tell no run from another.
+/// Entries of a record that describe the outcome of a run, or that a later run may extend: runs that differ only in
+/// them count as one.
 const OUTCOME: [&str; 6] = ["samples", "totals", "seeds", "seconds", "figures", "notes"];
 
-/// A run that wants a folder for its files.
+/// Request of a run for a folder for its files.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
-    /// The folder.
+    /// Folder of the run.
     pub out: &'a Path,
-    /// The record of the run: everything that its bits depend on.
+    /// Record of the run: everything on which its bits depend.
     pub record: &'a Value,
-    /// The source of `given`, as in "the images or the measurement".
+    /// Name of the source of `given` in messages, as in "the images or the measurement".
     pub given: &'a str,
     /// Whether to remove the files of another run.
     pub overwrite: bool,
 }
 
 impl Claim<'_> {
-    /// Writes the record, where the folder has none; the record of the same run, where it has begun before.
+    /// Writes the record if the folder has none; returns the earlier record if the same run has begun before.
     ///
-    /// The folder of another run is refused with all differences in words, or that run's files are removed.
+    /// A folder of another run is refused with all differences in words, or, with `overwrite`, that run's files are
+    /// removed.
     pub fn make(&self) -> Result<Option<Value>, Error> {
         let Self { out, record, given, overwrite } = *self;
         let Some(theirs) = recorded(out)? else { return write_record(out, record).map(|()| None) };
@@ -121,12 +127,12 @@ impl Claim<'_> {
     }
 }
 
-/// Whether the folder holds another run than `record` describes.
+/// Reports whether the folder holds a run other than the one that `record` describes.
 pub(crate) fn holds_another(out: &Path, record: &Value) -> Result<bool, Error> {
     Ok(recorded(out)?.is_some_and(|theirs| !differences(record, &theirs, "").is_empty()))
 }
 
-/// Writes the record that says whose images are in `out`, or refuses to mix them with those of another run.
+/// Writes the record of the run whose images are in `out`, or refuses to mix them with the images of another run.
 pub fn claim(out: &Path, fingerprint: &impl Serialize) -> Result<(), Error> {
     let ours = serde_json::to_value(fingerprint).map_err(|e| Error::file(out, e))?;
     let Some(theirs) = recorded(out)? else { return write_record(out, &ours) };
@@ -145,7 +151,7 @@ pub(crate) fn write_record(out: &Path, record: &Value) -> Result<(), Error> {
     images::write_whole(&out.join(RECORD), &text)
 }
 
-/// Every difference of two runs in words, as "noise was 0.05, is 0.1".
+/// Lists every difference of two runs in words, as "noise was 0.05, is 0.1".
 fn differences(ours: &Value, theirs: &Value, given: &str) -> Vec<String> {
     let keys =
         |value: &Value| value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect::<BTreeSet<_>>();
@@ -164,7 +170,7 @@ fn differences(ours: &Value, theirs: &Value, given: &str) -> Vec<String> {
     found
 }
 
-/// The differences of two values at `path` of a record.
+/// Collects the differences of two values at `path` of a record.
 fn compare(path: &str, then: &Value, now: &Value, found: &mut Vec<String>) {
     match (then, now) {
         _ if then == now => {}
@@ -178,7 +184,7 @@ fn compare(path: &str, then: &Value, now: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// An entry of a record as the user calls it.
+/// Returns the user's name for an entry of a record.
 fn word(path: &str) -> String {
     match path {
         "classes" => "class".to_owned(),
@@ -190,7 +196,7 @@ fn word(path: &str) -> String {
     }
 }
 
-/// A value in a few characters: the name alone of what has one.
+/// Formats a value in a few characters; a value with a name is shown by its name alone.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "none".to_owned(),
@@ -206,7 +212,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Removes the files that the run of this record has written into `out`, its record last, and no other file.
+/// Removes the files that the run of this record has written into `out`, the record last, and no other file.
 pub(crate) fn remove_run(out: &Path, record: &Value) -> Result<(), Error> {
     let mut files = match record["images"].as_array() {
         Some(names) => restoration_files(names.iter().filter_map(Value::as_str), &record["totals"]),
@@ -219,7 +225,7 @@ pub(crate) fn remove_run(out: &Path, record: &Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// The files of a restoration; a name with a folder in it is not from here.
+/// Lists the files of a restoration; names that contain a folder are skipped, since this program writes none.
 fn restoration_files<'a>(names: impl Iterator<Item = &'a str>, totals: &Value) -> Vec<String> {
     let samples = totals.as_array().and_then(|totals| totals.last()?.as_u64()).unwrap_or(0);
     let mut files = ["index.html", "measurement.npz", "sheet.png", "table.md"].map(str::to_owned).to_vec();
@@ -233,7 +239,7 @@ fn restoration_files<'a>(names: impl Iterator<Item = &'a str>, totals: &Value) -
     files
 }
 
-/// The files of drawn images: those whose names are seeds, the sheet and the page.
+/// Lists the files of drawn images: files named by seeds, the sheet and the page.
 fn sample_files(out: &Path) -> Result<Vec<String>, Error> {
     let is_seed = |name: &String| {
         let stem = name.strip_suffix(".png").or_else(|| name.strip_suffix(".npy"));

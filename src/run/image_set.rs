@@ -1,4 +1,4 @@
-//! The images of a restoration as files have them: photographs, measurements, kernels.
+//! Input files of a restoration: photographs, measurements, kernels.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::{
     error::Within,
     files::{
         data::{AnyData, ImageSource},
-        images,
+        images::{self, Listing},
     },
     models::card::Model,
 };
@@ -18,18 +18,22 @@ use crate::{
 /// Images of one size, with their names.
 #[derive(Debug)]
 pub struct ImageSet {
-    /// The files' names without their endings, or numbers.
+    /// Names of the files without their endings, or numbers.
     pub names: Vec<String>,
-    /// `[count, channels, height, width]`, data units −1 … 1, on the CPU.
+    /// Images, `[count, channels, height, width]`, in data units −1 … 1, on the CPU.
     pub images: Tensor,
     /// Notes for a reader of the results.
     pub notes: Vec<String>,
 }
 
 impl ImageSet {
-    /// An image, or a folder of images: the first `limit` of them, with the channels of `model`.
+    /// Reads an image, or the first `limit` images of a folder, with the channels of `model`.
     pub fn read(path: &Path, limit: Option<usize>, model: &Model) -> Result<Self, Error> {
-        let mut files = if path.is_dir() { images::files(path)? } else { vec![path.to_owned()] };
+        let mut listing = Listing { images: vec![path.to_owned()], ..Listing::default() };
+        if path.is_dir() {
+            listing = Listing::new(path, false)?;
+        }
+        let (passed_over, mut files) = (listing.passed_over(), listing.images);
         files.truncate(limit.unwrap_or(usize::MAX));
         let mut pixels: Vec<Tensor> = Vec::new();
         for file in &files {
@@ -40,11 +44,11 @@ impl ImageSet {
             }
             pixels.push(image);
         }
-        let notes = grey_note(&files, model)?.into_iter().collect();
+        let notes = grey_note(&files, model)?.into_iter().chain(passed_over).collect();
         Ok(Self { names: files.iter().map(|file| stem(file)).collect(), images: Tensor::cat(&pixels, 0), notes })
     }
 
-    /// The first `limit` images that an experiment names.
+    /// Reads the first `limit` images that an experiment names.
     pub fn from_source(source: &ImageSource, limit: Option<usize>, model: &Model) -> Result<Self, Error> {
         match source {
             ImageSource::Path(path) if images::is_image(path) => Self::read(path, limit, model),
@@ -53,7 +57,7 @@ impl ImageSet {
         }
     }
 
-    /// The first `limit` images of a set; those of a folder keep their names.
+    /// Reads the first `limit` images of a set; images of a folder keep their names.
     pub fn from_data(data: &AnyData, limit: Option<usize>, model: &Model) -> Result<Self, Error> {
         if let AnyData::Folder(folder) = data {
             return Self::read(&folder.path, limit, model);
@@ -66,7 +70,7 @@ impl ImageSet {
     }
 }
 
-/// The measurement in a file, `[1, …]`: an array in data units, or an image with the channels of `model`.
+/// Reads a measurement from a file, `[1, …]`: an array in data units, or an image with the channels of `model`.
 pub fn measurement(path: &Path, model: &Model) -> Result<Tensor, Error> {
     if path.extension().is_none_or(|ending| ending != "npy") {
         return Ok(images::from_bytes(&images::read(path, model.card.image[0])?).unsqueeze(0));
@@ -80,7 +84,7 @@ pub fn measurement(path: &Path, model: &Model) -> Result<Tensor, Error> {
     Ok(y.to_kind(Kind::Float))
 }
 
-/// The blur kernel in a file, `[height, width]`: an array, or a grey image.
+/// Reads a blur kernel from a file, `[height, width]`: an array, or a grey image.
 pub fn kernel(path: &Path) -> Result<Tensor, Error> {
     if path.extension().is_none_or(|ending| ending != "npy") {
         return Ok(images::read(path, 1)?.get(0).to_kind(Kind::Double));
@@ -88,7 +92,7 @@ pub fn kernel(path: &Path) -> Result<Tensor, Error> {
     Ok(images::read_npy(path)?.to_kind(Kind::Double))
 }
 
-/// A file's name without its ending.
+/// Returns a file's name without its ending.
 pub fn stem(path: &Path) -> String {
     path.file_stem().map_or_else(|| "image".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
@@ -98,7 +102,7 @@ fn size_of(images: &Tensor, model: &Model) -> Result<(), Error> {
     fits([size[1], size[2], size[3]], model)
 }
 
-/// Colours that a grey network will not restore.
+/// Returns a note if files have colours and the network is grey, so that it does not restore them.
 fn grey_note(files: &[PathBuf], model: &Model) -> Result<Option<String>, Error> {
     if model.card.image[0] != 1 {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Noisy images as a source of information on clean ones, and the likelihood of images: measured with a network.
+//! Measurements with a network: the information of noisy images about clean ones, and the likelihood of images.
 
 use std::{
     fmt::Write as _,
@@ -39,45 +39,46 @@ use crate::{
     },
 };
 
-/// Images to which the Gaussian is fitted, and numbers in each of them, for which that takes seconds.
+/// Maximum number of images to which the Gaussian is fitted, and of numbers in each of them: larger fits take more than
+/// seconds.
 const FITTED: usize = 10_000;
 const LARGEST: usize = 2048;
 
-/// Up to this many numbers in an image the trace is exact unless a number of probes is given.
+/// Maximum number of numbers in an image for which the trace is exact by default.
 const SMALL: usize = 16;
 
-/// Fewer levels than these make no curve.
+/// Minimum number of levels of a curve.
 const FEWEST: usize = 5;
 
 /// A request to measure MMSE(λ) = E‖x − D(x + σn, σ)‖² over λ = 1/σ², the information I(λ) = ½∫MMSE, and −log₂ p.
 #[derive(Clone, Debug)]
 pub struct InformationRequest {
-    /// Only the first so many images.
+    /// Maximum number of images: only the first ones are measured.
     pub limit: Option<usize>,
     /// Number of noise levels: the integral over them is of fourth order.
     pub levels: usize,
-    /// Noises for each image and level.
+    /// Number of noises for each image and level.
     pub draws: u64,
-    /// Noise levels, those of the flow too; geometric over the network's own range if left out.
+    /// Schedule of the noise levels of the curve and of the flow; geometric over the network's own range if left out.
     pub schedule: AnySchedule,
-    /// The density of the probability flow as well: some 20 times the work.
+    /// Settings of the probability flow, whose density is some 20 times the work; `None` leaves it out.
     pub flow: Option<FlowRequest>,
-    /// The classes over which images go in turn, for networks that know classes.
+    /// Classes that images take in turn, for networks with classes.
     pub classes: Option<ClassList>,
 }
 
 /// Settings of the probability flow from an image to noise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FlowRequest {
-    /// Noise levels: four evaluations with their gradients between two of them.
+    /// Number of noise levels: each step between two of them takes four evaluations with their gradients.
     pub steps: usize,
-    /// Signs that estimate the divergence; 0 is exact, by one gradient for each number of an image. If left out, 1, or 0 for
-    /// images of up to 16 numbers.
+    /// Number of random signs that estimate the divergence; 0 computes it exactly, by one gradient for each number of
+    /// an image. If left out, 1, or 0 for images of up to 16 numbers.
     pub probes: Option<u64>,
 }
 
 impl Default for InformationRequest {
-    /// 33 geometric levels, one noise for each image and level, no flow.
+    /// Creates a request with 33 geometric levels, one noise for each image and level, and no flow.
     fn default() -> Self {
         let schedule = AnySchedule::Geometric(Geometric::default());
         Self { limit: None, levels: 33, draws: 1, schedule, flow: None, classes: None }
@@ -102,7 +103,7 @@ impl Default for FlowRequest {
 pub struct InformationLevel {
     /// σ, in data units.
     pub sigma: f64,
-    /// λ = 1/σ².
+    /// Signal-to-noise ratio λ = 1/σ².
     pub snr: f64,
     /// ln λ.
     pub log_snr: f64,
@@ -112,28 +113,28 @@ pub struct InformationLevel {
     pub information_nats_per_dimension: Mean,
     /// I(λ)/d, in bits.
     pub information_bits_per_dimension: Mean,
-    /// MMSE(λ)/d of the best linear estimate.
+    /// MMSE(λ)/d of the best linear estimate, where it is known.
     pub gaussian_mmse_per_dimension: Option<f64>,
 }
 
-/// −log₂ p(x)/d: bits per dimension.
+/// Bits per dimension, −log₂ p(x)/d.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct BitsPerDimension {
-    /// Bits by the squared errors.
+    /// Bits per dimension from the squared errors.
     pub i_mmse: Mean,
-    /// The standard deviation over the images.
+    /// Standard deviation over the images.
     pub spread: f64,
-    /// Difference that half the levels would make.
+    /// Change of the bits if only half of the levels were used.
     pub halved: Option<f64>,
-    /// Bits by the probability flow.
+    /// Bits per dimension from the probability flow.
     pub flow: Option<Mean>,
-    /// The difference of the two, image by image.
+    /// Difference of the two estimates, image by image.
     pub flow_minus_i_mmse: Option<Mean>,
-    /// Bits by a Gaussian with the mean and covariance of the data.
+    /// Bits per dimension of a Gaussian with the mean and covariance of the data.
     pub gaussian: Option<f64>,
 }
 
-/// Everything that the figures depend on.
+/// Everything on which the figures depend.
 #[derive(Clone, Debug, Serialize)]
 pub struct InformationFingerprint {
     version: &'static str,
@@ -156,61 +157,61 @@ pub struct InformationFingerprint {
     precision: String,
 }
 
-/// The figures of a set of images.
+/// Figures of a set of images.
 #[derive(Clone, Debug)]
 pub struct Information {
-    /// The model's name.
+    /// Name of the model.
     pub model: String,
     /// Number of measured images.
     pub images: usize,
-    /// d, the numbers in an image.
+    /// Number d of numbers in an image.
     pub numbers: usize,
-    /// The curve, largest σ first.
+    /// Levels of the curve, largest σ first.
     pub levels: Vec<InformationLevel>,
-    /// Length of the images in bits.
+    /// −log₂ p of the images in bits per dimension.
     pub bits_per_dimension: BitsPerDimension,
-    /// Seconds of measuring.
+    /// Seconds that the measurement took.
     pub seconds: f64,
     fingerprint: InformationFingerprint,
 }
 
-/// The folder of the figures, and what its record says of where they came from.
+/// Folder of the figures, and the entries of its record on their origin.
 #[derive(Clone, Debug, Default)]
 pub struct InformationFolder {
-    /// The folder: information.csv, information.png and information.json.
+    /// Path of the folder for information.csv, information.png and information.json.
     pub out: PathBuf,
-    /// The card and the settings that replaced the model's own.
+    /// Card and settings that replaced the model's own.
     pub origin: Origin,
-    /// The images, as the user calls them.
+    /// User's name for the images.
     pub data: String,
 }
 
-/// The record of the figures.
+/// Record of the figures, with its folder.
 #[derive(Clone, Debug, Serialize)]
 pub struct InformationRecord {
-    /// Everything that the figures depend on.
+    /// Everything on which the figures depend.
     #[serde(rename = "identity")]
     pub fingerprint: InformationFingerprint,
-    /// See [`Information::bits_per_dimension`].
+    /// Bits per dimension; see [`Information::bits_per_dimension`].
     pub bits_per_dimension: BitsPerDimension,
-    /// See [`Information::levels`].
+    /// Levels of the curve; see [`Information::levels`].
     pub levels: Vec<InformationLevel>,
-    /// Seconds of measuring.
+    /// Seconds that the measurement took.
     pub seconds: f64,
-    /// The folder.
+    /// Path of the folder.
     pub out: PathBuf,
 }
 
 /// Settings shared by all images.
 struct Estimation<'a> {
-    /// d.
+    /// Number d of numbers in an image.
     numbers: usize,
     cells: Cells,
     classes: &'a Classes,
     device: Device,
     levels: Sigmas,
     flow: Option<Sigmas>,
-    /// Standard deviations of the noisy images of the largest level, for both.
+    /// Standard deviations of the noisy images at the largest level of the curve and of the flow.
     starts: (f64, f64),
     draws: u64,
     probes: u64,
@@ -218,7 +219,7 @@ struct Estimation<'a> {
     observer: &'a dyn Observer,
 }
 
-/// The figures of one image.
+/// Figures of one image.
 #[derive(Clone, Debug)]
 struct ImageEstimates {
     index: usize,
@@ -228,7 +229,7 @@ struct ImageEstimates {
 }
 
 impl InformationRequest {
-    /// Refuses what makes no sense before anything is opened.
+    /// Refuses invalid settings before anything is opened.
     pub fn check(&self) -> Result<(), Error> {
         if self.levels < FEWEST {
             return Err(Error::parameter("`levels`", "at least 5", self.levels));
@@ -245,7 +246,7 @@ impl InformationRequest {
         Ok(())
     }
 
-    /// The figures of the images in `data`.
+    /// Measures the figures of the images in `data`.
     pub fn run<'a>(
         &self,
         prior: impl Into<Prior<'a>>,
@@ -337,7 +338,7 @@ impl InformationRequest {
 }
 
 impl Estimation<'_> {
-    /// Every image, block by block and each block in a thread of its own, in the order of the data.
+    /// Measures every image, in blocks on several threads; returns the results in the order of the data.
     fn all(&self, prior: &Prior, data: &Images, session: &Session) -> Result<Vec<ImageEstimates>, Error> {
         let count = data.count();
         let batch = if session.deterministic { 1 } else { session.batch_for(count)? as usize };
@@ -383,8 +384,8 @@ impl Estimation<'_> {
         Ok(all.map(each).collect())
     }
 
-    /// ln q(z|x) − ln p(z) at z = x + σ n for each image, σ the smallest level: its mean over n is the KL that the squared
-    /// errors bound.
+    /// Computes ln q(z|x) − ln p(z) at z = x + σ n for each image, where σ is the smallest level: its mean over n is
+    /// the KL divergence that the squared errors bound.
     fn divergences(
         &self,
         denoiser: &dyn Denoiser,
@@ -438,7 +439,7 @@ impl Information {
         Ok(record)
     }
 
-    /// The curve as comma-separated values.
+    /// Formats the curve as comma-separated values.
     pub fn csv(&self) -> String {
         let mut text = String::from(
             "sigma,snr,log_snr,mmse_per_dimension,mmse_standard_error,information_nats_per_dimension,\
@@ -463,8 +464,8 @@ impl Information {
         text
     }
 
-    /// The squared error against ln λ: of the network, of the best linear estimate, and of the noisy image itself, as far as
-    /// that is no worse than the first two begin.
+    /// Plots the squared error against ln λ for the network, for the best linear estimate, and for the noisy image
+    /// itself, where the last does not exceed the largest error of the first two.
     pub fn plot(&self) -> Result<Tensor, Error> {
         let points = |y: &dyn Fn(&InformationLevel) -> Option<f64>| -> Vec<(f64, f64)> {
             self.levels.iter().filter_map(|row| Some((row.log_snr, y(row)?))).collect()
@@ -505,13 +506,13 @@ fn load(data: &AnyData, model: &Model) -> Result<Images, Error> {
     Ok(images)
 }
 
-/// d, the numbers in an image.
+/// Returns d, the number of numbers in an image.
 fn numbers(images: &Images) -> usize {
     images.pixels.size()[1..].iter().product::<i64>() as usize
 }
 
-/// The variances of a Gaussian with the covariance of the images, spread over their cells, if that is quickly found and has
-/// full rank.
+/// Computes the variances, along the principal axes, of a Gaussian with the covariance of the images spread over their
+/// cells; `None` if the images are too large for a quick fit, or too few for full rank.
 fn gaussian(images: &Images) -> Result<Option<Vec<f64>>, Error> {
     let count = images.count().min(FITTED);
     if numbers(images) > LARGEST || count <= numbers(images) {
@@ -527,7 +528,7 @@ fn levels(curve: &Curve, gaussian: Option<&[f64]>) -> Vec<InformationLevel> {
     let each = 1.0 / curve.numbers() as f64;
     let row = |((sigma, mmse), information): ((f64, Mean), Mean)| {
         let snr = snr(sigma);
-        // The best linear estimate of images with these variances errs by Σ v/(1 + λ v).
+        // The best linear estimate of images with these variances has the squared error Σ v/(1 + λ v).
         let linear = |variances: &[f64]| variances.iter().map(|v| v / (1.0 + snr * v)).sum::<f64>() * each;
         InformationLevel {
             sigma,
@@ -545,7 +546,7 @@ fn levels(curve: &Curve, gaussian: Option<&[f64]>) -> Vec<InformationLevel> {
 fn bits(curve: &Curve, found: &[ImageEstimates], cells: Cells, gaussian: Option<&[f64]>) -> BitsPerDimension {
     let bits = |nats: f64| cells.bits(nats, curve.numbers());
     let by_errors: Vec<f64> = curve.surprise().into_iter().map(bits).collect();
-    // Both decode the smallest level alike, so that they differ in the density of its noisy images alone.
+    // Both estimates decode the smallest level alike, so they differ only in the density of its noisy images.
     let along = |(found, left): (&ImageEstimates, f64)| found.divergence.map(|divergence| bits(divergence + left));
     let by_flow: Option<Vec<f64>> = found.iter().zip(curve.decoding()).map(along).collect();
     let apart = |flow: &Vec<f64>| flow.iter().zip(&by_errors).map(|(flow, errors)| flow - errors).collect::<Vec<_>>();

@@ -1,8 +1,9 @@
 //! Work that many processes share through a folder, without a server.
 //!
-//! Work is cut into chunks. A chunk is finished once its file is there, and that is renamed into place whole. Who works on one
-//! says so by a claim beside it, which exactly one process can make; whose owner has died, or has not been heard of for a
-//! while, gives way to another's. Leases only save work: a chunk that two have done has the same bytes from both.
+//! Work is cut into chunks. A chunk is finished once its file exists; the file is renamed into place whole. A process
+//! that works on a chunk makes a claim beside it, which exactly one process can make. A claim whose owner has died, or
+//! has been silent for a while, gives way to the claim of another process. Leases only save work: if two processes do
+//! the same chunk, both write the same bytes.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -20,10 +21,10 @@ use crate::Error;
 /// Interval at which the owner of a claim signals that it is alive.
 const PULSE: Duration = Duration::from_secs(5);
 
-/// Prefix of files that are not finished; a claim's owner removes those of whom it takes over.
+/// Prefix of unfinished files; a process that takes over a claim removes those of the former owner.
 const UNFINISHED: &str = ".unfinished-";
 
-/// Ending of a claim to what is called by the rest of its name.
+/// Ending of a claim's file name; the rest of the name is the chunk's.
 const CLAIM: &str = ".claim";
 
 /// One process of several that were started together.
@@ -38,85 +39,95 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// Names of rank, size and local rank: torchrun, Open MPI, Slurm. `sbatch` sets Slurm's for the launchers within it as
-    /// well, which therefore come first.
-    const VARIABLES: [[&'static str; 3]; 3] = [
-        ["RANK", "WORLD_SIZE", "LOCAL_RANK"],
-        ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"],
-        ["SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"],
+    /// Names of the variables for rank and size, and for the local rank: torchrun, Open MPI, Intel MPI and MPICH (Hydra, and
+    /// Cray's PALS), MVAPICH2, jsrun, Flux, Slurm. `sbatch` sets Slurm's variables for other launchers within it as well, so
+    /// those launchers come first.
+    const VARIABLES: [(&'static str, &'static str, &'static [&'static str]); 7] = [
+        ("RANK", "WORLD_SIZE", &["LOCAL_RANK"]),
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", &["OMPI_COMM_WORLD_LOCAL_RANK"]),
+        ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", &["MV2_COMM_WORLD_LOCAL_RANK"]),
+        // srun sets the first two as well where Slurm speaks PMI, but no local rank of that name.
+        ("PMI_RANK", "PMI_SIZE", &["MPI_LOCALRANKID", "PMI_LOCAL_RANK", "PALS_LOCAL_RANKID", "SLURM_LOCALID"]),
+        ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", &["JSM_NAMESPACE_LOCAL_RANK"]),
+        ("FLUX_TASK_RANK", "FLUX_JOB_SIZE", &["FLUX_TASK_LOCAL_ID"]),
+        ("SLURM_PROCID", "SLURM_NTASKS", &["SLURM_LOCALID"]),
     ];
 
-    /// Rank by the variables of a launcher; `None` without a launcher.
+    /// Reads the rank from the variables of a launcher; `None` without a launcher.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let number = |name: &str| variable(name)?.trim().parse::<usize>().ok();
-        Self::VARIABLES.iter().find_map(|[rank, size, local]| {
+        Self::VARIABLES.iter().find_map(|(rank, size, local)| {
             let (rank, size) = (number(rank)?, number(size)?);
-            (rank < size).then(|| Self { rank, size, local: number(local).unwrap_or(0) })
+            let local = local.iter().find_map(|name| number(name)).unwrap_or(0);
+            (rank < size).then_some(Self { rank, size, local })
         })
     }
 
-    /// This process, as its launcher says; the only one where there is no launcher.
+    /// Returns the rank that the launcher gave this process; [`Self::alone`] without a launcher.
     pub fn here() -> Self {
         Self::from_variables(|name| std::env::var(name).ok()).unwrap_or_else(Self::alone)
     }
 
-    /// The only one.
+    /// Returns the rank of a process that was started alone.
     pub fn alone() -> Self {
         Self { rank: 0, size: 1, local: 0 }
     }
 }
 
-/// Who made a claim.
+/// Process that made a claim.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Owner {
-    /// The machine's name.
+    /// Name of the machine.
     pub host: String,
-    /// Number of the process in its system.
+    /// Number of the process on its machine.
     pub pid: u32,
     /// Rank among the processes that were started together.
     pub rank: usize,
-    /// The numbers of which processes `pid` belongs to, and when the process began: another may have the same `pid` later.
+    /// Namespace of `pid`, and start time of the process: another process may have the same `pid` later.
     pub born: String,
 }
 
-/// The namespace of a machine's process numbers; it changes when the machine starts again.
+/// Returns the namespace of this machine's process numbers; it changes when the machine restarts.
 fn space() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let space = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     format!("{} {}", boot.trim(), space.display())
 }
 
-/// When a process began, in the machine's ticks; none if there is no such process, or if it is only waiting to be buried.
+/// Returns the start time of a process, in the machine's clock ticks; `None` if there is no such process, or if it is a
+/// zombie.
 fn birth(pid: &str) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything; after it come the state, and 18 numbers later the time.
+    // The process name, in parentheses, may contain any character; the state follows it, and the start time comes 18
+    // numbers later.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
     (state != "Z" && state != "X").then(|| fields.nth(18).map(str::to_owned))?
 }
 
 impl Owner {
-    /// This process.
+    /// Returns the owner for this process.
     pub fn here(rank: usize) -> Self {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
         let born = format!("{} {}", space(), birth("self").unwrap_or_default());
         Self { host, pid: std::process::id(), rank, born }
     }
 
-    /// Whether the process is known to have died; false if it lived on another machine, of which nothing is known.
+    /// Reports whether the process is known to have died; false for a process of another machine, whose processes
+    /// cannot be seen.
     fn is_dead(&self) -> bool {
         let here = space();
         let Some(began) = self.born.strip_prefix(&here) else { return false };
         birth(&self.pid.to_string()).as_deref() != Some(began.trim())
     }
 
-    /// Label of its unfinished files.
+    /// Returns the label of the owner's unfinished files.
     fn label(&self) -> String {
         format!("{}-{}", self.host, self.pid)
     }
 }
 
-/// A folder of finished chunks and of claims to the others.
+/// A folder of finished chunks and of claims to unfinished ones.
 #[derive(Clone, Debug)]
 pub struct Leases {
     folder: PathBuf,
@@ -125,28 +136,28 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// The claims of a folder, which is made; who has not been heard of for `patience` gives way.
+    /// Creates the folder if it is missing; claims whose owners are silent for `patience` give way.
     pub fn new(folder: &Path, owner: Owner, patience: Duration) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|e| Error::file(folder, format!("cannot be made: {e}")))?;
         Ok(Self { folder: folder.to_owned(), owner, patience })
     }
 
-    /// The file of a chunk.
+    /// Returns the path of a chunk's file.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// Whether a chunk is finished.
+    /// Reports whether a chunk is finished.
     pub fn is_finished(&self, name: &str) -> bool {
         self.file(name).exists()
     }
 
-    /// Whether [`Self::claim`] can succeed: the chunk is neither finished nor claimed.
+    /// Reports whether [`Self::claim`] can succeed: the chunk is neither finished nor claimed.
     pub fn is_free(&self, name: &str) -> bool {
         !self.is_finished(name) && (!self.claim_file(name).exists() || self.is_stale(name))
     }
 
-    /// The claim to a chunk, if it is neither finished nor somebody else's.
+    /// Claims a chunk; `None` if it is finished or claimed by another process.
     pub fn claim(&self, name: &str) -> Result<Option<Lease>, Error> {
         if self.is_finished(name) {
             return Ok(None);
@@ -168,7 +179,7 @@ impl Leases {
         self.folder.join(format!("{name}{CLAIM}"))
     }
 
-    /// A file that says who we are, whole from the first moment on; none if there is one already.
+    /// Creates a claim file with this owner in it, which appears whole; `None` if there is one already.
     fn create(&self, path: &Path) -> Result<Option<File>, Error> {
         let failed = |e: io::Error| Error::file(path, format!("cannot be written: {e}"));
         let prefix = format!("{UNFINISHED}claim-{}-", self.owner.label());
@@ -185,7 +196,7 @@ impl Leases {
         serde_json::to_vec(&self.owner).unwrap_or_default()
     }
 
-    /// Whether a claim's owner has died or fallen silent.
+    /// Reports whether a claim's owner has died or fallen silent.
     fn is_stale(&self, name: &str) -> bool {
         let path = self.claim_file(name);
         let owner = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Owner>(&text).ok());
@@ -196,13 +207,13 @@ impl Leases {
         age().is_some_and(|age| age > self.patience)
     }
 
-    /// The time by the clock of whoever keeps the folder, which may not be this machine's.
+    /// Returns the time by the clock of the folder's file server, which may differ from this machine's.
     fn now(&self) -> Option<SystemTime> {
         let probe = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.folder).ok()?;
         probe.as_file().metadata().ok()?.modified().ok()
     }
 
-    /// Puts a stale claim aside, and removes what its owner left unfinished.
+    /// Puts a stale claim aside, and removes its owner's unfinished files.
     fn take_over(&self, name: &str) -> Result<(), Error> {
         let (path, before) = (self.claim_file(name), fs::read(self.claim_file(name)).ok());
         let aside = self.folder.join(format!("{UNFINISHED}aside-{}-{name}", self.owner.label()));
@@ -211,7 +222,7 @@ impl Leases {
         }
         let taken = fs::read(&aside).ok();
         if taken != before {
-            // Another was faster, and this is its new claim.
+            // Another process was faster: the file put aside is its new claim, which is restored.
             let _ = fs::hard_link(&aside, &path);
         } else if let Some(owner) = taken.and_then(|text| serde_json::from_slice::<Owner>(&text).ok()) {
             self.sweep(&format!("{UNFINISHED}{name}-{}", owner.label()));
@@ -220,14 +231,14 @@ impl Leases {
         fs::remove_file(&aside).map_err(|e| Error::file(&aside, format!("cannot be removed: {e}")))
     }
 
-    /// Removes files whose names begin so.
+    /// Removes files whose names begin with `prefix`.
     fn sweep(&self, prefix: &str) {
         sweep(&self.folder, |name| name.starts_with(prefix));
     }
 }
 
-/// Removes what killed processes left in a folder where nobody works any more: unfinished files, and claims to what they had
-/// finished, which nobody would take over.
+/// Removes the files that killed processes left in a folder where no process works any more: unfinished files, and
+/// claims to finished chunks, which no process would take over.
 pub fn sweep_left(folder: &Path) {
     sweep(folder, |name| name.starts_with(UNFINISHED) || name.ends_with(CLAIM));
 }
@@ -240,7 +251,7 @@ fn sweep(folder: &Path, is_left: impl Fn(&str) -> bool) {
     }
 }
 
-/// The right to work on a chunk; given back when it goes.
+/// The right to work on a chunk; dropping it gives the right back.
 #[derive(Debug)]
 pub struct Lease {
     claims: Leases,
@@ -255,14 +266,14 @@ impl Lease {
         let text = claims.text();
         let pulse = thread::spawn(move || {
             while stopped.recv_timeout(PULSE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                // Writing the same bytes again lets the file server note the time by its own clock.
+                // Writing the same bytes again makes the file server set the modification time by its own clock.
                 let _ = file.rewind().and_then(|()| file.write_all(&text));
             }
         });
         Self { claims, name, path, pulse: Some((stop, pulse)) }
     }
 
-    /// Writes the chunk's file: to the disk under another name, then renamed into its place.
+    /// Writes the chunk's file to the disk under another name, then renames it into place.
     pub fn finish(self, contents: &[u8]) -> Result<(), Error> {
         let place = self.claims.file(&self.name);
         let prefix = format!("{UNFINISHED}{}-{}", self.name, self.claims.owner.label());
@@ -287,7 +298,7 @@ impl Drop for Lease {
             drop(stop);
             let _ = pulse.join();
         }
-        // If this process slept for long, another may have taken over.
+        // If this process was suspended for long, another may have taken over its claim.
         if fs::read(&self.path).is_ok_and(|text| text == self.claims.text()) {
             let _ = fs::remove_file(&self.path);
         }

@@ -1,4 +1,4 @@
-//! Runs: sampling, restoring and tables from request to result, with resuming, leases and records.
+//! Runs of sampling, restoring and tables, from request to result, with resuming, leases and records.
 
 pub mod bench;
 pub mod blocks;

@@ -1,4 +1,4 @@
-//! A model as a prior: its denoiser, given classes and guided towards them.
+//! A model as a prior: its denoiser for given classes, with guidance towards them.
 
 use std::{
     fmt,
@@ -22,20 +22,20 @@ use crate::{
     },
 };
 
-/// Strength of guidance towards classes, and the network that knows them.
+/// Strength of guidance towards classes, and the network that provides it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GuidanceRequest {
-    /// w: adds w ∇ log p(class | x) to the score; none asks for no guidance.
+    /// Weight w, which adds w ∇ log p(class | x) to the score; `None` means no guidance.
     pub weight: Option<f64>,
-    /// Guides only where low < σ ≤ high, in data units.
+    /// Range (low, high]: guidance acts only where low < σ ≤ high, in data units.
     pub range: Option<[f64; 2]>,
-    /// The model whose answers stand for those without a class, in place of the network's own null class.
+    /// Model that gives the answers without a class, in place of the network's own null class.
     pub unconditional: Option<String>,
-    /// A TorchScript program forward(x, label) → logits that knows p(class | x).
+    /// Path of a TorchScript program forward(x, label) → logits that gives p(class | x).
     pub classifier: Option<PathBuf>,
 }
 
-/// A model, and what guides it.
+/// A model with its guidance, owned.
 #[derive(Debug)]
 pub struct Guided {
     /// The model.
@@ -44,7 +44,7 @@ pub struct Guided {
     guide: Option<Guide>,
 }
 
-/// A model as a prior, with what guides it.
+/// A model as a prior, with its guidance, borrowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Prior<'a> {
     /// The model.
@@ -53,14 +53,14 @@ pub struct Prior<'a> {
     guide: Option<&'a Guide>,
 }
 
-/// Who knows p(class | x).
+/// Source of p(class | x).
 #[derive(Debug)]
 enum Guide {
-    /// The network itself, which has this number for no class.
+    /// The network itself, with the number of its null class.
     NullClass(i64),
-    /// The network, compared with another and with the number that this has for no class, if it has classes.
+    /// Another model for the answers without a class, with the number of its null class, if it has classes.
     Unconditional(Box<Model>, Option<i64>),
-    /// A classifier.
+    /// A classifier of noisy images.
     Classifier { classifier: ScriptClassifier, sha256: String },
 }
 
@@ -74,14 +74,14 @@ pub struct Cost {
 }
 
 impl From<Model> for Guided {
-    /// The model as it is.
+    /// Wraps the model without guidance.
     fn from(model: Model) -> Self {
         Self { model, guidance: Guidance::default(), guide: None }
     }
 }
 
 impl<'a> From<&'a Model> for Prior<'a> {
-    /// The model as it is.
+    /// Wraps the model without guidance.
     fn from(model: &'a Model) -> Self {
         Self { model, guidance: Guidance::default(), guide: None }
     }
@@ -94,7 +94,7 @@ impl<'a> From<&'a Guided> for Prior<'a> {
 }
 
 impl GuidanceRequest {
-    /// The guided model; what guides it is opened as `session` says.
+    /// Creates the guided model; the guiding network is opened on the device and in the precision of `session`.
     pub fn apply(&self, model: Model, session: &Session) -> Result<Guided, Error> {
         let guidance = Guidance::new(self.weight.unwrap_or(0.0), self.range)?;
         let guide = self.guide(&model, session)?;
@@ -132,7 +132,7 @@ fn classifier(path: &Path, model: &Model, session: &Session) -> Result<Guide, Er
     Ok(Guide::Classifier { classifier, sha256: sha256_of(path)? })
 }
 
-/// Another model of the same images, which can do without a class.
+/// Opens another model of images of the same size that needs no class.
 fn unconditional(name: &str, model: &Model, session: &Session) -> Result<Guide, Error> {
     let other = session.open(name)?;
     let (ours, theirs) = (model.card.image, other.card.image);
@@ -151,7 +151,7 @@ fn unconditional(name: &str, model: &Model, session: &Session) -> Result<Guide, 
 }
 
 impl<'a> Prior<'a> {
-    /// Number of classes to choose from, without the null class; `None` for a network without classes.
+    /// Returns the number of classes to choose from, without the null class; `None` for a network without classes.
     pub fn classes(&self) -> Option<i64> {
         let network = &self.model.denoiser.network;
         let null = network.null_class();
@@ -163,17 +163,17 @@ impl<'a> Prior<'a> {
         own.into_iter().chain(guides).min()
     }
 
-    /// Number of the null class; `None` without one, and where a classifier guides, which needs a class.
+    /// Returns the number of the null class; `None` without one, and where a classifier guides, which needs a class.
     pub fn null_class(&self) -> Option<i64> {
         self.model.denoiser.network.null_class().filter(|_| !self.is_guided_by_classifier())
     }
 
-    /// Whether a classifier guides.
+    /// Reports whether a classifier guides.
     pub(crate) fn is_guided_by_classifier(&self) -> bool {
         matches!(self.guide, Some(Guide::Classifier { .. }))
     }
 
-    /// D(x, σ) of images of these classes, one for each of a batch.
+    /// Creates the denoiser D(x, σ) for a batch of images, with one class for each.
     pub fn denoiser(&self, classes: Option<&[i64]>) -> Box<dyn Denoiser + 'a> {
         let Self { model, guidance, guide } = *self;
         let conditional = self.conditional(classes);
@@ -197,13 +197,13 @@ impl<'a> Prior<'a> {
         }
     }
 
-    /// The denoiser without guidance; classes that a classifier alone knows do not reach the network.
+    /// Creates the denoiser without guidance; a network without classes does not receive the classifier's classes.
     fn conditional(&self, classes: Option<&[i64]>) -> ForClasses<'a> {
         let denoiser = &self.model.denoiser;
         denoiser.for_classes(classes.filter(|_| denoiser.network.classes().is_some()))
     }
 
-    /// Another with the same parameters, for a thread of its own: they are shared, not copied.
+    /// Creates a replica for another thread; the parameters are shared, not copied.
     pub fn replica(&self) -> Result<Guided, Error> {
         let guide = match self.guide {
             None => None,
@@ -216,7 +216,7 @@ impl<'a> Prior<'a> {
         Ok(Guided { model: self.model.replica()?, guidance: self.guidance, guide })
     }
 
-    /// Evaluations and gradients of scores at these σ.
+    /// Counts the evaluations and gradients of scores at these σ.
     pub fn cost(&self, sigmas: impl Iterator<Item = f64>) -> Cost {
         let each = |sigma: f64| match self.guide {
             None => Cost { evaluations: 1, gradients: 0 },
@@ -231,7 +231,7 @@ impl<'a> Prior<'a> {
         })
     }
 
-    /// Guidance for the record of a run; `None` without guidance.
+    /// Returns the guidance for the record of a run; `None` without guidance.
     pub fn record(&self) -> Result<Option<Value>, Error> {
         let by = match self.guide {
             None => return Ok(None),
@@ -248,7 +248,7 @@ impl<'a> Prior<'a> {
 impl Div<usize> for Cost {
     type Output = Self;
 
-    /// The cost for each of `images`, rounded up.
+    /// Computes the cost for each of `images`, rounded up.
     fn div(self, images: usize) -> Self {
         let each = |total: usize| total.div_ceil(images.max(1));
         Self { evaluations: each(self.evaluations), gradients: each(self.gradients) }

@@ -1,4 +1,5 @@
-//! y = A(x) + noise: measurements, the operator that made them, and the images themselves where they are known.
+//! Inverse problems y = A(x) + noise: measurements, the operator that made them, and the images themselves where they
+//! are known.
 
 use std::{
     collections::BTreeSet,
@@ -21,13 +22,13 @@ use crate::{
     models::card::sha256,
 };
 
-/// Makes an operator once more, for another thread.
+/// Function that builds another instance of an operator, for another thread.
 type Build<'a> = Box<dyn Fn() -> Result<Operator, Error> + 'a>;
 
 /// Source of a problem's operator.
 ///
-/// An operator of the caller's own is one value, which one thread uses at a time. A task, or any function that makes operators,
-/// serves as many threads as compute: each has its own, built once.
+/// An operator of the caller's own is one value, which one thread uses at a time. A task, or any function that builds
+/// operators, serves all computing threads: each has an instance of its own, built once.
 pub struct OperatorSource<'a> {
     first: Operator,
     more: Option<Build<'a>>,
@@ -43,7 +44,7 @@ impl fmt::Debug for OperatorSource<'_> {
 }
 
 impl<O: Into<Operator>> From<O> for OperatorSource<'_> {
-    /// One operator, described in records as its `Debug` has it.
+    /// Wraps one operator; records describe it by its `Debug` text.
     fn from(operator: O) -> Self {
         let first = operator.into();
         let description = Value::String(format!("{first:?}"));
@@ -52,7 +53,8 @@ impl<O: Into<Operator>> From<O> for OperatorSource<'_> {
 }
 
 impl<'a> OperatorSource<'a> {
-    /// A task for images of `shape` = `[channels, height, width]`, on the device and with the seed of `session`.
+    /// Creates the operator of a task for images of `shape` = `[channels, height, width]`, on the device and with the
+    /// seed of `session`.
     pub fn task(task: &AnyTask, shape: [i64; 3], session: &Session) -> Result<Self, Error> {
         let (own, device, seed) = (task.clone(), session.device, session.seed);
         let description = serde_json::to_value(task).map_err(Error::request)?;
@@ -60,13 +62,13 @@ impl<'a> OperatorSource<'a> {
         Ok(Self { description, seed, device: Some(device), ..source })
     }
 
-    /// Whatever `build` makes, once for each thread.
+    /// Creates a source from `build`, which is called once for each thread.
     pub fn built(build: impl Fn() -> Result<Operator, Error> + 'a) -> Result<Self, Error> {
         let first = build()?;
         Ok(Self { more: Some(Box::new(build)), ..Self::from(first) })
     }
 
-    /// Describes the operator in records: what was done to the images, as JSON.
+    /// Sets the operator's description in records: the degradation of the images, as JSON.
     #[must_use]
     pub fn described(self, description: Value) -> Self {
         Self { description, ..self }
@@ -78,7 +80,7 @@ impl<'a> OperatorSource<'a> {
     }
 }
 
-/// Measurements that images are to be restored from.
+/// Measurements from which images are to be restored.
 ///
 /// ```no_run
 /// use tweedie::{inverse::operators::{AnyTask, InpaintRandom}, run::problem::{OperatorSource, Problem}, Session};
@@ -91,15 +93,15 @@ impl<'a> OperatorSource<'a> {
 /// ```
 pub struct Problem<'a> {
     pub(crate) names: Vec<String>,
-    /// `[count, channels, height, width]`, data units; absent where only the measurement is known.
+    /// Images, `[count, channels, height, width]`, in data units; absent where only the measurement is known.
     pub(crate) truth: Option<Tensor>,
-    /// `[count, …]`.
+    /// Measurements y, `[count, …]`.
     pub(crate) measurement: Tensor,
     /// Shape of the images, `[channels, height, width]`.
     pub(crate) shape: [i64; 3],
     /// η in data units.
     pub(crate) eta: f64,
-    /// The degradation, as recorded.
+    /// Degradation, as it is recorded.
     pub(crate) task: Value,
     pub(crate) detector: Option<Detector>,
     seed: u64,
@@ -123,7 +125,7 @@ impl<'a> Problem<'a> {
         Ok(Self { detector: None, ..Self::detected(source, images, Detector::Gaussian { eta }, seed)? })
     }
 
-    /// Simulates the measurement with the noise of any detector; methods take it for Gaussian noise of the same
+    /// Simulates the measurement with the noise of any detector; methods treat it as Gaussian noise of the same
     /// variance.
     pub fn detected(
         source: impl Into<OperatorSource<'a>>,
@@ -149,7 +151,7 @@ impl<'a> Problem<'a> {
         Ok(Self { truth: Some(truth), detector: Some(detector), ..problem })
     }
 
-    /// Measurements `[count, …]` of images of `shape` = `[channels, height, width]` that nobody knows.
+    /// Creates a problem from measurements `[count, …]` of unknown images of `shape` = `[channels, height, width]`.
     pub fn measured(
         source: impl Into<OperatorSource<'a>>,
         measurement: &Tensor,
@@ -182,7 +184,7 @@ impl<'a> Problem<'a> {
         })
     }
 
-    /// Names the images: files and rows are called so.
+    /// Names the images; their files and rows have these names.
     pub fn named(self, names: Vec<String>) -> Result<Self, Error> {
         if names.len() != self.names.len() {
             let cause = format!("{} names were given for {} images", names.len(), self.names.len());
@@ -196,27 +198,28 @@ impl<'a> Problem<'a> {
         Ok(Self { names, ..self })
     }
 
-    /// The names of the images.
+    /// Returns the names of the images.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// y, `[count, …]`, in data units.
+    /// Returns the measurements y, `[count, …]`, in data units.
     pub fn measurement(&self) -> &Tensor {
         &self.measurement
     }
 
-    /// The images themselves, `[count, channels, height, width]`, where they are known.
+    /// Returns the images themselves, `[count, channels, height, width]`, where they are known.
     pub fn truth(&self) -> Option<&Tensor> {
         self.truth.as_ref()
     }
 
-    /// η for pixels 0 … 1, half of η in data units.
+    /// Returns η for pixels 0 … 1, half of η in data units.
     pub fn noise(&self) -> f64 {
         self.eta / 2.0
     }
 
-    /// Has an operator ready for each of `workers` threads and for the one that takes results; how many may work.
+    /// Builds an operator for each of `workers` threads and for the thread that takes results; returns the number of
+    /// threads that may work.
     pub(crate) fn prepare(&self, workers: usize) -> Result<usize, Error> {
         let Some(more) = self.more.as_ref().filter(|_| workers > 1) else { return Ok(1) };
         let like = || self.measurement.narrow(0, 0, 1);
@@ -226,17 +229,17 @@ impl<'a> Problem<'a> {
         Ok(workers)
     }
 
-    /// The measurements of these images, one for each row of a batch.
+    /// Selects the measurements of these images, one for each row of a batch.
     pub(crate) fn rows(&self, images: &[i64]) -> Tensor {
         self.measurement.index_select(0, &Tensor::from_slice(images).to_device(self.measurement.device()))
     }
 
-    /// SHA-256 of the measurements.
+    /// Computes the SHA-256 of the measurements.
     pub(crate) fn sha256(&self) -> Result<String, Error> {
         Ok(sha256(&crate::files::images::npy(&self.measurement)?))
     }
 
-    /// Writes what other programs need to restore the same, as [`Measurement::write_npz`] has it.
+    /// Writes the data that other programs need to solve the same problem; see [`Measurement::write_npz`].
     pub(crate) fn write_npz(&self, path: &std::path::Path) -> Result<(), Error> {
         let task = self.task.to_string();
         let Self { measurement: y, shape, eta, seed, .. } = self;
@@ -284,7 +287,7 @@ impl<'a> Deref for ProblemRef<'a> {
     }
 }
 
-/// Likelihoods with operators of their own, each lent to one thread at a time.
+/// Pool of likelihoods with operators of their own, each lent to one thread at a time.
 pub(crate) struct Pool(Mutex<Vec<GaussianLikelihood>>);
 
 impl Pool {
@@ -296,7 +299,7 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(likelihood);
     }
 
-    /// Passes `work` a likelihood that nobody else uses meanwhile.
+    /// Passes a likelihood to `work`; no other thread uses it meanwhile.
     pub fn lend<R>(&self, work: impl FnOnce(&mut GaussianLikelihood) -> R) -> Result<R, Error> {
         let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut likelihood = free.ok_or_else(|| Error::request("the operator is in use by another thread"))?;
@@ -306,7 +309,7 @@ impl Pool {
     }
 }
 
-/// η in data units.
+/// Converts η from pixels 0 … 1 to data units.
 fn eta(noise: f64) -> Result<f64, Error> {
     if noise.is_finite() && noise > 0.0 {
         return Ok(2.0 * noise);
@@ -314,7 +317,7 @@ fn eta(noise: f64) -> Result<f64, Error> {
     Err(Error::request(format!("`noise` must be positive, but is {noise}")))
 }
 
-/// `[channels, height, width]` of images `[count, channels, height, width]`.
+/// Returns `[channels, height, width]` of images `[count, channels, height, width]`.
 fn shape(images: &Tensor) -> Result<[i64; 3], Error> {
     match images.size()[..] {
         [count, channels, height, width] if count > 0 => Ok([channels, height, width]),

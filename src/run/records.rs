@@ -1,4 +1,4 @@
-//! The records of all runs: one line of JSON for each.
+//! Records of all runs: one line of JSON for each.
 
 use std::{
     fs::{self, OpenOptions},
@@ -12,42 +12,42 @@ use serde_json::Value;
 
 use crate::{Error, models::card::sha256};
 
-/// The file within a folder of results.
+/// Name of the records' file in a folder of results.
 pub const FILE: &str = "records.jsonl";
 
 /// Record of a row: the run, its machine and its outcome.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Record {
-    /// A name for all that the figures depend on: the same run has the same.
+    /// Hash of everything on which the figures depend: equal runs have equal hashes.
     pub id: String,
-    /// The experiment's file, without folder and ending.
+    /// Name of the experiment's file, without folder and ending.
     pub experiment: String,
-    /// The text of the experiment's file.
+    /// Text of the experiment's file.
     pub text: String,
     /// Row of the experiment; empty where the experiment is one figure or one plot.
     #[serde(default)]
     pub row: String,
-    /// Command that makes it again.
+    /// Command that makes the row again.
     pub command: String,
-    /// The version of this program.
+    /// Version of this program.
     pub version: String,
-    /// The version of libtorch.
+    /// Version of libtorch.
     pub libtorch: String,
-    /// cpu or cuda.
+    /// Device: cpu or cuda.
     pub device: String,
-    /// All that the bits of the images depend on: weights, plan, rounding and so on.
+    /// Everything on which the bits of the images depend: weights, plan, rounding and so on.
     pub identity: Value,
-    /// The seeds of the images, as `0-49999`.
+    /// Seeds of the images, as `0-49999`.
     pub seeds: String,
-    /// Evaluations of the network for an image, on average where the state decides.
+    /// Number of evaluations of the network for an image, on average where the state decides it.
     pub evaluations: f64,
-    /// Seconds of computing: for an image by one process, or for the whole where an experiment is no table of images.
+    /// Seconds of computing: for an image by one process, or for the whole experiment where it is no table of images.
     pub seconds: f64,
-    /// The most memory that a process took, in bytes, without the GPU's.
+    /// Peak memory of a process, in bytes, without the GPU's.
     pub memory: u64,
-    /// Value and spread by name; the first heads the table.
+    /// Values and spreads of the figures, by name; the first figure heads the table.
     pub figures: IndexMap<String, (f64, Option<f64>)>,
-    /// The first figure of each set on its own.
+    /// First figure of each set by itself.
     #[serde(default)]
     pub each: Vec<f64>,
     /// Published value, if there is one.
@@ -61,13 +61,13 @@ pub struct Record {
     pub warnings: Vec<String>,
 }
 
-/// A name for all that a run depends on.
+/// Computes a hash of everything on which a run depends.
 pub fn id(fingerprint: &Value) -> String {
     sha256(fingerprint.to_string().as_bytes())[..16].to_owned()
 }
 
 impl Record {
-    /// Whether the two records are of one run with one outcome.
+    /// Reports whether the two records describe one run with one outcome.
     fn is_same(&self, other: &Self) -> bool {
         let close = |(a, b): (&f64, &f64)| (a - b).abs() <= PRINTED * b.abs();
         let values = |record: &Self| record.figures.values().map(|(value, _)| *value).collect::<Vec<_>>();
@@ -78,11 +78,11 @@ impl Record {
     }
 }
 
-/// A number that was printed and read again may differ in its last digit; relative.
+/// Relative tolerance for numbers that were printed and read again, which may differ in the last digit.
 const PRINTED: f64 = 1e-13;
 
-/// Adds a record to the file at `path`, unless the same figures of the same run are there: a run that was killed after this line
-/// and goes on has written it.
+/// Adds a record to the file at `path`, unless the file holds the same figures of the same run: a run that was killed
+/// after this step and goes on has written them already.
 pub fn append(path: &Path, record: &Record) -> Result<(), Error> {
     if path.exists() && read(path)?.iter().any(|known| known.is_same(record)) {
         return Ok(());
@@ -96,11 +96,11 @@ pub fn append(path: &Path, record: &Record) -> Result<(), Error> {
     if cut_off(&mut file).map_err(failed)? {
         line.insert(0, b'\n');
     }
-    // A single write keeps lines of several processes from mixing.
+    // A single write keeps the lines of several processes from mixing.
     file.write_all(&line).and_then(|()| file.sync_all()).map_err(failed)
 }
 
-/// Whether the last line lacks its end, because its writer was killed.
+/// Reports whether the last line lacks its end, because its writer was killed.
 fn cut_off(file: &mut fs::File) -> io::Result<bool> {
     if file.seek(SeekFrom::End(0))? == 0 {
         return Ok(false);
@@ -111,7 +111,7 @@ fn cut_off(file: &mut fs::File) -> io::Result<bool> {
     Ok(last != *b"\n")
 }
 
-/// All records of a file, oldest first; lines that a killed process did not finish are left out.
+/// Reads all records of a file, oldest first; lines that a killed process did not finish are left out.
 pub fn read(path: &Path) -> Result<Vec<Record>, Error> {
     let text = fs::read_to_string(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())

@@ -1,20 +1,20 @@
-//! The configurations released with the paper (`vp_inpainting.yaml`, `ve_uncond_pretrainedSchedule.yaml`, …), as they are
-//! [Random Walks].
+//! Reader of the configurations released with the paper [Random Walks], in their original form (`vp_inpainting.yaml`,
+//! `ve_uncond_pretrainedSchedule.yaml`, …).
 //!
 //! ```text
 //! τ = c σ², with a measurement min(c σ², η²)    T from T₀ to 1, no noise on the last step    x₀ ~ N(0, I)
 //! ```
 //!
-//! A file with a variance-preserving network (`vp`) speaks of pixels of −1 … 1, our data units; one with a
-//! variance-exploding network (`ve`) of pixels of 0 … 1, where η, σ and x are half of what they are in data units. What is
-//! read here is in data units throughout, the first state too: N(0, I) of 0 … 1 is N(−1, 4 I). Other walks here begin at
-//! the deviation of the first level instead; free walks forget the difference in their first steps.
+//! A file for a variance-preserving network (`vp`) uses pixels of −1 … 1, our data units; a file for a
+//! variance-exploding network (`ve`) uses pixels of 0 … 1, where η, σ and x are half of their values in data units. All
+//! values read here are converted to data units, the first state too: N(0, I) of 0 … 1 is N(−1, 4 I). Other walks in
+//! this crate begin at the deviation of the first level instead; free walks forget the difference in their first steps.
 //!
-//! The walk is the released one but for these: its levels are not moved to the nearest of a million points, and the network
-//! is told the time that interpolation gives (see [`crate::numbers::schedule::Sigmoid`]); a ve network is told the level itself,
-//! which differs by 10⁻⁴; noise and masks come from seeds. The released program reads the weights of a ve network, not their
-//! average (`--set weights=raw` does); it resizes images to the network's size, and stretches both images to 0 … 1 before
-//! it measures their PSNR, which is not done here.
+//! The walk is the released one, with these differences: its levels are not moved to the nearest of a million points,
+//! and the network's time label comes from interpolation (see [`crate::numbers::schedule::Sigmoid`]); a ve network
+//! receives the level itself, which differs by 10⁻⁴; noise and masks come from seeds. The released program reads the
+//! weights of a ve network, not their average (`--set weights=raw` does so here); it resizes images to the network's
+//! size, and stretches both images to 0 … 1 before it measures their PSNR, which is not done here.
 
 use std::{
     fmt::Display,
@@ -40,26 +40,26 @@ use crate::{
     scores::noise::Noise,
 };
 
-/// Such a file, in data units.
+/// Contents of a released configuration, in data units.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Released {
-    /// Levels, K, c and T₀.
+    /// Plan of the walk: levels, K, c and T₀.
     pub plan: Plan,
-    /// The law of the first state.
+    /// Distribution of the first state.
     pub start: Start,
-    /// Measurement of each image; `None` where images are drawn freely.
+    /// Problem that each image poses; `None` where images are drawn freely.
     pub problem: Option<PublishedProblem>,
-    /// The network that it was written for.
+    /// Network for which the file was written.
     pub network: Expected,
-    /// The network's file.
+    /// Path of the network's file.
     pub model: PathBuf,
-    /// The folder of the images that are restored.
+    /// Folder of the images to restore.
     pub images: PathBuf,
     /// Folder of the results.
     pub results: PathBuf,
 }
 
-/// N(mean, deviation² I).
+/// Normal distribution N(mean, deviation² I) of first states.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Start {
     /// Mean of every pixel.
@@ -69,26 +69,26 @@ pub struct Start {
 }
 
 impl Start {
-    /// First states in the shape of `like`, from the noise of which every walk makes its own.
+    /// Creates first states in the shape of `like`, from the noise that every walk uses for its first state.
     pub fn states(&self, like: &Tensor, noise: &dyn Noise) -> Tensor {
         noise.like(like, 0, 0) * self.deviation + self.mean
     }
 }
 
-/// y = A x + η n, whose likelihood is exact at every level.
+/// A problem y = A x + η n whose likelihood is exact at every level.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PublishedProblem {
-    /// A.
+    /// Task that gives A.
     pub task: AnyTask,
     /// η in data units.
     pub eta: f64,
 }
 
 impl PublishedProblem {
-    /// Longest step: τ ≤ η², whatever ‖A‖ is.
+    /// Limit of the step: τ ≤ η², whatever ‖A‖ is.
     pub const LIMIT: StepLimit = StepLimit::Paper;
 
-    /// The likelihood of a measurement of images of `shape`, which `operator` made.
+    /// Creates the likelihood of a measurement that `operator` made of images of `shape`.
     pub fn likelihood(
         &self,
         operator: impl Into<operators::Operator>,
@@ -99,18 +99,18 @@ impl PublishedProblem {
     }
 }
 
-/// A network, by what the file says of it.
+/// Network that the file describes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
     /// Kind of the perturbation.
     pub perturbation: Perturbation,
     /// Height and width of the images.
     pub side: i64,
-    /// Channels of its finest level.
+    /// Number of channels of the network's finest level.
     pub width: i64,
 }
 
-/// `noise_perturbation_type`.
+/// Kind of the perturbation, `noise_perturbation_type` in the file.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Perturbation {
@@ -121,7 +121,7 @@ pub enum Perturbation {
 }
 
 impl Perturbation {
-    /// Size of the file's unit in our data units.
+    /// Returns the size of the file's unit in our data units.
     fn unit(self) -> f64 {
         match self {
             Self::Vp => 1.0,
@@ -131,7 +131,7 @@ impl Perturbation {
 }
 
 impl Expected {
-    /// An error unless a card describes such a network.
+    /// Fails unless the card describes such a network.
     pub fn check(&self, card: &Card) -> Result<(), Error> {
         let Self { perturbation, side, width } = *self;
         let (architecture, found) = match (perturbation, &card.network) {
@@ -154,7 +154,7 @@ impl Expected {
 }
 
 impl Released {
-    /// Reads a file.
+    /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, Error> {
         Self::from_file(crate::files::yaml::read(path)?, path)
     }
@@ -172,7 +172,7 @@ impl Released {
 /// A value with its line and column.
 type Placed<T> = serde_yaml::Spanned<T>;
 
-/// The value, or a sentence with its place.
+/// Returns the value, or a message with its place unless `holds`.
 fn must<T: Copy + Display>(name: &str, value: &Placed<T>, want: &str, holds: bool) -> Result<T, String> {
     if holds {
         return Ok(value.value);
@@ -180,7 +180,7 @@ fn must<T: Copy + Display>(name: &str, value: &Placed<T>, want: &str, holds: boo
     Err(at(value, format!("{name} must be {want}, but is {}", value.value)))
 }
 
-/// A sentence about a value, with the place that the parser reports.
+/// Formats a message about a value, with the place that the parser reports.
 fn at<T>(value: &Placed<T>, sentence: impl Display) -> String {
     format!("line {} column {}: {sentence}", value.referenced.line(), value.referenced.column())
 }
@@ -189,7 +189,7 @@ fn positive(name: &str, value: &Placed<f64>) -> Result<f64, String> {
     must(name, value, "positive", value.value.is_finite() && value.value > 0.0)
 }
 
-/// A section of the file: what is read, and what is known but does not bear on the walk.
+/// Declares a section of the file: fields that are read, and known fields that do not affect the walk.
 macro_rules! section {
     ($name:ident { $($field:ident: $type:ty),* $(,)? } unread { $($unread:ident),* $(,)? }) => {
         #[derive(Deserialize)]
@@ -298,21 +298,21 @@ section!(Net {
     sigma_max: Option<Placed<f64>>,
     sigma_min: Option<Placed<f64>>,
 } unread {
-    // ADM's; what its file of weights cannot tell is read from the card.
+    // These fields belong to ADM; the card gives those that the file of weights does not show.
     num_res_blocks, channel_mult, learn_sigma, class_cond, use_checkpoint, attention_resolutions, num_heads,
     num_head_channels, num_heads_upsample, use_scale_shift_norm, dropout, resblock_updown, use_fp16,
     use_new_attention_order,
-    // NCSN++'s.
+    // These fields belong to NCSN++.
     name, pretrained_model, beta_min, beta_max, scale_by_sigma, ema_rate, normalization, nonlinearity, ch_mult,
     attn_resolutions, resamp_with_conv, conditional, fir, fir_kernel, skip_rescale, resblock_type, progressive,
     progressive_input, progressive_combine, attention_type, init_scale, fourier_scale, conv_size, embedding_type,
 });
 
-/// β of the last time, which the released program fixes.
+/// Last β of the chain, which the released program fixes.
 const LAST_BETA: f64 = 0.02;
-/// Times of the chain, as many as the released program insists on.
+/// Number of times of the chain, which the released program prescribes.
 const TIMES: usize = 1000;
-/// Pixels between a hidden box and the border, in an image of any size.
+/// Number of pixels between a hidden box and the border, in an image of any size.
 const MARGIN: f64 = 16.0;
 
 impl File {
@@ -376,7 +376,7 @@ impl File {
     }
 }
 
-/// Message that names the setting which a network of this kind lacks.
+/// Formats a message that names the setting which a network of this kind lacks.
 fn missing(kind: &Placed<Perturbation>, name: &str) -> String {
     let network = format!("{:?}", kind.value).to_lowercase();
     at(kind, format!("{network} networks need {name}, which is missing"))
@@ -431,7 +431,7 @@ impl Hiding {
                 let part = length as f64 / size;
                 let hidden = InpaintBox { height: part, width: part, margin: MARGIN / size };
                 let refusal = || at(range, "mask_len_range must be a length and the next, as 128 and 129");
-                // Lengths are drawn below the second number.
+                // The released program draws lengths below the second number, so one length is possible here.
                 if length > 0 && end == length + 1 { Ok(AnyTask::InpaintBox(hidden)) } else { Err(refusal()) }
             }
         }

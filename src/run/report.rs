@@ -1,4 +1,4 @@
-//! All results beside what papers print, as Markdown and as one page.
+//! Page of all results beside the published ones, as Markdown and as HTML.
 
 use std::{
     fmt::Write as _,
@@ -27,22 +27,22 @@ use crate::{
 /// A request for a page of all results.
 #[derive(Clone, Debug)]
 pub struct ReportRequest {
-    /// The folder of experiments, with those within it.
+    /// Folder of experiments, searched with its subfolders.
     pub experiments: PathBuf,
-    /// Folder of records and plots, to which the page is written: tables.md and tables.html.
+    /// Folder of records and plots; the page is written into it as tables.md and tables.html.
     pub results: PathBuf,
     /// Command that makes the page again.
     pub command: String,
 }
 
-/// A page that was written.
+/// Files of a page that was written.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReportFiles {
     /// Number of tables.
     pub results: usize,
-    /// The Markdown file.
+    /// Path of the Markdown file.
     pub markdown: PathBuf,
-    /// The page, which a browser shows without a network connection.
+    /// Path of the HTML page, which a browser shows without a network connection.
     pub html: PathBuf,
 }
 
@@ -91,7 +91,7 @@ impl ReportRequest {
         Ok(chapters)
     }
 
-    /// A table of generated images, with plots of quality against cost and a sheet of each row.
+    /// Creates the chapter of a table of generated images, with plots of quality against cost and a sheet of each row.
     fn generated(
         &self,
         table: &TableExperiment,
@@ -125,7 +125,7 @@ impl ReportRequest {
         Ok((chapter, text))
     }
 
-    /// Quality against cost, where there is more than one point of a line.
+    /// Plots quality against cost, where a line has more than one point.
     fn plots(&self, table: &TableExperiment, name: &str, records: &[Record]) -> Result<Vec<Picture>, Error> {
         let head = records.iter().find_map(|record| record.figures.keys().next()).map_or("", String::as_str);
         let mut plots = Vec::new();
@@ -142,7 +142,7 @@ impl ReportRequest {
         Ok(plots)
     }
 
-    /// Chapters for the tables that another experiment has left in the folder of results.
+    /// Creates chapters for the tables that an experiment of another kind has left in the folder of results.
     fn plotted(&self, experiment: &AnyExperiment, name: &str, path: &Path) -> Result<Vec<(Chapter, String)>, Error> {
         let [text, plot] = ["md", "png"].map(|ending| self.results.join(format!("{name}.{ending}")));
         if !text.exists() {
@@ -167,14 +167,14 @@ impl ReportRequest {
     }
 }
 
-/// Cost of an image.
+/// Function that returns the cost of an image.
 type CostOf = fn(&Record) -> f64;
 
 fn case(name: &str, pictures: Vec<Picture>) -> Case {
     Case { name: name.to_owned(), pictures, ..Case::default() }
 }
 
-/// The experiments of a folder and of those within it; other YAML files are none.
+/// Lists the experiments of a folder and of its subfolders; other YAML files are skipped.
 pub fn experiments(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     if folder.is_file() {
         return Ok(vec![folder.to_owned()]);
@@ -195,19 +195,19 @@ pub fn experiments(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-/// Whether a file states a kind of experiment; configurations for training do not.
+/// Reports whether a file states a kind of experiment; configurations for training do not.
 fn is_experiment(path: &Path) -> bool {
     yaml::read::<Value>(path).map_or(true, |file| file.get("kind").is_some())
 }
 
-/// The newest record of each row, in the order of the rows.
+/// Returns the newest record of each row, in the order of the rows.
 fn latest(table: &TableExperiment, name: &str, records: &[Record]) -> Vec<Record> {
     let newest =
         |row: &TableRow| records.iter().rev().find(|record| record.experiment == name && record.row == row.name);
     table.rows.iter().filter_map(|row| newest(row).cloned()).collect()
 }
 
-/// Rows that differ in the number of levels alone as one line, and what the paper prints of them as another.
+/// Groups rows that differ only in the number of levels into one line, and their published values into another.
 fn series(table: &TableExperiment, records: &[Record], cost: CostOf) -> Vec<Series> {
     let mut lines: IndexMap<String, Vec<(&TableRow, &Record)>> = IndexMap::new();
     for record in records {
@@ -225,7 +225,8 @@ fn series(table: &TableExperiment, records: &[Record], cost: CostOf) -> Vec<Seri
     lines.into_iter().flat_map(both).filter(|line| !line.points.is_empty()).collect()
 }
 
-/// Longest common part of the names of rows, part by part between commas: of `DDIM, 5` and `DDIM, 10` it is `DDIM`.
+/// Returns the longest common part of the rows' names, part by part between commas: `DDIM` for `DDIM, 5` and
+/// `DDIM, 10`.
 fn common<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
     let first: Vec<&str> = names.next()?.split(", ").collect();
     let kept = names.fold(first, |kept, name| {
@@ -235,7 +236,7 @@ fn common<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
     Some(kept.join(", ")).filter(|name| !name.is_empty())
 }
 
-/// A line for each record: what is published, what was measured, what it cost, and what else was measured.
+/// Renders a line for each record: published value, measured value, cost, and further figures.
 pub fn markdown(table: &TableExperiment, records: &[Record]) -> String {
     let others: IndexSet<&str> =
         records.iter().flat_map(|record| record.figures.keys().skip(1)).map(String::as_str).collect();
@@ -255,7 +256,7 @@ pub fn markdown(table: &TableExperiment, records: &[Record]) -> String {
     text
 }
 
-/// Value and spread, with digits for small numbers too.
+/// Formats value and spread, with enough digits for small numbers too.
 fn figure(figure: Option<&(f64, Option<f64>)>) -> String {
     let Some((value, spread)) = figure else { return "–".to_owned() };
     let digits = if value.abs() < 1.0 { 4 } else { 3 };
@@ -263,13 +264,13 @@ fn figure(figure: Option<&(f64, Option<f64>)>) -> String {
     format!("{value:.digits$}{}", spread.unwrap_or_default())
 }
 
-/// Published value and spread, as the experiment states them now.
+/// Returns the published value and spread, as the experiment states them now.
 fn published(table: &TableExperiment, record: &Record) -> Option<(f64, Option<f64>)> {
     let row = table.rows.iter().find(|row| row.name == record.row);
     row.and_then(|row| Some((row.published?, row.spread)))
 }
 
-/// The cells of a record before its other figures.
+/// Returns the cells of a record before its further figures.
 fn cells(table: &TableExperiment, record: &Record, is_published: bool) -> Vec<String> {
     let head = record.figures.first().map(|(_, found)| found);
     let mut cells = vec![record.row.clone()];
@@ -291,7 +292,7 @@ fn cells(table: &TableExperiment, record: &Record, is_published: bool) -> Vec<St
     cells
 }
 
-/// Notes for a reader of the figures.
+/// Collects the notes for a reader of the figures.
 fn notes(table: &TableExperiment, records: &[Record]) -> String {
     let head = records.iter().find_map(|record| record.figures.keys().next());
     let head = head.map_or_else(String::new, |name| format!("Measured: {name}. "));

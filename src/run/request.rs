@@ -15,36 +15,37 @@ use crate::{
 /// Settings of a run: its folders, and replacements for parts of the file.
 #[derive(Clone, Debug)]
 pub struct ExperimentRequest {
-    /// NAME of NAME.md, NAME.png and NAME.json.
+    /// Name of the experiment: NAME in NAME.md, NAME.png and NAME.json.
     pub name: String,
-    /// The experiment, word for word.
+    /// Text of the experiment's file.
     pub text: String,
     /// Command that makes the run again, for headings.
     pub command: String,
-    /// The command line as it was typed, for records and pages.
+    /// Command line as it was typed, for records and pages.
     pub typed: String,
     /// Folder of tables, plots and records.
     pub results: PathBuf,
-    /// Folder of images, with a folder in it for each method.
+    /// Folder of images, with a subfolder for each method.
     pub out: PathBuf,
-    /// The values of models' cards that are replaced, as `key=value`.
+    /// Values of the models' cards that are replaced, as `key=value`.
     pub set: Vec<String>,
-    /// Folder of checkpoints and references that are not where a table names them.
+    /// Folder of the checkpoints and references that are not where a table names them.
     pub models: Option<PathBuf>,
-    /// Only rows of a table whose names contain this.
+    /// Text that the names of a table's rows must contain; other rows are skipped.
     pub row: Option<String>,
     /// Number of images in place of the table's.
     pub images: Option<u64>,
-    /// Measures nothing of a table.
+    /// Whether to draw the images of a table without measuring them.
     pub draw_only: bool,
-    /// After how long a silence another process takes over the work of one.
+    /// Time of silence after which another process takes over a process's work.
     pub patience: Duration,
     /// Rank of this process among those that make a table together.
     pub rank: Rank,
 }
 
 impl ExperimentRequest {
-    /// The experiment at `path` as it stands: results into experiments/results, images into out/experiments.
+    /// Creates a request for the unchanged experiment at `path`, with results in experiments/results and images in
+    /// out/experiments.
     pub fn new(path: &Path) -> Result<Self, Error> {
         let command = format!("tweedie run {}", path.display());
         Ok(Self {
@@ -64,33 +65,33 @@ impl ExperimentRequest {
         })
     }
 
-    /// The folder of a method's images.
+    /// Returns the folder of a method's images.
     pub fn folder(&self, name: &str) -> PathBuf {
         self.out.join(&self.name).join(path_word(name))
     }
 
-    /// A file of results.
+    /// Returns the path of the result file with this ending.
     pub fn result(&self, ending: &str) -> PathBuf {
         self.results.join(format!("{}.{ending}", self.name))
     }
 
-    /// Opens a model that the experiment names, with `set` of the experiment before that of the request.
+    /// Opens a model that the experiment names; the experiment's `set` is applied before the request's.
     pub(super) fn open(&self, model: &str, set: &[String], session: &Session) -> Result<Model, Error> {
         session.open_with(&self.located(model), None, &[set, &self.set].concat())
     }
 
-    /// The file of a model: as it is named, or in the folder of models.
+    /// Returns the path of a model: the named one, or one in the folder of models.
     pub(super) fn located(&self, model: &str) -> String {
         data::located(Path::new(model), self.models.as_deref()).to_string_lossy().into_owned()
     }
 
-    /// Values that replaced the model card's own.
+    /// Returns the values that replaced the model card's own.
     pub(super) fn origin(&self, set: &[String]) -> Origin {
         Origin { card: None, set: [set, &self.set].concat() }
     }
 }
 
-/// A name that may stand in a path.
+/// Converts a name to a valid part of a path.
 pub(super) fn path_word(name: &str) -> String {
     name.chars().map(|c| if c.is_alphanumeric() || "-+.=".contains(c) { c } else { '-' }).collect()
 }

@@ -1,4 +1,4 @@
-//! Images from measurements: samples of the posterior, their mean and their standard deviation.
+//! Restoration of images from measurements: samples of the posterior, their mean and their standard deviation.
 
 use std::{
     cell::RefCell,
@@ -65,9 +65,9 @@ pub struct Restoration<'a> {
     sampler: Option<AnySampler>,
     pub(crate) samples: usize,
     classes: Option<ClassList>,
-    /// The law of first states, where they are not the prior's mean with noise.
+    /// Distribution of first states, where they are not the prior's mean with noise.
     start: Option<Start>,
-    /// Images to which the linear estimate's prior is fitted.
+    /// Images to which the prior of the linear estimate is fitted.
     baseline: Option<Tensor>,
     pub(crate) figures: FigureRequest,
     on_step: Option<&'a OnStep<'a>>,
@@ -79,7 +79,7 @@ enum MethodChoice<'a> {
     Own(&'a dyn Method),
 }
 
-/// Restored images.
+/// Result of a restoration.
 #[derive(Debug)]
 pub struct Restored {
     /// Results in the order of the problem.
@@ -88,15 +88,15 @@ pub struct Restored {
     pub cost: RestorationCost,
 }
 
-/// The samples of one image's posterior, and what they come to; all tensors are f32 on the CPU, in data units −1 … 1, and not
-/// clipped.
+/// Samples of one image's posterior, their statistics and figures; all tensors are f32 on the CPU, in data units
+/// −1 … 1, and not clipped.
 #[derive(Debug)]
 pub struct RestoredImage {
-    /// The image's name.
+    /// Name of the image.
     pub name: String,
-    /// The seed of each sample.
+    /// Seed of each sample.
     pub seeds: Vec<u64>,
-    /// `[samples, channels, height, width]`.
+    /// Samples, `[samples, channels, height, width]`.
     pub samples: Tensor,
     /// Mean of the samples, `[channels, height, width]`.
     pub mean: Tensor,
@@ -111,7 +111,7 @@ pub struct RestoredImage {
 /// Cost of a sample.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub struct RestorationCost {
-    /// Cost with the answers that guidance takes; without those that only the state decides on.
+    /// Cost including guidance's evaluations, without evaluations that only the state decides.
     pub guided: Cost,
     /// Evaluations of the prior, and products with its Jacobian.
     #[serde(skip)]
@@ -120,7 +120,7 @@ pub struct RestorationCost {
     pub adaptive: bool,
 }
 
-/// All that is settled before the first sample is drawn.
+/// Settings that are resolved before the first sample is drawn.
 pub(crate) struct Settled {
     pub plan: Plan,
     pub resolved: ResolvedPlan,
@@ -131,13 +131,13 @@ pub(crate) struct Settled {
 
 /// A part of the results of a block.
 pub(crate) enum RestoredPart {
-    /// The walk of an image's first sample.
+    /// Walk of an image's first sample, with the image's number.
     Walk(usize, FrameRecorder),
-    /// The wanted samples of an image, by their numbers, f32 on the CPU.
+    /// Wanted samples of an image, by their numbers, f32 on the CPU, with the image's number.
     Image(usize, BTreeMap<usize, Tensor>),
 }
 
-/// The samples that are wanted: a range of numbers for each image.
+/// Wanted samples: a range of numbers for each image.
 pub(crate) type WantedSamples = BTreeMap<usize, Range<usize>>;
 
 /// A block of samples, ready for a thread of its own.
@@ -145,15 +145,16 @@ struct Job {
     block: Block,
     /// E[X] of each sample's class, `[batch, channels, height, width]`.
     means: Tensor,
-    /// One for each piece of the block.
+    /// Measurements, one tensor for each piece of the block.
     measurements: Vec<Tensor>,
 }
 
-/// Frames by the numbers of their images.
+/// Recorded frames, by the numbers of their images.
 type Walks = BTreeMap<usize, FrameRecorder>;
 
 impl Model {
-    /// A request to restore images of the network's own size from `measurement`, `[count, …]` in data units −1 … 1.
+    /// Creates a request to restore images of the network's own size from `measurement`, `[count, …]` in data units
+    /// −1 … 1.
     ///
     /// `noise` is η for pixels 0 … 1: half of η in data units.
     pub fn restore<'a>(
@@ -195,7 +196,7 @@ impl<'a> Restoration<'a> {
         }
     }
 
-    /// Computes as this session says; its seed decides the noise of all samples.
+    /// Sets the session; its seed decides the noise of all samples.
     #[must_use]
     pub fn session(self, session: &Session) -> Self {
         Self { session: session.clone(), ..self }
@@ -213,13 +214,13 @@ impl<'a> Restoration<'a> {
         Self { method: MethodChoice::Own(method), ..self }
     }
 
-    /// Schedule, steps and sampler, in place of the method's or the model's.
+    /// Sets schedule, steps and sampler, in place of the method's or the model's.
     #[must_use]
     pub fn plan(self, plan: Plan) -> Self {
         Self { plan: Some(plan), ..self }
     }
 
-    /// The sampler alone, for methods that leave it open.
+    /// Sets the sampler alone, for methods that leave it open.
     #[must_use]
     pub fn sampler(self, sampler: impl Into<AnySampler>) -> Self {
         Self { sampler: Some(sampler.into()), ..self }
@@ -237,7 +238,7 @@ impl<'a> Restoration<'a> {
         Self { steps: Some(steps), ..self }
     }
 
-    /// The noise levels themselves, in data units, largest first.
+    /// Sets the noise levels themselves, in data units, largest first.
     #[must_use]
     pub fn sigmas(self, sigmas: &[f64]) -> Self {
         self.steps(sigmas.len()).schedule(List { sigmas: sigmas.to_vec() })
@@ -249,25 +250,26 @@ impl<'a> Restoration<'a> {
         Self { samples, ..self }
     }
 
-    /// The classes over which images go in turn, for networks that know classes.
+    /// Sets the classes that images take in turn, for networks with classes.
     #[must_use]
     pub fn classes(self, classes: impl Into<Option<ClassList>>) -> Self {
         Self { classes: classes.into(), ..self }
     }
 
-    /// Compares with the linear estimate of a Gaussian prior fitted to these images, `[count, channels, height, width]`.
+    /// Compares with the linear estimate of a Gaussian prior fitted to these images,
+    /// `[count, channels, height, width]`.
     #[must_use]
     pub fn baseline(self, images: Tensor) -> Self {
         Self { baseline: Some(images), ..self }
     }
 
-    /// Sets the figures wanted beside PSNR and SSIM.
+    /// Sets the figures wanted in addition to PSNR and SSIM.
     #[must_use]
     pub fn figures(self, figures: FigureRequest) -> Self {
         Self { figures, ..self }
     }
 
-    /// A released configuration: its walk, its limit of steps, its plan, and where it begins.
+    /// Applies a released configuration: its walk, its limit of steps, its plan, and its first states.
     pub fn released(self, released: &Released) -> Result<Self, Error> {
         released.network.check(&self.prior.model.card)?;
         let walk = Walk { limit: released::PublishedProblem::LIMIT };
@@ -287,7 +289,7 @@ impl<'a> Restoration<'a> {
         }
     }
 
-    /// The method as records have it.
+    /// Returns the method in the form of records.
     pub(crate) fn method_record(&self) -> Result<Value, Error> {
         match &self.method {
             MethodChoice::Listed(method) => serde_json::to_value(method).map_err(Error::request),
@@ -300,7 +302,8 @@ impl<'a> Restoration<'a> {
         record["kind"].as_str().or(record.as_str()).unwrap_or("this").to_owned()
     }
 
-    /// The plan without what was asked for beside it: the given one, or the method's, or the model's.
+    /// Returns the plan without separately set schedule, steps and sampler: the given plan, or the method's, or the
+    /// model's.
     pub fn default_plan(&self) -> Plan {
         let given = self.plan.clone().or_else(|| self.chosen().plan());
         given.unwrap_or_else(|| self.prior.model.card.restore.clone())
@@ -315,7 +318,7 @@ impl<'a> Restoration<'a> {
         }
     }
 
-    /// Cost of a sample.
+    /// Computes the cost of a sample.
     pub fn cost(&self) -> Result<RestorationCost, Error> {
         self.check()?;
         Ok(self.cost_of(&self.resolve(&self.full_plan())?))
@@ -339,7 +342,7 @@ impl<'a> Restoration<'a> {
         plan.resolve(self.prior.model.range(), limit)
     }
 
-    /// Cost of a sample, with the answers that guidance takes.
+    /// Computes the cost of a sample, including guidance's evaluations.
     fn cost_of(&self, resolved: &ResolvedPlan) -> RestorationCost {
         let method = self.chosen();
         let effort = method.effort(resolved);
@@ -352,7 +355,7 @@ impl<'a> Restoration<'a> {
         RestorationCost { guided, effort, adaptive: resolved.scheme.is_adaptive() && method.samples() }
     }
 
-    /// Checks all of it, and opens the networks that measure.
+    /// Checks the request, and opens the networks that measure.
     pub(crate) fn settle(&self) -> Result<Settled, Error> {
         self.check()?;
         let classes = Classes::new(self.classes.as_ref(), &self.prior)?;
@@ -362,14 +365,14 @@ impl<'a> Restoration<'a> {
         Ok(Settled { metrics: Metrics::open(&self.figures, &self.problem)?, plan, resolved, classes, cost })
     }
 
-    /// Notes for a reader of the results, known before the results.
+    /// Collects the notes for a reader of the results that are known before the results.
     pub(crate) fn notes(&self, settled: &Settled) -> Vec<String> {
         let model = self.prior.model;
         let levels = notes(model, &settled.plan, &settled.resolved.sigmas);
         levels.into_iter().chain(noise_note(self.problem.noise())).chain(tile_note(self.problem.shape, model)).collect()
     }
 
-    /// The samples, their mean and spread, and figures where the truth is known, in memory.
+    /// Computes in memory the samples, their mean and spread, and figures where the truth is known.
     pub fn run(&self, observer: &dyn Observer) -> Result<Restored, Error> {
         let settled = self.settle()?;
         self.notes(&settled).iter().for_each(|note| observer.said(note));
@@ -398,17 +401,17 @@ impl<'a> Restoration<'a> {
         RestoredImage { name, seeds, samples, mean, std, residual, comparison }
     }
 
-    /// The seeds of an image's samples.
+    /// Returns the seeds of an image's samples.
     pub(crate) fn seeds_of(&self, seeds: &SampleSeeds, image: usize) -> Vec<u64> {
         (0..seeds.samples()).map(|sample| seeds.seed(image, sample) + self.shift()).collect()
     }
 
-    /// Offset of the sample numbers: other seeds of the session draw other samples.
+    /// Returns the offset of the sample numbers, so that each seed of the session draws other samples.
     fn shift(&self) -> u64 {
         self.session.seed << 32
     }
 
-    /// E[X | y] of a Gaussian fitted to the images of the baseline, on the CPU.
+    /// Computes E[X | y] of a Gaussian fitted to the images of the baseline, on the CPU.
     pub(crate) fn linear_estimate(&self) -> Result<Option<Tensor>, Error> {
         let Some(images) = &self.baseline else { return Ok(None) };
         let prior = Gaussian::fit(images)?;
@@ -417,7 +420,7 @@ impl<'a> Restoration<'a> {
         mean.ok_or_else(|| Error::request("`baseline`: the linear estimate is for linear tasks"))?.map(Some)
     }
 
-    /// Draws the wanted samples, and gives each image's to `take` once all of them are there.
+    /// Draws the wanted samples, and passes each image's samples to `take` once all of them are drawn.
     pub(crate) fn draw(
         &self,
         settled: &Settled,
@@ -500,7 +503,7 @@ impl<'a> Restoration<'a> {
     }
 }
 
-/// Shared state with which a thread computes blocks.
+/// State shared by the threads that compute blocks.
 struct Worker<'a> {
     engine: &'a Engine<'a>,
     method: &'a dyn Method,
@@ -549,7 +552,8 @@ impl Worker<'_> {
         Ok((x, block, walks.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// The walks of first samples among these seeds: row of the batch, number of the image, and the frames.
+    /// Creates recorders for the walks of first samples among these seeds: row of the batch, number of the image, and
+    /// the frames.
     fn filmed(&self, seeds: &[u64], wanted: &BTreeSet<u64>) -> Vec<(i64, usize, FrameRecorder)> {
         let numbers = seeds.iter().map(|seed| seed - self.shift).enumerate();
         let firsts = numbers.filter(|(_, seed)| self.film && wanted.contains(seed) && self.seeds.place(*seed).1 == 0);
@@ -557,7 +561,7 @@ impl Worker<'_> {
     }
 }
 
-/// Samples that wait for the others of their image.
+/// Drawn samples that wait for the other samples of their image.
 struct Gathered<'a> {
     wanted: &'a WantedSamples,
     seeds: &'a SampleSeeds,
@@ -584,10 +588,10 @@ impl Gathered<'_> {
     }
 }
 
-/// E[X] of a class, `[1, channels, height, width]`: what the prior answers where noise hides everything.
+/// Computes E[X] of a class, `[1, channels, height, width]`: the prior's answer where noise hides everything.
 ///
-/// Walks for posteriors begin at this image with noise of the first level: none of their few steps is then spent on
-/// finding out what all images have in common.
+/// Walks for posteriors begin at this image with noise of the first level, so that none of their few steps is spent on
+/// features that all images have in common.
 fn mean_image(prior: &Prior, class: Option<i64>, [channels, height, width]: [i64; 3], device: Device) -> Tensor {
     let model = prior.model;
     let (_, sigma) = model.range();
@@ -597,7 +601,7 @@ fn mean_image(prior: &Prior, class: Option<i64>, [channels, height, width]: [i64
     tch::no_grad(|| large(prior, class.as_ref().map(<[i64; 1]>::as_slice)).denoise(&noise, sigma))
 }
 
-/// D for images at least as large as the network's.
+/// Creates the denoiser for images at least as large as the network's.
 fn large<'a>(prior: &Prior<'a>, classes: Option<&[i64]>) -> Box<dyn Denoiser + 'a> {
     let [_, height, width] = prior.model.card.image;
     Box::new(Tiled::new(prior.denoiser(classes), [height, width]))
@@ -615,7 +619,7 @@ pub(crate) fn fits(size: [i64; 3], model: &Model) -> Result<(), Error> {
     )))
 }
 
-/// Noise that is given in another unit than pixels of 0 … 1.
+/// Returns a note if the noise seems to be given in another unit than pixels of 0 … 1.
 fn noise_note(noise: f64) -> Option<String> {
     (noise > 1.0).then(|| {
         let share = noise / 255.0;
@@ -626,10 +630,11 @@ fn noise_note(noise: f64) -> Option<String> {
     })
 }
 
-/// Images of which the network sees only tiles too small to show what is in them.
+/// Returns a note if the network receives only tiles of the images that are too small to show their contents.
 ///
-/// Up to twice the network's side, a tile shows at least a quarter of the image. Beyond, no tile shows the whole of anything
-/// large: the prior knows textures and edges alone. FFDNet's pixels know no more than 24 pixels around them anyway.
+/// Up to twice the network's side, a tile shows at least a quarter of the image. In larger images no tile shows a large
+/// object whole, so the prior knows only textures and edges. FFDNet is exempt: each of its pixels depends on no more
+/// than 24 pixels around it anyway.
 fn tile_note([_, height, width]: [i64; 3], model: &Model) -> Option<String> {
     let [_, rows, columns] = model.card.image;
     let local = matches!(model.card.network, AnyNetwork::Ffdnet(_));

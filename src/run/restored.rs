@@ -1,4 +1,4 @@
-//! A folder of restored images: pictures, rows of figures, a table, a sheet, a page and a record.
+//! Folder of restored images: pictures, rows of figures, a table, a sheet, a page and a record.
 
 use std::{
     collections::BTreeMap,
@@ -31,44 +31,45 @@ use crate::{
     },
 };
 
-/// Most samples of an image on the contact sheet and on the page.
+/// Maximum number of samples of an image on the contact sheet and on the page.
 const SHOWN: usize = 8;
-/// Most images on the contact sheet and on the page.
+/// Maximum number of images on the contact sheet and on the page.
 const IMAGES: usize = 16;
-/// A standard deviation of s data units is drawn as the grey s · STD_GAIN on a scale from 0 to 2: white is 1.
+/// Gain of the pictures of the standard deviation: s data units are drawn as the grey s · STD_GAIN on a scale from 0 to
+/// 2, so that white is s = 1.
 const STD_GAIN: f64 = 2.0;
-/// The name of the file with A⁺ y.
+/// Name of the file with A⁺ y.
 const INVERSE: &str = "pseudo-inverse";
 
 /// Folder of restored images, and the files written beside them.
 #[derive(Clone, Debug, Default)]
 pub struct RestorationFolder {
-    /// The folder.
+    /// Path of the folder.
     pub out: PathBuf,
-    /// Writes each sample as well, unclipped: NAME-sample-000.npy, `[channels, height, width]`, f32.
+    /// Whether to write each sample as well, unclipped: NAME-sample-000.npy, `[channels, height, width]`, f32.
     pub states: bool,
-    /// Draws the walk of each image's first sample as well: NAME-walk.png, an animated PNG.
+    /// Whether to draw the walk of each image's first sample as well: NAME-walk.png, an animated PNG.
     pub animate: bool,
-    /// Removes the files of another run, if the folder holds one, and begins.
+    /// Whether to remove the files of another run first, if the folder holds one.
     pub overwrite: bool,
     /// Command that makes the run again, for the page.
     pub command: String,
-    /// The card and the settings that replaced the model's own.
+    /// Card and settings that replaced the model's own.
     pub origin: Origin,
 }
 
-/// A finished run in its folder.
+/// Result of a finished run in its folder.
 #[derive(Debug, Serialize)]
 pub struct RestoredFolder {
-    /// The folder.
+    /// Path of the folder.
     pub out: PathBuf,
-    /// All images beside each other.
+    /// Path of the sheet with all images beside each other.
     pub sheet: PathBuf,
-    /// The page with the images and the settings.
+    /// Path of the page with the images and the settings.
     pub page: PathBuf,
-    /// The figures of each image.
+    /// Figures of each image.
     pub rows: Vec<RestoredRow>,
-    /// The figures as Markdown.
+    /// Figures as Markdown.
     #[serde(skip)]
     pub table: String,
     /// Number of images that got samples in this run.
@@ -76,7 +77,7 @@ pub struct RestoredFolder {
     /// Cost of a sample.
     #[serde(skip)]
     pub cost: RestorationCost,
-    /// The record of the folder: method, task, noise, samples, seeds, plan, versions, seconds, figures.
+    /// Record of the folder: method, task, noise, samples, seeds, plan, versions, seconds, figures.
     #[serde(flatten)]
     pub record: Map<String, Value>,
 }
@@ -94,16 +95,16 @@ struct Results<'a> {
     folder: &'a RestorationFolder,
     settled: &'a Settled,
     samples: usize,
-    /// Another estimate of each image, `[count, channels, height, width]`.
+    /// Linear estimate of each image, `[count, channels, height, width]`, where it was asked for.
     baseline: Option<Tensor>,
 }
 
 impl Restoration<'_> {
-    /// The samples as files; those that an earlier run of the same request has left there are not drawn again.
+    /// Writes the samples as files; samples that an earlier run of the same request has left there are not drawn again.
     ///
-    /// A run that asks for more samples of each image than the folder holds keeps those, and adds to them. Their seeds stay; see
-    /// `seeds` in the record. Without [`RestorationFolder::states`] the kept samples are pictures of 8 bits, and mean, spread
-    /// and figures are then of those.
+    /// A run that asks for more samples of each image than the folder holds keeps the existing samples with their
+    /// seeds, and adds others; see `seeds` in the record. Without [`RestorationFolder::states`] the kept samples are
+    /// pictures of 8 bits, and mean, spread and figures are then computed from these pictures.
     pub fn write(&self, folder: &RestorationFolder, observer: &dyn Observer) -> Result<RestoredFolder, Error> {
         let begun = Instant::now();
         let settled = self.settle()?;
@@ -157,7 +158,7 @@ impl Restoration<'_> {
         drawn
     }
 
-    /// Takes the folder, and settles which seeds its samples have.
+    /// Claims the folder, and determines the seeds of its samples.
     fn claim(&self, folder: &RestorationFolder, settled: &Settled) -> Result<Claimed, Error> {
         let out = &folder.out;
         let derived = self.session.batch_for(self.problem.names.len() * self.samples)?;
@@ -193,7 +194,7 @@ impl Restoration<'_> {
         Ok(Claimed { record, seeds, batch })
     }
 
-    /// Number of samples of each image after each run, including this one.
+    /// Returns the number of samples of each image after each run, including this one.
     fn totals(&self, folder: &RestorationFolder, mut totals: Vec<u64>) -> Result<Vec<u64>, Error> {
         let samples = self.samples as u64;
         if !self.problem.names.iter().any(|name| row_file(&folder.out, name).exists()) {
@@ -215,7 +216,7 @@ impl Restoration<'_> {
         }
     }
 
-    /// Everything that the bits of the samples depend on, besides their number.
+    /// Creates the record of everything on which the bits of the samples depend, besides their number.
     fn record(&self, folder: &RestorationFolder, settled: &Settled, batch: u64) -> Result<Value, Error> {
         let identity = (&settled.classes, &settled.plan, batch);
         let fingerprint = Fingerprint::new(&self.session, &self.prior, &folder.origin, identity)?;
@@ -235,7 +236,7 @@ impl Restoration<'_> {
 }
 
 impl Claimed {
-    /// Adds how the run went to the record; a run without new samples took no time.
+    /// Adds the outcome of the run to the record; a run without new samples adds no time.
     fn conclude(
         &mut self,
         folder: &RestorationFolder,
@@ -270,7 +271,7 @@ impl Results<'_> {
         self.sample(name, sample).with_extension("npy")
     }
 
-    /// Refuses a folder with rows that lack what is asked for.
+    /// Refuses a folder with rows that lack figures which are asked for.
     fn check(&self) -> Result<(), Error> {
         let files = self.names().iter().map(|name| row_file(&self.folder.out, name));
         files.filter(|file| file.exists()).try_for_each(|file| self.suits(&file))
@@ -294,13 +295,13 @@ impl Results<'_> {
         Err(Error::file(file, cause))
     }
 
-    /// The measurements for other programs.
+    /// Writes the measurements for other programs, unless they are there.
     fn save_measurement(&self) -> Result<(), Error> {
         let file = self.folder.out.join("measurement.npz");
         if file.exists() { Ok(()) } else { self.restoration.problem.write_npz(&file) }
     }
 
-    /// The samples that are not there, or not in the form that is asked for.
+    /// Lists the samples that are missing, or not in the form that is asked for.
     fn wanted(&self) -> Result<WantedSamples, Error> {
         let mut wanted = WantedSamples::new();
         for (i, name) in self.names().iter().enumerate() {
@@ -315,12 +316,12 @@ impl Results<'_> {
         Ok(wanted)
     }
 
-    /// Whether the finished samples of an image can be read again.
+    /// Reports whether the finished samples of an image can be read again.
     fn can_keep(&self, name: &str, done: usize) -> bool {
         (0..done).all(|sample| self.kept(name, sample).is_ok_and(|x| x.size() == self.restoration.problem.shape))
     }
 
-    /// A finished sample, unclipped where it was kept so.
+    /// Reads a finished sample, unclipped where it was stored so.
     fn kept(&self, name: &str, sample: usize) -> Result<Tensor, Error> {
         let file = self.state(name, sample);
         if !file.exists() {
@@ -341,12 +342,12 @@ impl Results<'_> {
         })
     }
 
-    /// Draws the walk of an image's first sample.
+    /// Writes the animation of the walk of an image's first sample.
     fn film(&self, i: usize, walk: &FrameRecorder) -> Result<(), Error> {
         animation::write(&self.file(&self.names()[i], "walk"), &walk.frames())
     }
 
-    /// Writes the pictures of the i-th image, then its row, which says that it is done.
+    /// Writes the pictures of the i-th image, then its row, which marks the image as done.
     fn finish(&self, i: usize, new: BTreeMap<usize, Tensor>) -> Result<(), Error> {
         let (name, problem) = (&self.names()[i], &self.restoration.problem);
         let first = new.keys().next().copied().unwrap_or(0);
@@ -376,7 +377,7 @@ impl Results<'_> {
         images::write_whole(&file, &serde_json::to_vec_pretty(&row).map_err(|e| Error::file(&file, e))?)
     }
 
-    /// Mean, spread, measurement and so on of the i-th image.
+    /// Writes the pictures of mean, spread, measurement and so on of the i-th image.
     fn pictures(&self, i: usize, summary: &Summary, baseline: Option<&Tensor>) -> Result<(), Error> {
         let (name, problem) = (&self.names()[i], &self.restoration.problem);
         let write = |what: &str, x: &Tensor| images::write_png(&self.file(name, what), &images::to_bytes(x));
@@ -400,7 +401,7 @@ impl Results<'_> {
         self.names().iter().map(|name| row(&row_file(&self.folder.out, name))).collect()
     }
 
-    /// The table, the contact sheet and the page.
+    /// Writes the table, the contact sheet and the page.
     fn report(&self, rows: Vec<RestoredRow>, new: usize, record: Map<String, Value>) -> Result<RestoredFolder, Error> {
         let table = table(&rows, self.samples);
         let text = markdown(&table, gain(&rows));
@@ -411,7 +412,7 @@ impl Results<'_> {
         Ok(RestoredFolder { out, sheet, page, rows, table: text, new, cost, record })
     }
 
-    /// The pictures of each image that are shown: in words, and as the files are called.
+    /// Lists the shown pictures of each image: label, and name of the file.
     fn columns(&self) -> Vec<(String, String)> {
         let pair = |what: &str| (what.to_owned(), what.to_owned());
         let mut columns = Vec::new();
@@ -427,7 +428,7 @@ impl Results<'_> {
         columns
     }
 
-    /// The measurement where it is to be looked at, or A⁺ of it.
+    /// Returns the column of the measurement y, or of A⁺ y where y is no picture.
     fn measured(&self) -> (String, String) {
         let inverse = self.names().first().is_some_and(|name| self.file(name, INVERSE).exists());
         let (label, what) = if inverse { ("measurement, A⁺ y", INVERSE) } else { ("measurement", "measurement") };
@@ -483,7 +484,7 @@ impl Results<'_> {
     }
 }
 
-/// The main figures of a row, in a line.
+/// Formats the main figures of a row in a line.
 fn line(row: &RestoredRow) -> String {
     let Some(truth) = &row.truth else { return format!("residual {:.3}", row.residual) };
     let (measured, mean) = (number(truth.measurement.psnr, 2), number(truth.mean.psnr, 2));
@@ -494,7 +495,7 @@ fn line(row: &RestoredRow) -> String {
     text
 }
 
-/// Settings of the page: the record without the entries that the page shows anyway.
+/// Returns the settings for the page: the record without the entries that the page shows elsewhere.
 fn settings(record: &Map<String, Value>) -> Vec<(String, String)> {
     let mut record = record.clone();
     for shown in ["figures", "images", "notes", "seeds", "totals"] {
@@ -507,7 +508,7 @@ fn settings(record: &Map<String, Value>) -> Vec<(String, String)> {
     entries(&Value::Object(record))
 }
 
-/// Results that are worse than the measurement itself.
+/// Returns a note if results are worse than the measurement itself.
 fn worse_note(rows: &[RestoredRow]) -> Option<String> {
     let pair = |row: &RestoredRow| {
         let truth = row.truth.as_ref()?;
@@ -531,7 +532,7 @@ fn about(count: usize) -> String {
     }
 }
 
-/// Path of the figures of an image, written once all of its files are there.
+/// Returns the path of an image's figures, which are written once all of its files are there.
 fn row_file(out: &Path, name: &str) -> PathBuf {
     out.join(format!("{name}.json"))
 }

@@ -1,4 +1,4 @@
-//! Images from noise.
+//! Sampling of images from noise.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,13 +39,13 @@ use crate::{
         page::{Case, Page, Picture, entries},
         sheet,
     },
-    scores::{noise::Seeded, sample::sample_to_end},
+    scores::{denoiser::Clipped, noise::Seeded, sample::sample_to_end},
 };
 
-/// Most images on the contact sheet and on the page.
+/// Maximum number of images on the contact sheet and on the page.
 const SHOWN: usize = 100;
 
-/// A request to draw images: each seed is one image, the same whatever else is drawn.
+/// A request to draw images: each seed gives one image, which does not depend on the other seeds.
 ///
 /// ```no_run
 /// use tweedie::{Session, numbers::samplers::Ddim, run::sample::Sampling};
@@ -65,49 +65,50 @@ pub struct Sampling<'a> {
     first: First,
     on_step: Option<&'a OnStep<'a>>,
     trajectories: bool,
+    clip: Option<f64>,
 }
 
 /// Initial states.
 enum First {
-    /// N(0, σ²) of the largest level.
+    /// Noise N(0, σ²) of the largest level.
     Noise,
-    /// `[images, channels, height, width]`: seed i begins at row i.
+    /// States `[images, channels, height, width]`: seed i begins at row i.
     States(Tensor),
     /// Initial states of a released configuration.
     Released(Box<Released>),
 }
 
-/// The images of a request.
+/// Result of a request.
 #[derive(Debug)]
 pub struct Samples {
-    /// One for each image, in order.
+    /// Seeds of the images, in order.
     pub seeds: Vec<u64>,
-    /// The final states, `[count, channels, height, width]`, f32 on the CPU, data units −1 … 1, not clipped.
+    /// Final states, `[count, channels, height, width]`, f32 on the CPU, data units −1 … 1, not clipped.
     pub images: Tensor,
-    /// Cost of an image, on average where the state decides.
+    /// Cost of an image, on average where the state decides it.
     pub cost: Cost,
-    /// The states after each step, `[steps, channels, height, width]` for each image, where they were asked for.
+    /// States after each step, `[steps, channels, height, width]` for each image, where they were asked for.
     pub trajectories: Vec<Tensor>,
 }
 
 /// Folder of images, and the files written beside them.
 #[derive(Clone, Debug, Default)]
 pub struct SampleFolder {
-    /// The folder: SEED.png, grid.png, index.html and record.json.
+    /// Path of the folder for SEED.png, grid.png, index.html and record.json.
     pub out: PathBuf,
-    /// Writes each final state as well, unclipped: SEED.npy, `[channels, height, width]`, f32.
+    /// Whether to write each final state as well, unclipped: SEED.npy, `[channels, height, width]`, f32.
     pub states: bool,
     /// Command that makes the run again, for the page.
     pub command: String,
-    /// The card and the settings that replaced the model's own.
+    /// Card and settings that replaced the model's own.
     pub origin: Origin,
-    /// SHA-256 of the file that initial states or the configuration came from; empty without.
+    /// SHA-256 of the file with the initial states or the configuration; empty without such a file.
     pub given: String,
-    /// Removes the images of another run, if the folder holds one, and begins.
+    /// Whether to remove the images of another run first, if the folder holds one.
     pub overwrite: bool,
 }
 
-/// A finished run in its folder.
+/// Result of a finished run in its folder.
 #[derive(Debug, Serialize)]
 pub struct Sampled {
     /// Everything on which the bits of the images depend.
@@ -117,14 +118,14 @@ pub struct Sampled {
     pub images: usize,
     /// Number of images drawn in this run.
     pub new: usize,
-    /// Cost of an image, on average where the state decides.
+    /// Cost of an image, on average where the state decides it.
     #[serde(flatten)]
     pub cost: Cost,
     /// Seconds of computing and writing.
     pub seconds: f64,
-    /// The folder.
+    /// Path of the folder.
     pub out: PathBuf,
-    /// The first images on one sheet.
+    /// Path of the sheet with the first images.
     pub grid: PathBuf,
 }
 
@@ -141,6 +142,7 @@ impl<'a> Sampling<'a> {
         Self {
             session: Session::from_model(prior.model),
             plan: prior.model.card.sample.clone(),
+            clip: prior.model.card.clip,
             prior,
             solver: None,
             seeds: (0..16).collect(),
@@ -151,26 +153,26 @@ impl<'a> Sampling<'a> {
         }
     }
 
-    /// Computes as this session says.
+    /// Sets the session.
     #[must_use]
     pub fn session(self, session: &Session) -> Self {
         Self { session: session.clone(), ..self }
     }
 
-    /// Schedule, steps and sampler.
+    /// Sets schedule, steps and sampler.
     #[must_use]
     pub fn plan(self, plan: Plan) -> Self {
         Self { plan, ..self }
     }
 
-    /// The sampler alone.
+    /// Sets the sampler alone.
     #[must_use]
     pub fn sampler(mut self, sampler: impl Into<AnySampler>) -> Self {
         self.plan.sampler = sampler.into();
         self
     }
 
-    /// A sampler of the caller's own.
+    /// Sets a sampler of the caller's own.
     #[must_use]
     pub fn solver(self, solver: &'a dyn Solver) -> Self {
         Self { solver: Some(solver), ..self }
@@ -190,7 +192,7 @@ impl<'a> Sampling<'a> {
         self
     }
 
-    /// The noise levels themselves, in data units, largest first.
+    /// Sets the noise levels themselves, in data units, largest first.
     #[must_use]
     pub fn sigmas(mut self, sigmas: &[f64]) -> Self {
         self.plan.steps = sigmas.len();
@@ -203,7 +205,7 @@ impl<'a> Sampling<'a> {
         Self { seeds: seeds.into_iter().collect(), ..self }
     }
 
-    /// The classes over which images go in turn, for networks that know classes.
+    /// Sets the classes that images take in turn, for networks with classes.
     #[must_use]
     pub fn classes(self, classes: impl Into<Option<ClassList>>) -> Self {
         Self { classes: classes.into(), ..self }
@@ -215,7 +217,7 @@ impl<'a> Sampling<'a> {
         Self { first: First::States(states.to_kind(Kind::Float)), ..self }
     }
 
-    /// A released configuration: its plan, and where it begins.
+    /// Applies a released configuration: its plan and its first states.
     pub fn released(self, released: Released) -> Result<Self, Error> {
         released.network.check(&self.prior.model.card)?;
         Ok(Self { plan: released.plan.clone(), first: First::Released(Box::new(released)), ..self })
@@ -225,6 +227,14 @@ impl<'a> Sampling<'a> {
     #[must_use]
     pub fn on_step(self, on_step: &'a OnStep<'a>) -> Self {
         Self { on_step: Some(on_step), ..self }
+    }
+
+    /// Holds the denoised image within −limit … limit at every step, or never; the card's own choice if not called.
+    pub fn clip(self, limit: Option<f64>) -> Result<Self, Error> {
+        match limit.filter(|limit| !(*limit > 0.0 && limit.is_finite())) {
+            Some(limit) => Err(Error::parameter("`clip`", "positive and finite", limit)),
+            None => Ok(Self { clip: limit, ..self }),
+        }
     }
 
     /// Keeps the states after each step.
@@ -241,7 +251,7 @@ impl<'a> Sampling<'a> {
         }
     }
 
-    /// Refuses a request without images, and first states that are not theirs.
+    /// Refuses a request without seeds, and first states whose shape does not fit the seeds.
     fn check(&self) -> Result<(), Error> {
         let Some(&last) = self.seeds.last() else { return Err(Error::parameter("`seeds`", "at least one", "none")) };
         let (First::States(states), [channels, height, width]) = (&self.first, self.prior.model.card.image) else {
@@ -255,7 +265,7 @@ impl<'a> Sampling<'a> {
         Err(Error::Shape { what: "`init`", got: size, want })
     }
 
-    /// The images, in memory.
+    /// Draws the images in memory.
     pub fn run(&self, observer: &dyn Observer) -> Result<Samples, Error> {
         self.check()?;
         let kept: Mutex<BTreeMap<u64, Vec<Tensor>>> = Mutex::default();
@@ -287,7 +297,7 @@ impl<'a> Sampling<'a> {
         })
     }
 
-    /// The images as files; those that an earlier run of the same request has left there are not drawn again.
+    /// Writes the images as files; images that an earlier run of the same request has left there are not drawn again.
     pub fn write(&self, folder: &SampleFolder, observer: &dyn Observer) -> Result<Sampled, Error> {
         if self.solver.is_some() {
             return Err(Error::request(
@@ -318,7 +328,7 @@ impl<'a> Sampling<'a> {
         })
     }
 
-    /// The size of blocks, and the fingerprint that the folder now has.
+    /// Claims the folder; returns the size of blocks, and the folder's fingerprint.
     fn claim(&self, folder: &SampleFolder) -> Result<(u64, Fingerprint), Error> {
         let mut batch = self.batch_in(&folder.out)?;
         let mut fingerprint = self.fingerprint(folder, batch)?;
@@ -331,7 +341,8 @@ impl<'a> Sampling<'a> {
         Ok((batch, fingerprint))
     }
 
-    /// The size of blocks: as asked for, or as in the run that is to be extended, or as many as there are.
+    /// Returns the size of blocks: the one that was asked for, or that of the run to be extended, or one derived from
+    /// the number of images.
     fn batch_in(&self, out: &Path) -> Result<u64, Error> {
         let before = recorded(out)?.and_then(|record| record["batch"].as_u64());
         match before.filter(|batch| self.session.batch.is_none() && *batch > 0) {
@@ -344,10 +355,10 @@ impl<'a> Sampling<'a> {
         let classes = Classes::new(self.classes.as_ref(), &self.prior)?;
         let identity = (&classes, &self.plan, batch);
         let fingerprint = Fingerprint::new(&self.session, &self.prior, &folder.origin, identity)?;
-        Ok(Fingerprint { given: folder.given.clone(), ..fingerprint })
+        Ok(Fingerprint { given: folder.given.clone(), clip: self.clip, ..fingerprint })
     }
 
-    /// Computes block after block and gives its images to `landed`, in a thread beside; what an image has cost.
+    /// Computes block after block, and passes the images to `landed` in another thread; returns the cost of an image.
     fn draw(
         &self,
         seeds: &BTreeSet<u64>,
@@ -367,14 +378,16 @@ impl<'a> Sampling<'a> {
             shape: self.prior.model.card.image,
             start: self.prior.model.denoiser.precondition.start(sigmas.max()),
             device: self.session.device,
-            // Images with adaptive steps are computed alone: none may wait for the steps of another.
+            // Images with adaptive steps are computed one at a time, so that none waits for the steps of another.
             alone: self.session.deterministic || scheme.is_adaptive(),
             observer,
             asked: scheme.is_adaptive().then(Mutex::default),
             on_step,
         };
+        let clip = self.clip;
         let compute = |prior: &Prior, (block, init): (&Block, Option<Tensor>)| {
-            let denoiser = |seeds: &[u64]| prior.denoiser(classes.rows(seeds.iter().copied()).as_deref());
+            let denoiser =
+                |seeds: &[u64]| Clipped::within(prior.denoiser(classes.rows(seeds.iter().copied()).as_deref()), clip);
             let Batch { x, checks } =
                 engine.draw(&block.seeds, init.as_ref(), &denoiser, &|_, prior, x, noise, seen| {
                     sample_to_end(&scheme, x, &prior, noise, seen)
@@ -389,7 +402,7 @@ impl<'a> Sampling<'a> {
         Ok(cost(&self.prior, &scheme, &engine, &blocks))
     }
 
-    /// The first states of a block, where they are not plain noise.
+    /// Returns the first states of a block, where they are not plain noise.
     fn first(&self, block: &Block) -> Option<Tensor> {
         match &self.first {
             First::Noise => None,
@@ -405,8 +418,8 @@ impl<'a> Sampling<'a> {
 }
 
 impl Model {
-    /// New images by the model's own plan, `[count, channels, height, width]`, f32, data units −1 … 1, not clipped: each
-    /// seed is one image.
+    /// Draws new images with the model's own plan, `[count, channels, height, width]`, f32, data units −1 … 1, not
+    /// clipped: each seed gives one image.
     ///
     /// ```no_run
     /// let images = tweedie::Session::default().open("fashion-mnist")?.sample(0..4)?;
@@ -418,7 +431,7 @@ impl Model {
 }
 
 impl Session {
-    /// The prior of a model as it was opened.
+    /// Creates a session with the device and precision of an opened model.
     pub fn from_model(model: &Model) -> Self {
         let (device, kind) =
             model.parameters.first().map_or((Device::Cpu, Kind::Float), |(_, tensor)| (tensor.device(), tensor.kind()));
@@ -427,7 +440,7 @@ impl Session {
     }
 }
 
-/// Computes job after job, and takes what has landed on the host in another thread meanwhile.
+/// Computes job after job; meanwhile another thread passes the images that have reached the host to `landed`.
 fn beside<J: Send>(
     prior: &Prior,
     workers: usize,
@@ -454,7 +467,7 @@ fn beside<J: Send>(
     failed()
 }
 
-/// Cost of each image of `blocks`, on average where the state decided it.
+/// Computes the cost of each image of `blocks`, on average where the state decided it.
 fn cost(prior: &Prior, scheme: &Scheme, engine: &Engine, blocks: &[Block]) -> Cost {
     match &engine.asked {
         Some(asked) => {
@@ -465,24 +478,24 @@ fn cost(prior: &Prior, scheme: &Scheme, engine: &Engine, blocks: &[Block]) -> Co
     }
 }
 
-/// The states of a block's seeds; those that nobody wants are filled up with the last.
+/// Selects the states of a block's seeds; seeds beyond the last state, whose images are not wanted, get the last one.
 fn rows(init: &Tensor, block: &Block) -> Tensor {
     let last = init.size()[0] - 1;
     let index: Vec<i64> = block.seeds.iter().map(|&seed| (seed as i64).min(last)).collect();
     init.index_select(0, &Tensor::from_slice(&index))
 }
 
-/// Notes on a plan: levels for which the network was never trained, and other warnings.
+/// Collects notes on a plan: levels for which the network was never trained, and other warnings.
 pub fn notes(model: &Model, plan: &Plan, sigmas: &Sigmas) -> Vec<String> {
     let caveat = plan.schedule.get().caveat();
     let caveat = caveat.map(|caveat| format!("of the process that gives the levels: {caveat}"));
     caveat.into_iter().chain(range_note(model, sigmas)).collect()
 }
 
-/// Note on levels for which the network was never trained.
+/// Returns a note if the network was never trained for some of the levels.
 pub fn range_note(model: &Model, sigmas: &Sigmas) -> Option<String> {
     let (min, max) = model.range();
-    // A schedule that ends at the model's own level may miss it by a rounding.
+    // A schedule that ends at the model's own level may miss it by a rounding error.
     (sigmas.max() > max * 1.001 || sigmas.min() < min * 0.999).then(|| {
         format!(
             "σ goes from {:.4} to {:.4}, but the network was trained from {max:.4} to {min:.4}; outside, its answers are \
@@ -520,7 +533,7 @@ impl SampleFolder {
         Ok(())
     }
 
-    /// The first images of the run on one sheet.
+    /// Writes the first images of the run on one sheet.
     fn sheet(&self, seeds: &BTreeSet<u64>) -> Result<PathBuf, Error> {
         let shown: Result<Vec<Tensor>, Error> =
             seeds.iter().take(SHOWN).map(|&seed| images::read_as_is(&self.file(seed))).collect();

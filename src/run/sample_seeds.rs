@@ -1,14 +1,14 @@
-//! The seeds of the samples of a restoration, in its first run and in runs that add samples.
+//! Seeds of the samples of a restoration, in its first run and in runs that add samples.
 
-/// The seed of each sample of each image.
+/// Seeds of all samples of all images.
 ///
-/// A first run of S samples numbers them image by image: sample s of image i has seed i S + s. A run that adds samples to it
-/// begins after all seeds so far, again image by image. So finished samples keep their seeds, no seed serves twice, and one
-/// image gets the very seeds that a single longer run would have given it.
+/// A first run of S samples numbers them image by image: sample s of image i has seed i S + s. A run that adds samples
+/// to it begins after all seeds so far, again image by image. Finished samples thus keep their seeds, no seed serves
+/// twice, and a single image gets the seeds that one longer run would have given it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleSeeds {
     images: u64,
-    /// Number of samples of each image after each run, growing.
+    /// Number of samples of each image after each run, in ascending order.
     totals: Vec<u64>,
 }
 
@@ -18,30 +18,30 @@ impl SampleSeeds {
         Self { images: images as u64, totals }
     }
 
-    /// Samples of each image.
+    /// Returns the number of samples of each image.
     pub fn samples(&self) -> usize {
         self.totals.last().map_or(0, |total| *total as usize)
     }
 
-    /// Totals for the record of a run.
+    /// Returns the totals for the record of a run.
     pub fn totals(&self) -> &[u64] {
         &self.totals
     }
 
-    /// (samples before a run, samples it adds), for each run.
+    /// Lists (samples before the run, samples that the run adds) for each run.
     fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let before = std::iter::once(0).chain(self.totals.iter().copied());
         before.zip(&self.totals).map(|(before, after)| (before, after - before))
     }
 
-    /// The seed of a sample.
+    /// Returns the seed of a sample.
     pub fn seed(&self, image: usize, sample: usize) -> u64 {
         let (image, sample) = (image as u64, sample as u64);
         let run = self.runs().find(|(before, added)| sample < before + added);
         run.map_or(0, |(before, added)| self.images * before + image * added + (sample - before))
     }
 
-    /// Image and sample of a seed; seeds beyond the last count as the last image's, whose blocks they fill up.
+    /// Returns image and sample of a seed; seeds beyond the last, which fill up a block, count as the last image's.
     pub fn place(&self, seed: u64) -> (usize, usize) {
         let run = self.runs().find(|(before, added)| seed < self.images * (before + added));
         let Some((before, added)) = run else { return (self.images as usize - 1, self.samples()) };

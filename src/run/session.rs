@@ -11,21 +11,21 @@ use crate::{
     models::card::Model,
 };
 
-/// Precision of the network; the state of a walk is f32 always.
+/// Precision of the network; the state of a walk is always f32.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32 bits.
     #[default]
     F32,
-    /// 32 bits of which products see 19: a mode of CUDA.
+    /// 32 bits, of which products use 19: a mode of CUDA.
     Tf32,
     /// 16 bits.
     Bf16,
 }
 
 impl Precision {
-    /// Name in files and on the command line.
+    /// Returns the name in files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -35,7 +35,7 @@ impl Precision {
     }
 }
 
-/// Device, precision and other settings of a run, whatever it computes.
+/// Device, precision and other settings of any run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
     /// Device of the networks.
@@ -44,18 +44,18 @@ pub struct Session {
     pub precision: Precision,
     /// Whether libtorch alone computes, without the kernels of this crate.
     pub exact: bool,
-    /// Images computed together; 16 if left out, on CUDA 64, or as many as there are.
+    /// Number of images computed together; if left out, 16, or 64 on CUDA, and fewer for fewer images.
     pub batch: Option<u64>,
-    /// Whether the bits are the same at any batch size: the network then sees one image at a time.
+    /// Whether the bits are the same at any batch size: the network then receives one image at a time.
     pub deterministic: bool,
-    /// CPU threads of libtorch; the number of physical cores if left out.
+    /// Number of CPU threads of libtorch; the number of physical cores if left out.
     pub threads: Option<usize>,
-    /// Seed of all that is random besides the images' own seeds: masks, noise of measurements.
+    /// Seed of all random numbers besides the images' own: masks, noise of measurements.
     pub seed: u64,
 }
 
 impl Default for Session {
-    /// The first GPU if there is one, else the CPU; f32.
+    /// Creates a session on the first GPU if there is one, else on the CPU, in f32.
     fn default() -> Self {
         libtorch::open_cuda();
         let device = if libtorch::cuda().is_ok() { Device::Cuda(0) } else { Device::Cpu };
@@ -82,25 +82,27 @@ impl Session {
         self.open_with(model, None, &[])
     }
 
-    /// Opens a model by another card than its own, or with values of the card replaced, each given as `key=value`.
+    /// Opens a model with another card than its own, or with values of the card replaced, each given as `key=value`.
     pub fn open_with(&self, model: &str, card: Option<&Path>, set: &[String]) -> Result<Model, Error> {
         self.apply()?;
         Model::open_with(model, card, set, self.device, self.kind()?)
     }
 
-    /// Sets what holds for the whole process: threads, kernels, cuDNN's choice of algorithms.
+    /// Sets the process-wide switches: threads, kernels, cuDNN's choice of algorithms.
     pub fn apply(&self) -> Result<(), Error> {
         tch::set_num_threads(self.thread_count()? as i32);
         kernels::set_exact(self.exact);
         if self.device.is_cuda() {
-            // cuDNN then times its convolutions once for each shape and takes the fastest, which need not be the same every time.
+            // With this benchmark cuDNN times its convolutions once for each shape and takes the fastest, which may
+            // differ from run to run.
             tch::Cuda::cudnn_set_benchmark(!self.deterministic);
         }
         Ok(())
     }
 
     fn thread_count(&self) -> Result<usize, Error> {
-        // A second thread on the same core only gets into the way of the first; a container may have less than all of them.
+        // A second thread on a core only slows the first down, so physical cores count; a container may be allowed
+        // fewer than all.
         let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let cores = num_cpus::get_physical().min(allowed);
         let asked = std::env::var("OMP_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
@@ -110,7 +112,7 @@ impl Session {
         }
     }
 
-    /// The kind of the networks' numbers.
+    /// Returns the number type of the networks.
     pub fn kind(&self) -> Result<Kind, Error> {
         match self.precision {
             Precision::F32 => Ok(Kind::Float),
@@ -120,13 +122,13 @@ impl Session {
         }
     }
 
-    /// The networks' arithmetic, in words.
+    /// Describes the networks' arithmetic.
     pub fn arithmetic(&self) -> String {
         let precision = self.precision.name();
         if self.exact { format!("{precision}, exact") } else { precision.to_owned() }
     }
 
-    /// The size of a block of seeds, for so many images.
+    /// Returns the size of a block of seeds, for `images` images.
     pub fn batch_for(&self, images: usize) -> Result<u64, Error> {
         let most = if self.device.is_cuda() { 64 } else { 16 };
         match self.batch {
@@ -136,8 +138,8 @@ impl Session {
         }
     }
 
-    /// Number of `jobs` to compute at the same time: on the CPU, threads that work apart need not wait for each other
-    /// at every layer. libtorch's own threads share what is left.
+    /// Returns the number of `jobs` to compute at the same time: on the CPU, threads with jobs of their own need not
+    /// wait for each other at every layer. The workers share libtorch's threads.
     pub fn workers(&self, jobs: usize) -> usize {
         if self.device.is_cuda() {
             return 1;
@@ -150,24 +152,26 @@ impl Session {
 }
 
 impl Model {
-    /// Opens a model on the default session: the first GPU if there is one, else the CPU; f32.
+    /// Opens a model with the default session: on the first GPU if there is one, else on the CPU, in f32.
     ///
-    /// `model` is a shipped card's name, a card (.yaml), a checkpoint as its authors published it, or a folder of diffusers.
+    /// `model` is a shipped card's name, a card (.yaml), a checkpoint as its authors published it, or a folder of
+    /// diffusers.
     pub fn open(model: &str) -> Result<Self, Error> {
         Session::default().open(model)
     }
 }
 
-/// Gives libtorch back the threads that it had, once a run that shared them is over.
+/// Guard that restores libtorch's number of threads when a run that divided them is over.
 pub(crate) struct Threads(i32);
 
 impl Threads {
-    /// Remembers the number of threads; to be called before [`Session::workers`] shares them.
+    /// Stores the number of threads; it must be called before [`Session::workers`] divides them.
     pub fn kept() -> Self {
         Self(tch::get_num_threads())
     }
 
-    /// Number of workers for `jobs`, each with an operator of its own: one on a GPU, at most one for each thread on the CPU.
+    /// Returns the number of workers for `jobs`, each with an operator of its own: one on a GPU, at most one for each
+    /// thread on the CPU.
     pub fn workers(&self, device: Device, jobs: usize) -> usize {
         if device.is_cuda() { 1 } else { (self.0.max(1) as usize).min(jobs) }
     }

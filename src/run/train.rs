@@ -1,4 +1,4 @@
-//! Training from a file: the loop with its checkpoints, its loss curve and the model at the end.
+//! Training from a file: the loop with its checkpoints, its loss curve and the final model.
 
 use std::{
     fmt::Write as _,
@@ -21,7 +21,7 @@ use crate::{
     training::{AnyObjective, Trainer, Training},
 };
 
-/// Steps over which a point of the loss curve is averaged.
+/// Number of steps over which a point of the loss curve is averaged.
 const EVERY: u64 = 20;
 
 /// A training run in its folder: checkpoint.safetensors, loss.csv, loss.png and, at the end, model.safetensors.
@@ -34,16 +34,16 @@ pub struct TrainingRun {
 /// A finished training run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trained {
-    /// Steps in all.
+    /// Total number of steps.
     pub step: u64,
-    /// The last point of the loss curve.
+    /// Loss at the last point of the loss curve.
     pub loss: Option<f64>,
-    /// The model.
+    /// Path of the model.
     pub model: PathBuf,
 }
 
 impl TrainingRun {
-    /// Begins the run, or goes on from its last checkpoint if there is one and `resume` says so.
+    /// Begins the run; with `resume`, goes on from the last checkpoint if there is one.
     pub fn open(config: Training, resume: bool, session: &Session) -> Result<Self, Error> {
         let out = config.out.clone();
         let begun = out.join("checkpoint.safetensors").exists();
@@ -58,22 +58,22 @@ impl TrainingRun {
         Ok(Self { trainer, curve })
     }
 
-    /// Steps done.
+    /// Returns the number of steps done.
     pub fn step(&self) -> u64 {
         self.trainer.step()
     }
 
-    /// The settings of the run.
+    /// Returns the settings of the run.
     pub fn config(&self) -> &Training {
         self.trainer.config()
     }
 
-    /// Number of parameters of the network.
+    /// Returns the number of parameters of the network.
     pub fn parameters(&self) -> usize {
         self.trainer.average().values().map(Tensor::numel).sum()
     }
 
-    /// The steps that are left, and then the model; an interruption leaves a checkpoint of the last step.
+    /// Takes the remaining steps, and then writes the model; an interruption leaves a checkpoint of the last step.
     pub fn run(&mut self, observer: &dyn Observer) -> Result<Trained, Error> {
         let config = self.config().clone();
         observer.begun("training", config.steps);
@@ -100,7 +100,7 @@ impl TrainingRun {
         self.export()
     }
 
-    /// A point of the loss curve: the mean of these losses.
+    /// Adds a point to the loss curve: the mean of these losses.
     fn point(&mut self, losses: &mut Vec<Tensor>, start: Instant) -> Result<f64, Error> {
         let (step, rate) = (self.trainer.step(), self.trainer.rate());
         let loss = f64::try_from(Tensor::stack(losses, 0).mean(Kind::Double))?;
@@ -126,8 +126,7 @@ impl TrainingRun {
     }
 }
 
-/// The card of a freshly trained network: what the training file says, and for a denoiser DDIM-50 until somebody knows
-/// better.
+/// Creates the card of a newly trained network from the training file; a denoiser gets DDIM-50 as its default plan.
 fn card(config: &Training) -> Result<String, Error> {
     let data = config.data.load()?;
     let size = data.pixels.size();
@@ -149,6 +148,7 @@ fn card(config: &Training) -> Result<String, Error> {
             precondition: denoise.precondition.clone(),
             sample: Plan::ddim(),
             restore: Plan::posterior(),
+            clip: None,
         }
         .text(),
         AnyObjective::Classify(classify) => FeatureCard {
@@ -164,12 +164,12 @@ fn card(config: &Training) -> Result<String, Error> {
     }
 }
 
-/// The loss, step by step: `loss.csv` and `loss.png`.
+/// Loss curve in `loss.csv` and `loss.png`.
 #[derive(Debug)]
 struct LossCurve(Vec<String>);
 
 impl LossCurve {
-    /// The points that an earlier part of the run wrote, up to `step`.
+    /// Reads the points that an earlier part of the run wrote, up to `step`.
     fn read(out: &Path, step: u64) -> Self {
         let text = fs::read_to_string(out.join("loss.csv")).unwrap_or_default();
         let kept = |line: &&str| line.split(',').next().and_then(|n| n.parse().ok()).is_some_and(|n: u64| n <= step);

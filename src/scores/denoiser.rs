@@ -51,6 +51,34 @@ impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
     }
 }
 
+/// D(x, σ), held within −limit … limit.
+pub struct Clipped<'a> {
+    denoiser: Box<dyn Denoiser + 'a>,
+    limit: f64,
+}
+
+impl<'a> Clipped<'a> {
+    /// The denoiser, held within −limit … limit if there is a limit.
+    pub fn within(denoiser: Box<dyn Denoiser + 'a>, limit: Option<f64>) -> Box<dyn Denoiser + 'a> {
+        match limit {
+            Some(limit) => Box::new(Self { denoiser, limit }),
+            None => denoiser,
+        }
+    }
+}
+
+impl fmt::Debug for Clipped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clipped").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl Denoiser for Clipped<'_> {
+    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
+        self.denoiser.denoise(x, sigma).clamp(-self.limit, self.limit)
+    }
+}
+
 /// D(x, σ) by a closure.
 pub struct FnDenoiser<F>(pub F);
 

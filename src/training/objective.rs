@@ -32,6 +32,7 @@ pub trait Objective: fmt::Debug + Send {
 /// The entries that `objective:` may name.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "a run has one objective")]
 pub enum AnyObjective {
     /// See [`Denoise`].
     Denoise(Denoise),

@@ -15,28 +15,29 @@ use super::flags::{DeviceFlags, ModelFlags, OutputFlags};
 pub struct BenchArgs {
     #[arg(help = super::MODEL)]
     pub model: String,
-    /// Sizes of the batch, one after another
+    /// Batch sizes, measured one after another
     #[arg(long, value_delimiter = ',', default_value = "1,4,16,64", value_name = "N,…")]
     pub batches: Vec<i64>,
-    /// Steps of the model's own walk for each of them; of these, the first is not counted
+    /// Number of steps of the model's own walk at each batch size; the first is not counted
     #[arg(long, default_value_t = 6, value_name = "K")]
     pub steps: usize,
-    /// Include the gradient of a misfit through the network in each evaluation, as DPS asks for it
+    /// Include the gradient of a misfit through the network in each evaluation, as DPS needs it
     #[arg(long)]
     pub gradient: bool,
-    /// Measure PyTorch's UNet2DModel of diffusers with the same weights as well: turn by turn, median of the ratios
+    /// Measure diffusers' UNet2DModel in PyTorch with the same weights as well: turn by turn, median of the ratios
     #[arg(long)]
     pub compare: bool,
-    /// Compare with its torch.compile, frozen; minutes for each size of batch
+    /// Run UNet2DModel under torch.compile, frozen; this takes minutes for each batch size
     #[arg(long, requires = "compare")]
     pub compiled: bool,
-    /// Compare with what this script serves in place of UNet2DModel, as tests/parity/forwards.py does for other classes
+    /// Compare with the network that this script serves in place of UNet2DModel, as tests/parity/forwards.py does for
+    /// other classes
     #[arg(long, requires = "compare", value_name = "FILE.py")]
     pub peer: Option<PathBuf>,
-    /// Turns of the comparison
+    /// Number of turns of the comparison
     #[arg(long, default_value_t = 15, value_name = "N")]
     pub rounds: usize,
-    /// A Python that has torch and diffusers
+    /// Path of a Python that has torch and diffusers
     #[arg(long, default_value = "python3", value_name = "PATH")]
     pub python: PathBuf,
     #[command(flatten)]

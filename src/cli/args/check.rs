@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::flags::OutputFlags;
 
-/// Prove that experiments parse and that their walks are the papers', and tell what they will cost
+/// Prove that experiments parse and that their walks are the papers', and print what they will cost
 ///
-/// Where a file states the noise levels with which a paper's walk begins and ends, the plan has to come to the same.
+/// Where a file states the first and last noise levels of a paper's walk, the plan has to arrive at these levels.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tweedie check

@@ -1,23 +1,23 @@
-//! `--class` and `--guidance`: of which classes images are, and how far towards them they go.
+//! `--class` and `--guidance`: the classes of images, and the strength of the guidance towards them.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// Classes, for networks that were trained with them.
+/// Classes of images, for networks that were trained with classes.
 #[derive(Args, Debug, Default)]
 pub struct ClassFlags {
-    /// Classes by number, as in 207 or 0-9 or 1,3, or none, the network's null class: image i (or seed i) is of the i-th,
-    /// again and again
+    /// Classes by number, as in 207 or 0-9 or 1,3, or none, the network's null class: image i (or seed i) is of the
+    /// i-th class, and the list begins again at its end
     #[arg(long, value_name = "C[,C…]", help_heading = "Classes")]
     pub class: Option<String>,
 }
 
-/// Guidance towards classes.
+/// Settings of guidance towards classes.
 #[derive(Args, Debug, Default)]
 pub struct GuidanceFlags {
-    /// Adds W ∇ log p(class | x) to the score. p is what the network's answers with and without the class imply: other
-    /// programs' guidance scale is 1 + W, and −1 leaves only the answer without [default: 0]
+    /// Adds W ∇ log p(class | x) to the score. p follows from the network's answers with and without the class: other
+    /// programs' guidance scale is 1 + W, and W = −1 leaves only the answer without the class [default: 0]
     #[arg(long, value_name = "W", allow_negative_numbers = true, help_heading = "Classes")]
     pub guidance: Option<f64>,
     /// Guides only where LOW < σ ≤ HIGH, in data units (−1 … 1)

@@ -16,7 +16,7 @@ pub struct ConvertArgs {
     pub model: String,
     /// File to write, .safetensors
     pub output: PathBuf,
-    /// PrecisionFlag of the numbers in the file
+    /// Precision of the numbers in the file
     #[arg(long, value_enum, default_value = "f32")]
     pub precision: PrecisionFlag,
     #[command(flatten)]

@@ -17,12 +17,12 @@ use super::{
 pub struct DenoiseArgs {
     #[arg(help = super::MODEL)]
     pub model: String,
-    /// σ of the noise, in the pixel range of the program that trained the model: −1 … 1, but for a few 0 … 1
+    /// σ of the noise, in the pixel range of the program that trained the model: −1 … 1, or 0 … 1 for a few models
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub sigma: f64,
-    /// .npy (f32, [batch, channels, height, width]) or an image
+    /// File to denoise: .npy (f32, [batch, channels, height, width]) or an image
     pub input: PathBuf,
-    /// .npy or .png
+    /// File to write, .npy or .png
     pub output: PathBuf,
     #[command(flatten)]
     pub class: ClassFlags,

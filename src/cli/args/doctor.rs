@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::flags::OutputFlags;
 
-/// Say what libtorch, devices and models were found
+/// Report which libtorch, devices and models were found
 #[derive(Args, Debug)]
 pub struct DoctorArgs {
     #[command(flatten)]

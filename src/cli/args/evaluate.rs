@@ -6,10 +6,10 @@ use clap::Args;
 
 use super::flags::{OutputFlags, PlaceFlags, SeedFlag};
 
-/// Measure a set of images: how far it lies from another, in the features of a network
+/// Measure a set of images: its distance from another set, in the features of a network
 ///
-/// The Fréchet distance, ‖μ₁ − μ₂‖² + tr(C₁ + C₂ − 2 (C₁ C₂)^½) in f64, is called FID only where the features are the 2048
-/// of Inception; figures of different networks, and of different ways to resize, cannot be compared.
+/// The Fréchet distance, ‖μ₁ − μ₂‖² + tr(C₁ + C₂ − 2 (C₁ C₂)^½) in f64, is called FID only where the features are the
+/// 2048 of Inception; figures of different networks, and of different ways to resize, cannot be compared.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tweedie evaluate out/samples --reference '{kind: idx, images: t10k-images-idx3-ubyte.gz, pad: 2}'
@@ -21,45 +21,49 @@ pub struct EvaluateArgs {
     /// A folder of images, a .zip, .npz or .bin (CIFAR) file of them, or '{kind: idx, images: FILE, pad: 2}'
     #[arg(value_name = "IMAGES")]
     pub images: String,
-    /// The images that they should resemble, as IMAGES; or a .npz file of statistics (mu, sigma) or features (pool_3)
+    /// Images that IMAGES should resemble, in the form of IMAGES; or a .npz file of statistics (mu, sigma) or features
+    /// (pool_3)
     #[arg(long, value_name = "DATA|STATISTICS.npz")]
     pub reference: Option<String>,
-    /// Whose features to compare: inception:FILE (the weights of pytorch-fid or torch-fidelity, or NVIDIA's TorchScript),
-    /// efficientnet-lite0:FILE, torchscript:FILE (pixels −1 … 1 to features), a card's name, a card (.yaml), a .safetensors file with a card inside
+    /// Network of the features to compare: inception:FILE (the weights of pytorch-fid or torch-fidelity, or NVIDIA's
+    /// TorchScript), efficientnet-lite0:FILE, torchscript:FILE (pixels −1 … 1 to features), a card's name, a card
+    /// (.yaml), a .safetensors file with a card inside
     #[arg(long, default_value = "fashion-classifier", value_name = "NAME|FILE")]
     pub network: String,
-    /// What to measure: frechet (also called fid), kid, is, prdc (precision, recall, density, coverage), sfid, infinity,
-    /// cmmd, mind; all but is and sfid keep features in memory (of frechet, --bootstrap does)
+    /// Metrics to measure: frechet (also called fid), kid, is, prdc (precision, recall, density, coverage), sfid,
+    /// infinity, cmmd, mind; all but is and sfid keep features in memory (of frechet, --bootstrap does)
     #[arg(long, value_delimiter = ',', default_value = "frechet", value_name = "LIST")]
     pub metrics: Vec<String>,
-    /// Resizing to the network's size: tf1 (also adm), pytorch or clean [default: tf1; EfficientNet's: clean]
+    /// Way to resize images to the network's size: tf1 (also adm), pytorch or clean [default: tf1; EfficientNet's:
+    /// clean]
     #[arg(long, value_name = "WAY")]
     pub resize: Option<String>,
     /// Number of Inception's features: 64, 192, 768 or 2048 [default: 2048]
     #[arg(long, value_name = "N")]
     pub features: Option<i64>,
-    /// Sets drawn with replacement for the spread of the Fréchet distance; 0 keeps no features in memory
+    /// Number of sets drawn with replacement for the spread of the Fréchet distance; 0 keeps no features in memory
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub bootstrap: u64,
-    /// Subsets for KID
+    /// Number of subsets for KID
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub subsets: u64,
-    /// Images in a subset for KID
+    /// Number of images in a subset for KID
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub subset_size: i64,
-    /// Parts for the Inception Score
+    /// Number of parts for the Inception Score
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub parts: usize,
-    /// Writes mean and covariance of IMAGES as pytorch-fid and EDM read them; with the metric sfid, as ADM's evaluator does
+    /// Writes mean and covariance of IMAGES as pytorch-fid and EDM read them; with the metric sfid, as ADM's evaluator
+    /// reads them
     #[arg(long, value_name = "FILE.npz")]
     pub save_statistics: Option<PathBuf>,
-    /// Only the first so many of IMAGES
+    /// Measures only the first N of IMAGES
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Refuses any other number of IMAGES
+    /// Refuses IMAGES unless there are N of them
     #[arg(long, value_name = "N")]
     pub expect: Option<usize>,
-    /// Images that pass through the network together
+    /// Number of images that pass through the network together
     #[arg(long, default_value_t = 50, value_name = "N", help_heading = "Compute")]
     pub batch: u64,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The flags that several commands share, in groups: a command takes the groups that it uses.
+//! Flags that several commands share, in groups: a command takes the groups that it uses.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ pub struct ModelFlags {
     /// Replaces a value of the model's card, which `tweedie inspect` shows; may be given several times
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Model")]
     pub set: Vec<String>,
-    /// A card in place of the model's own: the network and its conventions
+    /// Card (the network and its conventions) to use in place of the model's own
     #[arg(long, value_name = "FILE.yaml", help_heading = "Model")]
     pub card: Option<PathBuf>,
 }
@@ -18,13 +18,13 @@ pub struct ModelFlags {
 /// Flags that choose the networks' device and precision.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceFlags {
-    /// auto (CUDA where it is), cpu, cuda or cuda:N
+    /// Device: auto (CUDA where it is present), cpu, cuda or cuda:N
     #[arg(long, default_value = "auto", help_heading = "Compute")]
     pub device: String,
-    /// Precision of the network; the state of a walk is f32 always
+    /// Precision of the network; the state of a walk is always f32
     #[arg(long, value_enum, default_value = "f32", help_heading = "Compute")]
     pub precision: PrecisionFlag,
-    /// Computes by libtorch alone: on the CPU without Winograd convolutions, whose rounding is larger
+    /// Computes with libtorch alone: on the CPU without Winograd convolutions, whose rounding is larger
     #[arg(long, help_heading = "Compute")]
     pub exact: bool,
     /// CPU threads of libtorch [default: OMP_NUM_THREADS, or all physical cores]
@@ -35,10 +35,10 @@ pub struct DeviceFlags {
 /// Flags that choose the device of networks with one precision.
 #[derive(Args, Clone, Debug)]
 pub struct PlaceFlags {
-    /// auto (CUDA where it is), cpu, cuda or cuda:N
+    /// Device: auto (CUDA where it is present), cpu, cuda or cuda:N
     #[arg(long, default_value = "auto", help_heading = "Compute")]
     pub device: String,
-    /// Computes by libtorch alone: on the CPU without Winograd convolutions, whose rounding is larger
+    /// Computes with libtorch alone: on the CPU without Winograd convolutions, whose rounding is larger
     #[arg(long, help_heading = "Compute")]
     pub exact: bool,
     /// CPU threads of libtorch [default: OMP_NUM_THREADS, or all physical cores]
@@ -49,18 +49,18 @@ pub struct PlaceFlags {
 /// Number of images computed together.
 #[derive(Args, Clone, Debug, Default)]
 pub struct BatchFlags {
-    /// Images computed together [default: 16, on CUDA 64]
+    /// Number of images computed together [default: 16, on CUDA 64]
     #[arg(long, value_name = "N", help_heading = "Compute")]
     pub batch: Option<u64>,
-    /// Give the same bits at any batch size: the network sees one image at a time
+    /// Gives the same bits at any batch size: the network receives one image at a time
     #[arg(long, help_heading = "Compute")]
     pub deterministic: bool,
 }
 
-/// Chance.
+/// Seed of the random numbers.
 #[derive(Args, Clone, Debug, Default)]
 pub struct SeedFlag {
-    /// Seed of all that is random besides the images' own seeds: masks, measurement noise, bootstraps
+    /// Seed of all random numbers besides the images' own: masks, measurement noise, bootstraps
     #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Compute")]
     pub seed: u64,
 }
@@ -68,10 +68,10 @@ pub struct SeedFlag {
 /// Flags of the terminal's output.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutputFlags {
-    /// No progress, no prose
+    /// Prints no progress and no prose
     #[arg(long, short, help_heading = "Output")]
     pub quiet: bool,
-    /// One JSON record on standard output instead of prose
+    /// Prints one JSON record on standard output instead of prose
     #[arg(long, help_heading = "Output")]
     pub json: bool,
 }

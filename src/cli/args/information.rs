@@ -9,11 +9,11 @@ use super::{
     flags::{BatchFlags, DeviceFlags, ModelFlags, OutputFlags, SeedFlag},
 };
 
-/// Measure how well a network denoises at every level, and with it how likely images are
+/// Measure how well a network denoises at every level, and from this how likely images are
 ///
-/// MMSE(λ) = E‖x − D(x + σn, σ)‖² over λ = 1/σ², the information I(λ) = ½∫MMSE that the noisy image has of the clean one,
-/// and −log₂ p in bits per dimension: for bytes b as x = (b + u)/128 − 1 with u uniform on 0…1, so that it bounds the length
-/// to which they could be compressed.
+/// MMSE(λ) = E‖x − D(x + σn, σ)‖² over λ = 1/σ², the information I(λ) = ½∫MMSE that the noisy image has of the clean
+/// one, and −log₂ p in bits per dimension: for bytes b as x = (b + u)/128 − 1 with u uniform on 0…1, so that it bounds
+/// the length to which the bytes could be compressed.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tweedie information fashion-mnist --data '{kind: idx, images: t10k-images-idx3-ubyte.gz, pad: 2}' --limit 256
@@ -21,29 +21,29 @@ use super::{
 pub struct InformationArgs {
     #[arg(help = super::MODEL)]
     pub model: String,
-    /// The images: a folder, or '{kind: idx, images: FILE, pad: 2}'
+    /// Images to measure: a folder, or '{kind: idx, images: FILE, pad: 2}'
     #[arg(long, value_name = "DATA")]
     pub data: String,
-    /// Only the first so many
+    /// Measures only the first N images
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// Number of noise levels: the integral over them is of fourth order
     #[arg(long, value_name = "K", default_value_t = 33)]
     pub levels: usize,
-    /// Noises for each image and level
+    /// Number of noises for each image and level
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub draws: u64,
-    /// Noise levels, those of the flow too [default: geometric, over the network's own range]
+    /// Noise levels of the integral and of the flow [default: geometric, over the network's own range]
     #[arg(long, value_name = "NAME")]
     pub schedule: Option<String>,
-    /// The density of the probability flow as well: some 20 times the work
+    /// Computes the density of the probability flow as well: some 20 times the work
     #[arg(long)]
     pub flow: bool,
-    /// Noise levels of the flow: four evaluations with their gradients between two of them
+    /// Number of noise levels of the flow: each step between two levels takes four evaluations with their gradients
     #[arg(long, value_name = "K", default_value_t = 25)]
     pub steps: usize,
-    /// Signs that estimate the flow's divergence; 0 is exact, by one gradient for each number of an image
-    /// [default: 1, or 0 for images of up to 16 numbers]
+    /// Number of random signs that estimate the flow's divergence; 0 computes it exactly, by one gradient for each
+    /// number of an image [default: 1, or 0 for images of up to 16 numbers]
     #[arg(long, value_name = "N")]
     pub probes: Option<u64>,
     #[command(flatten)]

@@ -1,17 +1,17 @@
-//! The flags of the lists.
+//! Flags of the commands that list.
 
 use clap::Args;
 
 use super::flags::OutputFlags;
 
-/// List the models that ship
+/// List the shipped models
 #[derive(Args, Debug)]
 pub struct ModelsArgs {
     #[command(flatten)]
     pub output: OutputFlags,
 }
 
-/// Declares the command of a list, which takes the name of an entry.
+/// Declares the command of a list; the command takes the name of an entry.
 macro_rules! list {
     ($(#[$doc:meta])+ $name:ident) => {
         $(#[$doc])+

@@ -1,4 +1,4 @@
-//! The command line: every command with its flags, and nothing that computes. Both programs read it: the front, which is not
+//! Command line: every command with its flags, without any computation. Both programs use it: the front, which is not
 //! linked to libtorch, and the engine.
 
 pub mod bench;
@@ -65,5 +65,5 @@ pub enum Command {
     Man(shell::ManArgs),
 }
 
-/// Help of MODEL.
+/// Help text of the argument MODEL.
 pub const MODEL: &str = "A card's name, a card (.yaml), a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin, .pkl), or a folder of diffusers";

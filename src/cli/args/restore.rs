@@ -27,10 +27,10 @@ pub struct RestoreArgs {
     /// Method: a name that `tweedie methods` lists, or '{kind: NAME, …}' [default: mmps]
     #[arg(long, value_name = "NAME")]
     pub method: Option<String>,
-    /// A configuration released with Random Walks with Tweedie: its task, η, walk and first state
+    /// Configuration released with Random Walks with Tweedie: its task, η, walk and first state
     #[arg(long, value_name = "FILE.yaml", conflicts_with_all = ["measurement", "task", "mask", "kernel", "noise", "method"])]
     pub config: Option<PathBuf>,
-    /// Number of samples of each image's posterior; their spread is the uncertainty that is shown
+    /// Number of samples of each image's posterior; their spread is shown as the uncertainty
     #[arg(long, default_value_t = 8, value_name = "S")]
     pub samples: usize,
     #[command(flatten)]
@@ -59,48 +59,50 @@ pub struct RestoreArgs {
     pub output: OutputFlags,
 }
 
-/// The images, and what was done to them.
+/// The images, and their degradation.
 #[derive(Args, Debug)]
 pub struct ProblemFlags {
-    /// An image, a folder of images, or '{kind: idx, images: FILE, pad: 2}'
+    /// Images to damage and restore: an image, a folder, or '{kind: idx, images: FILE, pad: 2}'
     #[arg(long, value_name = "FILE|DIR", required_unless_present_any = ["measurement", "config"], conflicts_with = "measurement")]
     pub image: Option<String>,
-    /// Only the first so many images of --image
+    /// Restores only the first N images of --image
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// A measurement, damaged already: .npy in data units (−1 … 1) or an image
+    /// Measurement that is damaged already: .npy in data units (−1 … 1) or an image
     #[arg(long, value_name = "FILE")]
     pub measurement: Option<PathBuf>,
     /// Degradation of the images: a name that `tweedie tasks` lists, or '{kind: NAME, …}'
     #[arg(long, value_name = "NAME", required_unless_present_any = ["mask", "kernel", "config"])]
     pub task: Option<String>,
-    /// Inpainting with this mask: white (255) marks the pixels that are seen
+    /// Inpaints with this mask: white (255) marks the pixels that are seen
     #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "kernel"])]
     pub mask: Option<PathBuf>,
-    /// Deblurring with this kernel: a grey image, or .npy [height, width]; it is scaled to sum 1
+    /// Deblurs with this kernel: a grey image, or .npy [height, width]; it is scaled to sum 1
     #[arg(long, value_name = "FILE", conflicts_with = "task")]
     pub kernel: Option<PathBuf>,
-    /// η: standard deviation of the measurement's noise, for pixels 0 … 1 (data units −1 … 1 see twice that)
+    /// η: standard deviation of the measurement's noise, for pixels 0 … 1 (it is twice as large in data units −1 … 1)
     /// [default: 0.05]
     #[arg(long, value_name = "ETA")]
     pub noise: Option<f64>,
-    /// Other noise: '{kind: poisson, rate: 1}' (photons) or '{kind: salt-and-pepper, share: 0.05}'; methods take it for
+    /// Other noise: '{kind: poisson, rate: 1}' (photons) or '{kind: salt-and-pepper, share: 0.05}'; methods treat it as
     /// Gaussian noise of the same variance
     #[arg(long, value_name = "NAME", conflicts_with_all = ["noise", "measurement"])]
     pub detector: Option<String>,
 }
 
-/// Figures beside PSNR and SSIM, and files beside pictures.
+/// Figures in addition to PSNR and SSIM, and files in addition to pictures.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Args, Debug)]
 pub struct ResultFlags {
     /// Measure the PSNR of images scaled to 0 … 1 by their smallest and largest values as well, as [Random Walks] does
     #[arg(long)]
     pub min_max: bool,
-    /// Measure LPIPS by these weights: torchvision's AlexNet or VGG16, and v0.1/alex.pth or v0.1/vgg.pth of the package lpips
+    /// Measure LPIPS with these weights: torchvision's AlexNet or VGG16, and v0.1/alex.pth or v0.1/vgg.pth of the
+    /// package lpips
     #[arg(long, num_args = 2, value_names = ["BACKBONE.pth", "LINEAR.pth"])]
     pub lpips: Option<Vec<PathBuf>>,
-    /// Measure the distance from the truth in the features of a classifier: a card's name, a card or a .safetensors file
+    /// Measure the distance from the truth in the features of a classifier: a card's name, a card or a .safetensors
+    /// file
     #[arg(long, value_name = "NAME|FILE")]
     pub features: Option<String>,
     /// Draw the walk of each image's first sample as well: IMAGE-walk.png, an animated PNG
@@ -109,7 +111,7 @@ pub struct ResultFlags {
     /// Write each sample as well, unclipped: IMAGE-sample-000.npy, [channels, height, width], f32
     #[arg(long)]
     pub states: bool,
-    /// Remove the results of another run in --out, and begin
+    /// Remove the results of another run from --out, and begin
     #[arg(long)]
     pub overwrite: bool,
 }

@@ -28,12 +28,16 @@ pub struct SampleArgs {
     pub class: ClassFlags,
     #[command(flatten)]
     pub guidance: GuidanceFlags,
-    /// Seeds: each is one image, the same whatever else is drawn
+    /// Seeds: each gives one image, which does not depend on the other seeds
     #[arg(long, default_value = "0-63", value_name = "SEEDS")]
     pub seeds: String,
-    /// A configuration released with Random Walks with Tweedie (.yaml): its walk, begun at N(0, I) of its pixels
+    /// Configuration released with Random Walks with Tweedie (.yaml): its walk, which begins at N(0, I) of its pixels
     #[arg(long, value_name = "FILE.yaml", conflicts_with = "init")]
     pub config: Option<PathBuf>,
+    /// Hold the denoised image within −R … R at every step; 0 never does [default: the card's clip, which a folder of diffusers
+    /// sets]
+    #[arg(long, value_name = "R")]
+    pub clip: Option<f64>,
     /// Initial states in the σ frame, [images, channels, height, width], in place of noise
     #[arg(long, value_name = "FILE.npy")]
     pub init: Option<PathBuf>,
@@ -43,7 +47,7 @@ pub struct SampleArgs {
     /// Folder for the images
     #[arg(long, default_value = "out/samples", value_name = "DIR")]
     pub out: PathBuf,
-    /// Remove the images of another run in --out, and begin
+    /// Remove the images of another run from --out, and begin
     #[arg(long)]
     pub overwrite: bool,
     #[command(flatten)]

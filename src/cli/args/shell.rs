@@ -1,4 +1,4 @@
-//! Completions for a shell and pages for `man`.
+//! Flags of the commands that write completions for a shell and pages for `man`.
 
 use std::{
     fs,
@@ -18,14 +18,14 @@ use super::Cli;
   tweedie completions zsh > ~/.zfunc/_tweedie
   tweedie completions fish > ~/.config/fish/completions/tweedie.fish")]
 pub struct CompletionsArgs {
-    /// The shell
+    /// Shell whose completions to print
     pub shell: Shell,
 }
 
 /// Write the manual: tweedie.1, and a page for each command
 #[derive(Args, Debug)]
 pub struct ManArgs {
-    /// The folder of the pages
+    /// Folder for the pages
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 }

@@ -6,15 +6,15 @@ use clap::Args;
 
 use super::flags::OutputFlags;
 
-/// Write all results as one table: published, measured, what it cost, and how to have it again
+/// Write all results as one table: published value, measured value, cost, and the command that repeats it
 ///
-/// Writes RESULTS/tables.md, and RESULTS/tables.html, which a browser shows without a network.
+/// Writes RESULTS/tables.md, and RESULTS/tables.html, which a browser shows without a network connection.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tweedie table
   tweedie table experiments/published --results experiments/results")]
 pub struct TableArgs {
-    /// The folder of experiments, with those within it
+    /// Folder of experiments, searched with its subfolders
     #[arg(default_value = "experiments", value_name = "DIR")]
     pub experiments: PathBuf,
     /// Folder of the records and plots of `tweedie run`

@@ -6,13 +6,13 @@ use clap::Args;
 
 use super::flags::{DeviceFlags, OutputFlags};
 
-/// Train a score network, or the classifier whose features measure distances
+/// Train a score network, or a classifier whose features measure distances
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tweedie train experiments/train-fashion-mnist.yaml
   tweedie train experiments/train-fashion-mnist.yaml --resume")]
 pub struct TrainArgs {
-    /// A training file: network, data, optimizer, steps (.yaml)
+    /// Training file (.yaml): network, data, optimizer, steps
     pub config: PathBuf,
     /// Goes on from the last checkpoint, if there is one
     #[arg(long)]

@@ -62,7 +62,7 @@ impl Backbone {
         }
     }
 
-    /// Pixels along a side of the maxima. They lie two apart. They lie two apart.
+    /// Pixels along a side of the maxima. They lie two apart.
     fn pool(self) -> i64 {
         match self {
             Self::AlexNet => 3,

@@ -14,13 +14,13 @@ pub struct Neighbours {
     /// The k of all four.
     pub k: i64,
     /// Share of the images within the ball of some reference, which reaches to its k-th neighbour [Kynkäänniemi et al.
-    /// 2019, Eq. 2]. 2019, Eq. 2].
+    /// 2019, Eq. 2].
     pub precision: f64,
     /// Share of the reference that lies within the ball of some image.
     pub recall: f64,
     /// 1/(k n) Σ over images of how many references' balls they lie in [Naeem et al. 2020, Eq. 3].
     pub density: f64,
-    /// Share of the reference with an image in its ball [Naeem et al. 2020, Eq. 4]. 2020, Eq. 4].
+    /// Share of the reference with an image in its ball [Naeem et al. 2020, Eq. 4].
     pub coverage: f64,
 }
 

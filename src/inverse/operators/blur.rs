@@ -60,9 +60,11 @@ fn check(kernel: &Tensor, [_, height, width]: [i64; 3]) -> Result<[i64; 2], Erro
         let want = format!("[rows, columns], both odd and at most {} and {},", 2 * height - 1, 2 * width - 1);
         return Err(Error::Shape { what: "the kernel", got: size, want });
     }
-    let sum = f64::try_from(kernel.sum(Kind::Double))?;
-    if !sum.is_finite() || sum <= 0.0 {
-        return Err(Error::parameter("the sum of the kernel", "finite and positive", sum));
+    let (sum, whole) = (f64::try_from(kernel.sum(Kind::Double))?, f64::try_from(kernel.abs().sum(Kind::Double))?);
+    // A kernel of mean 0, an edge filter, sums to its rounding errors: scaled to sum 1, it would be noise.
+    if !(sum.is_finite() && sum > 1e-6 * whole) {
+        let want = "positive, and more than rounding beside the sum of its sizes";
+        return Err(Error::parameter("the sum of the kernel", want, format!("{sum:e} of {whole:e}")));
     }
     Ok([size[0] / 2, size[1] / 2])
 }

@@ -11,6 +11,9 @@ use std::path::Path;
 use self::{safetensors::Tensors, source::Source, torch::TorchArchive};
 use crate::Error;
 
+/// Tensors of a file: the largest published networks have some thousands, and optimizers twice as many.
+pub const MOST_TENSORS: usize = 100_000;
+
 /// The tensors of a state dict that are `wanted` by name: what `torch.save` wrote of it, or a safetensors file.
 pub fn state_dict(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Tensors, Error> {
     if path.extension().is_some_and(|extension| extension == "safetensors") {

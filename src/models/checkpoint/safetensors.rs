@@ -5,7 +5,10 @@ use std::{borrow::Cow, collections::BTreeMap, path::Path};
 use safetensors::{Dtype, SafeTensors, View};
 use tch::{Kind, Tensor};
 
-use super::source::{Source, Stored};
+use super::{
+    MOST_TENSORS,
+    source::{Source, Stored},
+};
 use crate::{Error, files::images::write_by};
 
 /// Named tensors, in the order of their names.
@@ -29,11 +32,25 @@ pub fn is_safetensors(source: &Source) -> bool {
     bytes.get(8) == Some(&b'{') && length.is_some_and(|length| length <= bytes.len() as u64)
 }
 
+/// Whether a card lies in the header of a file.
+pub fn has_card(source: &Source) -> Result<bool, Error> {
+    Ok(header(source)?.metadata().as_ref().is_some_and(|text| text.contains_key("card")))
+}
+
+fn header(source: &Source) -> Result<safetensors::tensor::Metadata, Error> {
+    let broken = |e| Error::file(source.path(), format!("not a whole safetensors file ({e}): fetch it again"));
+    let (_, header) = SafeTensors::read_metadata(source.bytes()).map_err(broken)?;
+    if header.offset_keys().len() > MOST_TENSORS {
+        return Err(Error::file(source.path(), format!("holds more than {MOST_TENSORS} tensors: no network does")));
+    }
+    Ok(header)
+}
+
 /// Reads the places of a file's tensors, and its metadata.
 pub fn index(source: &Source) -> Result<(BTreeMap<String, Stored>, Metadata), Error> {
     let (bytes, path) = (source.bytes(), source.path());
+    let header = header(source)?;
     let broken = |e| Error::file(path, format!("not a whole safetensors file ({e}): fetch it again"));
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
     let file = SafeTensors::deserialize(bytes).map_err(broken)?;
     let start = bytes.as_ptr() as usize;
     let stored = file.iter().map(|(name, view)| {

@@ -17,6 +17,8 @@ use crate::{Error, files::zip::Zip};
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 /// Dimensions of a tensor, beyond which it is refused.
 const MOST_DIMENSIONS: usize = 16;
+/// Numbers of a tensor that repeats those of a smaller storage.
+const MOST_REPEATED: i64 = 1 << 24;
 /// Streams within streams.
 const MOST_NESTED: usize = 2;
 
@@ -207,6 +209,12 @@ impl PickleStream {
         let pickle = &self.pickle;
         let Some(((module, name), arguments)) = pickle.call(id) else { return Ok(None) };
         match (module, name, arguments) {
+            // A lazy negation or conjugation is a flag of the tensor, not of its numbers.
+            ("torch._utils", "_rebuild_tensor_v2", [.., metadata])
+                if arguments.len() == 7 && self.is_lazy(*metadata) =>
+            {
+                Err("a tensor is saved with its negative or conjugate bit: save tensor.resolve_neg()".to_owned())
+            }
             ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2", [storage, offset, size, stride, ..]) => {
                 self.view(file, *storage, None, [*offset, *size, *stride]).map(Some)
             }
@@ -223,6 +231,12 @@ impl PickleStream {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Whether a tensor's metadata set its negative or its conjugate bit.
+    fn is_lazy(&self, metadata: Id) -> bool {
+        let set = |name| self.pickle.entry(metadata, name).and_then(|flag| self.pickle.int(flag)) == Some(1);
+        set("neg") || set("conj")
     }
 
     fn view(
@@ -247,9 +261,15 @@ impl PickleStream {
             if size.contains(&0) { Some(0) } else { span(&size, &stride).and_then(|span| offset.checked_add(span)) };
         let held = (place.len() / kind.elt_size_in_bytes()) as i64;
         match (count, end) {
-            // Views that repeat their numbers could be of any size.
-            (Some(count), Some(end)) if end <= held && count <= held => {
+            (Some(_), Some(end)) if end > held => {
+                Err("a tensor reaches beyond its storage: fetch the file again".to_owned())
+            }
+            // A view that repeats its numbers (`expand`) could be of any size.
+            (Some(count), Some(_)) if count <= held.max(MOST_REPEATED) => {
                 Ok(Stored { kind, size, stride, offset, place })
+            }
+            (Some(_), Some(_)) => {
+                Err("a tensor repeats the numbers of its storage too often: save tensor.contiguous()".to_owned())
             }
             _ => Err("a tensor reaches beyond its storage: fetch the file again".to_owned()),
         }

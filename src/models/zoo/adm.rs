@@ -7,7 +7,7 @@ use super::{Change, Contents, Recognised, Shapes, card};
 use crate::{
     networks::{AdmConfig, AnyNetwork, Heads},
     numbers::{
-        precondition::{AnyPrecondition, DdpmConfig, Prediction},
+        precondition::{DdpmConfig, Prediction},
         schedule::{AnyChain, Cosine, LinearBeta},
     },
 };
@@ -24,24 +24,26 @@ pub fn recognise(file: &Contents) -> Option<Result<Recognised, String>> {
 
 fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
     let mut config = config(shapes).ok_or("is of the ADM family, but its blocks have gaps")?;
+    if config.in_channels == 6 && [3, 6].contains(&config.out_channels) {
+        return Err("is an upsampler of guided- or improved-diffusion, which sees a small image beside the noisy one: only \
+                    networks of the noisy image alone are opened"
+            .to_owned());
+    }
     let first = *config.attention_levels.first().ok_or("attends nowhere, so that the size of its images is unknown")?;
     // Published networks attend at 32, 16 and 8 pixels, at 16 and 8, or at 16 alone.
     let attends_at = if config.attention_levels.len() > 2 { 32 } else { 16 };
     let side = attends_at << first;
-    let mut chain = AnyChain::LinearBeta(LinearBeta::default());
-    let conditional = config.num_classes.is_some();
-    match (config.block_out_channels.as_slice(), conditional) {
-        ([192, 384, 576, 768], true) => {
-            config.use_new_attention_order = true;
-            chain = AnyChain::Cosine(Cosine::default());
+    let chain = chain(&mut config);
+    let (beta, about) = match chain {
+        Chain::Linear => (AnyChain::LinearBeta(LinearBeta::default()), "1000 times of the linear-β chain"),
+        Chain::Cosine => (AnyChain::Cosine(Cosine::default()), "1000 times of the cosine chain"),
+        Chain::LongCosine => {
+            (AnyChain::Cosine(Cosine { times: LONG, ..Cosine::default() }), "4000 times of the cosine chain, label t/4")
         }
-        ([256, 256, 512, 768, 1024], true) => config.heads = Heads::Count(4),
-        _ => {}
-    }
+    };
     let assumed = format!(
         "images of {side}×{side} in −1 … 1, because attention begins at level {first} and the published networks attend \
-         first at {attends_at}×{attends_at}; ε at 1000 times of the {} chain; heads: {}, {}",
-        if matches!(chain, AnyChain::Cosine(_)) { "cosine" } else { "linear-β" },
+         first at {attends_at}×{attends_at}; ε at {about}; heads: {}, {}",
         match config.heads {
             Heads::Count(count) => format!("{count} everywhere"),
             Heads::Width(width) => format!("{width} channels wide"),
@@ -49,11 +51,49 @@ fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
         if config.use_new_attention_order { "new order" } else { "legacy order" },
     );
     let image = [config.in_channels, side, side];
-    let reference = "ADM (Dhariwal & Nichol 2021) in the layout of guided-diffusion";
+    let reference = if config.resblock_updown {
+        "ADM (Dhariwal & Nichol 2021) in the layout of guided-diffusion"
+    } else {
+        "Nichol & Dhariwal 2021 in the layout of improved-diffusion"
+    };
     let mut card = card(name, format!("ADM, {side}×{side}"), reference, image, AnyNetwork::Adm(config));
-    card.precondition = AnyPrecondition::Ddpm(DdpmConfig { beta: chain, prediction: Prediction::Epsilon });
+    let label_times = matches!(chain, Chain::LongCosine).then_some(1000.0);
+    card.precondition = DdpmConfig { beta, prediction: Prediction::Epsilon, label_times }.into();
     let names = shapes.keys().map(|name| (name.clone(), vec![(name.clone(), Change::Keep)])).collect();
     Ok(Recognised { card, assumed, names })
+}
+
+/// The chains of the published networks.
+#[derive(Clone, Copy)]
+enum Chain {
+    Linear,
+    Cosine,
+    /// 4000 times with the labels of 1000.
+    LongCosine,
+}
+
+/// Times of improved-diffusion's networks for CIFAR-10 and ImageNet.
+const LONG: usize = 4000;
+
+/// The chain with which the network was published; its heads and their order as well, where these differ from the rest.
+fn chain(config: &mut AdmConfig) -> Chain {
+    // improved-diffusion halves by convolutions; attention at one level alone is that of its LSUN networks.
+    if !config.resblock_updown {
+        let is_lsun = config.attention_levels.len() == 1;
+        config.heads = Heads::Count(if is_lsun { 1 } else { 4 });
+        return if is_lsun { Chain::Linear } else { Chain::LongCosine };
+    }
+    match (config.block_out_channels.as_slice(), config.num_classes.is_some()) {
+        ([192, 384, 576, 768], true) => {
+            config.use_new_attention_order = true;
+            Chain::Cosine
+        }
+        ([256, 256, 512, 768, 1024], true) => {
+            config.heads = Heads::Count(4);
+            Chain::Linear
+        }
+        _ => Chain::Linear,
+    }
 }
 
 fn config(shapes: &Shapes) -> Option<AdmConfig> {

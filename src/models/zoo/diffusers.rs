@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 
-use super::{Change, Contents, Names, Recognised, Shapes, WeightsChoice, card};
+use super::{
+    Change, Contents, Names, Recognised, Shapes, WeightsChoice, card,
+    scheduler::{Config, Conventions, VE, conventions},
+};
 use crate::{
     Error,
     files::{self, json},
-    networks::{AnyNetwork, Embedding, NcsnppConfig, Progressive, ProgressiveInput, UNetConfig},
+    networks::{Activation, AnyNetwork, Embedding, NcsnppConfig, Progressive, ProgressiveInput, UNetConfig},
     numbers::{
-        precondition::{AnyPrecondition, DdpmConfig, Prediction, Ve},
-        schedule::{AnyChain, Betas, Cosine, LinearBeta, ScaledLinear, SigmoidBeta},
+        precondition::{AnyPrecondition, Ve},
     },
 };
 
@@ -153,18 +155,19 @@ fn read(file: &Contents) -> Result<Recognised, String> {
     if let Some(class) = config.text("_class_name")?.filter(|class| *class != "UNet2DModel") {
         return Err(format!("is a {class}, but only UNet2DModel is opened"));
     }
-    for (key, values) in FIXED {
+    let levels = UNetShapes::new(shapes);
+    let is_ncsnpp = shapes.contains_key("time_proj.weight") && config.text("time_embedding_type")? != Some("learned");
+    for (key, values) in if is_ncsnpp { &FIXED[..] } else { &CHOICES[..] } {
         config.is_one_of(key, values)?;
     }
-    let levels = UNetShapes::new(shapes);
-    if shapes.contains_key("time_proj.weight") {
+    if is_ncsnpp {
         read_ncsnpp(file, &config, &scheduler, &levels)
     } else {
         read_ddpm(file, &config, &scheduler, &levels)
     }
 }
 
-/// Settings that all networks share which can be opened: key of the configuration, and its allowed values.
+/// Settings of NCSN++: key of the configuration, and its allowed values; none means null.
 const FIXED: [(&str, &[&str]); 8] = [
     ("act_fn", &["silu", "swish"]),
     ("downsample_type", &["conv"]),
@@ -176,50 +179,25 @@ const FIXED: [(&str, &[&str]); 8] = [
     ("attn_norm_num_groups", &[]),
 ];
 
-/// One of the two configurations, or none.
-struct Config<'a> {
-    known: Option<&'a Map<String, Json>>,
-    file: &'static str,
-}
+/// Settings of DDPM's U-Net, likewise.
+const CHOICES: [(&str, &[&str]); 6] = [
+    ("act_fn", &["silu", "swish", "mish", "gelu", "relu"]),
+    ("downsample_type", &["conv", "resnet"]),
+    ("upsample_type", &["conv", "resnet"]),
+    ("mid_block_type", &["UNetMidBlock2D"]),
+    ("resnet_time_scale_shift", &["default", "scale_shift"]),
+    ("class_embed_type", &[]),
+];
 
-impl Config<'_> {
-    /// A value that is there and not null.
-    fn get(&self, key: &str) -> Option<&Json> {
-        self.known?.get(key).filter(|value| !value.is_null())
-    }
-
-    fn wrong(&self, key: &str, want: &str) -> String {
-        let value = self.get(key).unwrap_or(&Json::Null);
-        format!("{}: {key} is {value}, but {want} is wanted", self.file)
-    }
-
-    fn text(&self, key: &str) -> Result<Option<&str>, String> {
-        let value = self.get(key);
-        value.map(|value| value.as_str().ok_or_else(|| self.wrong(key, "a text"))).transpose()
-    }
-
-    fn integer(&self, key: &str) -> Result<Option<i64>, String> {
-        let value = self.get(key);
-        value.map(|value| value.as_i64().ok_or_else(|| self.wrong(key, "an integer"))).transpose()
-    }
-
-    fn number(&self, key: &str, default: f64) -> Result<f64, String> {
-        self.get(key).map_or(Ok(default), |value| json::number(value).ok_or_else(|| self.wrong(key, "a number")))
-    }
-
-    fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
-        self.get(key).map_or(Ok(default), |value| value.as_bool().ok_or_else(|| self.wrong(key, "true or false")))
-    }
-
-    fn is_one_of(&self, key: &str, values: &[&str]) -> Result<(), String> {
-        match self.get(key) {
-            Some(value) if !value.as_str().is_some_and(|value| values.contains(&value)) => {
-                Err(self.wrong(key, if values.is_empty() { "null" } else { values[0] }))
-            }
-            _ => Ok(()),
-        }
-    }
-}
+/// Blocks of DDPM's U-Net.
+const BLOCKS: [&str; 6] = [
+    "DownBlock2D",
+    "AttnDownBlock2D",
+    "ResnetDownsampleBlock2D",
+    "UpBlock2D",
+    "AttnUpBlock2D",
+    "ResnetUpsampleBlock2D",
+];
 
 /// Sizes of the network, read from names and shapes.
 struct UNetShapes<'a> {
@@ -227,6 +205,8 @@ struct UNetShapes<'a> {
     widths: Vec<i64>,
     blocks: usize,
     attention: Vec<usize>,
+    /// Levels that attend on the way up.
+    attention_up: Vec<usize>,
 }
 
 impl<'a> UNetShapes<'a> {
@@ -238,7 +218,11 @@ impl<'a> UNetShapes<'a> {
         let attends =
             |level: &usize| shapes.contains_key(&format!("down_blocks.{level}.attentions.0.group_norm.weight"));
         let attention = (0..widths.len()).filter(attends).collect();
-        Self { shapes, blocks: (0..shapes.len()).take_while(block).count(), attention, widths }
+        let last = widths.len().saturating_sub(1);
+        let attends_up =
+            |level: &usize| shapes.contains_key(&format!("up_blocks.{}.attentions.0.group_norm.weight", last - level));
+        let attention_up = (0..widths.len()).filter(attends_up).collect();
+        Self { shapes, blocks: (0..shapes.len()).take_while(block).count(), attention, attention_up, widths }
     }
 
     fn size(&self, name: &str, dimension: usize) -> Result<i64, String> {
@@ -246,14 +230,31 @@ impl<'a> UNetShapes<'a> {
         size.ok_or_else(|| format!("is of the family of diffusers, but has no {name}"))
     }
 
+    /// Rows of a tensor that may be absent.
+    fn rows(&self, name: &str) -> Result<Option<i64>, String> {
+        self.has(name).then(|| self.size(name, 0)).transpose()
+    }
+
     fn has(&self, name: &str) -> bool {
         self.shapes.contains_key(name)
     }
 
-    /// The side of the images, and how it was found.
-    fn side(&self, config: &Config) -> Result<(i64, String), String> {
-        if let Some(side) = config.integer("sample_size")?.filter(|side| *side > 0) {
-            return Ok((side, format!("images of {side}×{side}")));
+    /// Levels of which the block between it and the next is a residual block: on the way down, or up.
+    fn resnets(&self, name: impl Fn(usize) -> String) -> Vec<usize> {
+        (0..self.widths.len()).filter(|level| self.has(&format!("{}.0.conv1.weight", name(*level)))).collect()
+    }
+
+    /// Height and width of the images, and how they were found.
+    fn size_of_images(&self, config: &Config) -> Result<([i64; 2], String), String> {
+        let sides = match config.get("sample_size") {
+            Some(Json::Array(sides)) => match sides.iter().map(Json::as_i64).collect::<Option<Vec<i64>>>().as_deref() {
+                Some(&[height, width]) => Some([height, width]),
+                _ => return Err(config.wrong("sample_size", "a number, or height and width")),
+            },
+            _ => config.integer("sample_size")?.map(|side| [side; 2]),
+        };
+        if let Some([height, width]) = sides.filter(|sides| sides.iter().all(|side| *side > 0)) {
+            return Ok(([height, width], format!("images of {height}×{width}")));
         }
         match self.attention.first() {
             Some(&level) => {
@@ -262,10 +263,16 @@ impl<'a> UNetShapes<'a> {
                     "images of {side}×{side}, because attention lies at level {level} and the published networks attend at \
                      {ATTENDS_AT}×{ATTENDS_AT}"
                 );
-                Ok((side, why))
+                Ok(([side; 2], why))
             }
-            None => Ok((32, "images of 32×32, because it attends nowhere".to_owned())),
+            None => Ok(([32; 2], "images of 32×32, because it attends nowhere".to_owned())),
         }
+    }
+
+    /// The side of square images.
+    fn side(&self, config: &Config) -> Result<(i64, String), String> {
+        let ([height, width], why) = self.size_of_images(config)?;
+        if height == width { Ok((height, why)) } else { Err(config.wrong("sample_size", "a number")) }
     }
 }
 
@@ -279,23 +286,25 @@ fn missing(config: &Config, scheduler: &Config, network: &str, noise: &str) -> S
 }
 
 fn read_ddpm(file: &Contents, config: &Config, scheduler: &Config, levels: &UNetShapes) -> Result<Recognised, String> {
-    config.is_one_of("time_embedding_type", &["positional"])?;
-    if config.flag("center_input_sample", false)? {
-        return Err(config.wrong("center_input_sample", "false (or time_embedding_type: fourier)"));
+    config.is_one_of("time_embedding_type", &["positional", "learned"])?;
+    for key in ["down_block_types", "up_block_types"] {
+        let named = config.get(key).and_then(Json::as_array).into_iter().flatten();
+        if let Some(other) = named.filter_map(Json::as_str).find(|name| !BLOCKS.contains(name)) {
+            return Err(format!("{}: {key} has a {other}, which is not opened in this U-Net", config.file));
+        }
     }
-    if config.number("mid_block_scale_factor", 1.0)? != 1.0 {
-        return Err(config.wrong("mid_block_scale_factor", "1"));
-    }
-    let (side, seen) = levels.side(config)?;
+    let ([height, width], seen) = levels.size_of_images(config)?;
     let network = unet(config, levels)?;
     let reference = "DDPM (Ho et al. 2020) in the layout of diffusers' UNet2DModel";
-    let image = [network.in_channels, side, side];
-    let mut card = card(file.name(), format!("DDPM, {side}×{side}"), reference, image, AnyNetwork::Unet(network));
-    let (beta, prediction) = chain(scheduler)?;
-    card.precondition = AnyPrecondition::Ddpm(DdpmConfig { beta, prediction });
+    let image = [network.in_channels, height, width];
+    let about = format!("DDPM, {height}×{width}");
+    let mut card = card(file.name(), about, reference, image, AnyNetwork::Unet(network));
+    let Conventions { precondition, sample, clip, notes } = conventions(scheduler)?;
+    (card.precondition, card.sample, card.clip) = (precondition, sample, clip);
     let network = format!("{GROUPS} groups, one head, sines before cosines, as in the networks of google/ddpm");
     let taken = missing(config, scheduler, &network, "ε at 1000 times of the linear-β chain");
-    Ok(Recognised { card, assumed: format!("{seen} in −1 … 1{taken}"), names: unet_names(levels.shapes) })
+    let assumed = [format!("{seen} in −1 … 1{taken}")].into_iter().chain(notes).collect::<Vec<_>>().join("; ");
+    Ok(Recognised { card, assumed, names: unet_names(levels.shapes) })
 }
 
 /// The network of UNet2DModel.
@@ -304,25 +313,46 @@ fn unet(config: &Config, levels: &UNetShapes) -> Result<UNetConfig, String> {
     let stated = config.known.is_some();
     let in_channels = levels.size("conv_in.weight", 1)?;
     let out_channels = levels.size("conv_out.weight", 0)?;
+    let last = levels.widths.len() - 1;
     Ok(UNetConfig {
         in_channels,
         out_channels: (out_channels != in_channels).then_some(out_channels),
         block_out_channels: levels.widths.clone(),
         layers_per_block: levels.blocks,
         attention_levels: levels.attention.clone(),
+        attention_levels_up: (levels.attention_up != levels.attention).then(|| levels.attention_up.clone()),
         norm_num_groups: config.integer("norm_num_groups")?.unwrap_or(GROUPS),
         norm_eps: config.number("norm_eps", if stated { 1e-5 } else { UNetConfig::NORM_EPS })?,
         attends_once_up: false,
-        middle_attention: levels.has("mid_block.attentions.0.group_norm.weight"),
+        middle_attention: levels.shapes.keys().any(|name| name.starts_with("mid_block.attentions.0.")),
+        // diffusers leaves the middle's normalisation out where the time scales and shifts, unless its groups are named.
+        middle_attention_norm: levels.has("mid_block.attentions.0.group_norm.weight")
+            || !levels.has("mid_block.attentions.0.to_q.weight"),
+        attn_norm_num_groups: config.integer("attn_norm_num_groups")?,
+        middle: levels.has("mid_block.resnets.0.conv1.weight"),
+        mid_block_scale_factor: config.number("mid_block_scale_factor", 1.0)?,
+        scale_shift: levels.rows("down_blocks.0.resnets.0.time_emb_proj.weight")? == Some(2 * levels.widths[0]),
+        resnet_down_levels: levels.resnets(|level| format!("down_blocks.{level}.downsamplers")),
+        resnet_up_levels: levels.resnets(|level| format!("up_blocks.{}.upsamplers", last - level)),
+        act_fn: activation(config)?,
+        learned_times: levels.rows("time_proj.weight")?,
+        time_embedding_dim: Some(levels.size("time_embedding.linear_1.weight", 0)?).filter(|dim| *dim != 4 * levels.widths[0]),
+        center_input_sample: config.flag("center_input_sample", false)?,
         attention_head_dim: attention_head_dim(config)?,
         flip_sin_to_cos: config.flag("flip_sin_to_cos", stated)?,
         freq_shift: config.integer("freq_shift")?.unwrap_or(i64::from(!stated)),
         downsample_padding: config.integer("downsample_padding")?.unwrap_or(i64::from(stated)),
-        num_class_embeds: levels
-            .has("class_embedding.weight")
-            .then(|| levels.size("class_embedding.weight", 0))
-            .transpose()?,
+        num_class_embeds: levels.rows("class_embedding.weight")?,
         null_class: None,
+    })
+}
+
+fn activation(config: &Config) -> Result<Activation, String> {
+    Ok(match config.text("act_fn")?.unwrap_or("silu") {
+        "mish" => Activation::Mish,
+        "gelu" => Activation::Gelu,
+        "relu" => Activation::Relu,
+        _ => Activation::Silu,
     })
 }
 
@@ -355,33 +385,8 @@ fn modern(name: &str) -> String {
     OLD.iter().fold(name.to_owned(), |name, (old, new)| name.replace(old, new))
 }
 
-/// The chain with which the network was trained, and what it predicts.
-fn chain(scheduler: &Config) -> Result<(AnyChain, Prediction), String> {
-    if scheduler.flag("rescale_betas_zero_snr", false)? {
-        return Err(scheduler.wrong("rescale_betas_zero_snr", "false (its last level is infinite otherwise)"));
-    }
-    let (first, last) = (scheduler.number("beta_start", 1e-4)?, scheduler.number("beta_end", 0.02)?);
-    let times = scheduler.integer("num_train_timesteps")?.unwrap_or(1000);
-    let times = usize::try_from(times).map_err(|_| scheduler.wrong("num_train_timesteps", "a positive number"))?;
-    let trained = scheduler.get("trained_betas").and_then(Json::as_array);
-    let beta = match (trained, scheduler.text("beta_schedule")?.unwrap_or("linear")) {
-        (Some(betas), _) => AnyChain::Betas(Betas { betas: betas.iter().filter_map(Json::as_f64).collect() }),
-        (None, "linear") => AnyChain::LinearBeta(LinearBeta { first, last, times }),
-        (None, "scaled_linear") => AnyChain::ScaledLinear(ScaledLinear { first, last, times }),
-        (None, "squaredcos_cap_v2") => AnyChain::Cosine(Cosine { times, ..Cosine::default() }),
-        (None, "sigmoid") => AnyChain::SigmoidBeta(SigmoidBeta { first, last, times }),
-        _ => return Err(scheduler.wrong("beta_schedule", "linear, scaled_linear, squaredcos_cap_v2 or sigmoid")),
-    };
-    let prediction = match scheduler.text("prediction_type")?.unwrap_or("epsilon") {
-        "epsilon" => Prediction::Epsilon,
-        "v_prediction" => Prediction::V,
-        "sample" => Prediction::Sample,
-        _ => return Err(scheduler.wrong("prediction_type", "epsilon, v_prediction or sample")),
-    };
-    Ok((beta, prediction))
-}
-
 fn read_ncsnpp(file: &Contents, config: &Config, scheduler: &Config, levels: &UNetShapes) -> Result<Recognised, String> {
+    scheduler.is_one_of("_class_name", &[VE])?;
     check_ncsnpp(config, levels)?;
     let (side, seen) = levels.side(config)?;
     let network = ncsnpp(config, levels)?;

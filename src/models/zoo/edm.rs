@@ -55,11 +55,12 @@ fn precondition(file: &Contents, class: &str) -> Result<AnyPrecondition, String>
             AnyPrecondition::Edm(Edm { sigma_data: number("sigma_data", sigma_data), range })
         }
         "VPPrecond" => {
-            let Vp { beta_min, beta_d, epsilon } = Vp::default();
+            let Vp { beta_min, beta_d, epsilon, times } = Vp::default();
             AnyPrecondition::Vp(Vp {
                 beta_min: number("beta_min", beta_min),
                 beta_d: number("beta_d", beta_d),
                 epsilon: number("epsilon_t", epsilon),
+                times: number("M", times),
             })
         }
         "VEPrecond" => AnyPrecondition::Ve(Ve { range: [number("sigma_min", 0.02), number("sigma_max", 100.0)] }),

@@ -4,6 +4,7 @@
 //! says of itself to a card, and to what our network calls the same tensors. Loading is total: what the card's network
 //! lacks, or what is left over, is an error that lists it all.
 
+mod scheduler;
 mod tree;
 mod unpack;
 
@@ -139,9 +140,11 @@ fn card(name: &str, about: String, reference: &str, image: [i64; 3], network: An
         precondition: AnyPrecondition::Ddpm(DdpmConfig {
             beta: AnyChain::LinearBeta(crate::numbers::schedule::LinearBeta::default()),
             prediction: Prediction::Epsilon,
+            label_times: None,
         }),
         sample: Plan::ddim(),
         restore: Plan::posterior(),
+        clip: None,
     }
 }
 

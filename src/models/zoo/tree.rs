@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 use crate::{
     Error,
     models::checkpoint::{
+        MOST_TENSORS,
         pickle::{Id, Pickle, Value},
         source::Stored,
         torch::TorchArchive,
@@ -18,8 +19,6 @@ use crate::{
 
 /// Steps from the root to a tensor's own dict.
 const MOST_NESTED: usize = 24;
-/// Tensors of a file: the largest published networks have some thousands, and optimizers twice as many.
-const MOST_TENSORS: usize = 100_000;
 /// Bytes of all names together.
 const MOST_TEXT: usize = 1 << 25;
 /// Elements of a list that is looked into.
@@ -147,10 +146,7 @@ impl<'a> Walk<'a> {
     fn tensor(&mut self, at: &str, stored: Result<Stored, String>) -> Result<(), String> {
         self.text += at.len();
         if self.tree.tensors.len() >= MOST_TENSORS || self.text > MOST_TEXT {
-            return Err(format!(
-                "holds more than {MOST_TENSORS} tensors, or more than {} MB of names",
-                MOST_TEXT >> 20
-            ));
+            return Err(too_many());
         }
         match stored {
             Ok(stored) => {
@@ -199,6 +195,10 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
+
+fn too_many() -> String {
+    format!("holds more than {MOST_TENSORS} tensors, or more than {} MB of names", MOST_TEXT >> 20)
 }
 
 fn joined(at: &str, name: &str) -> String {

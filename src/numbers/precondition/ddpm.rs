@@ -7,7 +7,7 @@ use crate::{
     Error,
     numbers::{
         schedule::AnyChain,
-        sigma::{Times, alpha_bar},
+        sigma::{Times, alpha_bar, positive},
     },
 };
 
@@ -33,6 +33,10 @@ pub struct DdpmConfig {
     /// Meaning of the network's output.
     #[serde(default)]
     pub prediction: Prediction,
+    /// Labels count to this, whatever the length N of the chain: the label of time t is t · `label_times`/N
+    /// [improved-diffusion's `rescale_timesteps`]; t itself if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_times: Option<f64>,
 }
 
 /// See [`DdpmConfig`].
@@ -40,23 +44,30 @@ pub struct DdpmConfig {
 pub struct Ddpm {
     times: Times,
     prediction: Prediction,
+    /// Label of one step of the chain.
+    step: f64,
 }
 
 impl Ddpm {
     /// Creates the preconditioning of a network that was trained at these times.
     pub fn new(times: Times, prediction: Prediction) -> Self {
-        Self { times, prediction }
+        Self { times, prediction, step: 1.0 }
     }
 
     pub(super) fn from_config(config: &DdpmConfig) -> Result<Self, Error> {
-        Ok(Self::new(config.beta.get().times()?, config.prediction))
+        let times = config.beta.get().times()?;
+        let count = times.levels().len() as f64;
+        let step = config
+            .label_times
+            .map_or(Ok(1.0), |labels| positive("label_times", labels).map(|labels| labels / count))?;
+        Ok(Self { step, ..Self::new(times, config.prediction) })
     }
 }
 
 impl Precondition for Ddpm {
     fn at(&self, sigma: f64) -> Scaling {
         let alpha_bar = alpha_bar(sigma);
-        let (input, label) = (alpha_bar.sqrt(), self.times.time(sigma));
+        let (input, label) = (alpha_bar.sqrt(), self.step * self.times.time(sigma));
         match self.prediction {
             Prediction::Epsilon => Scaling { skip_minus_one: 0.0, out: -sigma, input, label },
             Prediction::V => {

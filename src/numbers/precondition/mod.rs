@@ -1,7 +1,9 @@
 //! Preconditioning [EDM, §5]: four numbers for each σ make a denoiser of a network with its own conventions.
 
+mod consistency;
 mod ddpm;
 mod edm;
+mod flow;
 mod iddpm;
 mod levels;
 mod plain;
@@ -10,8 +12,10 @@ mod vp;
 
 use std::fmt;
 
+pub use consistency::Consistency;
 pub use ddpm::{Ddpm, DdpmConfig, Prediction};
 pub use edm::Edm;
+pub use flow::Flow;
 pub use iddpm::{Iddpm, IddpmConfig};
 pub use levels::{Levels, LevelsConfig};
 pub use plain::{Plain, Quantity};
@@ -87,8 +91,10 @@ macro_rules! choices {
 }
 
 choices! {
+    Consistency(Consistency): Consistency::checked,
     Ddpm(DdpmConfig): Ddpm::from_config,
     Edm(Edm): Edm::checked,
+    Flow(Flow): Flow::checked,
     Iddpm(IddpmConfig): Iddpm::new,
     Levels(LevelsConfig): Levels::new,
     Plain(Plain): Plain::checked,

@@ -8,12 +8,11 @@ use crate::{
     numbers::sigma::{alpha_bar, at_least_zero, from_alpha_bar, positive},
 };
 
-/// The rate of the variance-preserving SDE, β(t) = β_min + t β_d for t in 0 … 1, with the label 999 t [Score SDE, Eq.
-/// 33]. 33].
+/// The rate of the variance-preserving SDE, β(t) = β_min + t β_d for t in 0 … 1 [Score SDE, Eq. 33].
 ///
 /// ```text
 /// −ln ᾱ(t) = β_d t² / 2 + β_min t
-/// skip = 1   out = −σ   input = √ᾱ   label = 999 t
+/// skip = 1   out = −σ   input = √ᾱ   label = (M − 1) t
 /// ```
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -24,15 +23,24 @@ pub struct Vp {
     pub beta_d: f64,
     /// The earliest time that the network was trained for.
     pub epsilon: f64,
+    /// M, the number of times of the chain that the SDE stands for.
+    #[serde(default = "thousand", skip_serializing_if = "is_thousand")]
+    pub times: f64,
 }
 
-/// The label of the network at t = 1.
-const LAST: f64 = 999.0;
+fn thousand() -> f64 {
+    1000.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_thousand(times: &f64) -> bool {
+    *times == thousand()
+}
 
 impl Default for Vp {
     /// β from 0.1 to 20, from t = 10⁻⁵ on.
     fn default() -> Self {
-        Self { beta_min: 0.1, beta_d: 19.9, epsilon: 1e-5 }
+        Self { beta_min: 0.1, beta_d: 19.9, epsilon: 1e-5, times: thousand() }
     }
 }
 
@@ -40,6 +48,7 @@ impl Vp {
     pub(super) fn checked(&self) -> Result<Self, Error> {
         at_least_zero("beta_min", self.beta_min)?;
         positive("beta_d", self.beta_d)?;
+        positive("times", self.times - 1.0)?;
         if self.epsilon > 0.0 && self.epsilon < 1.0 {
             return Ok(*self);
         }
@@ -58,7 +67,7 @@ impl Vp {
 impl Precondition for Vp {
     fn at(&self, sigma: f64) -> Scaling {
         let alpha_bar = alpha_bar(sigma);
-        let label = LAST * self.time(alpha_bar);
+        let label = (self.times - 1.0) * self.time(alpha_bar);
         Scaling { skip_minus_one: 0.0, out: -sigma, input: alpha_bar.sqrt(), label }
     }
 
@@ -87,7 +96,7 @@ impl Precondition for SubVp {
     fn at(&self, sigma: f64) -> Scaling {
         // m = √ᾱ solves 1 − m² = σ m.
         let scale = 2.0 / (sigma + sigma.hypot(2.0));
-        let label = LAST * self.0.time(scale * scale);
+        let label = (self.0.times - 1.0) * self.0.time(scale * scale);
         Scaling { skip_minus_one: 0.0, out: -sigma, input: scale, label }
     }
 

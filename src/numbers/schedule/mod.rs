@@ -12,6 +12,7 @@ use crate::{
 macro_rules! schedule_rows {
     ($then:ident $(, $($rest:tt)+)?) => {
         $then! { $($($rest)+,)? {
+            flow_times: FlowTimes,
             geometric: Geometric,
             in_time: InTime,
             karras: Karras,
@@ -53,9 +54,9 @@ chain_rows!(one_of, {
 /// Schedules of diffusers and k-diffusion that are not quite any of ours.
 const OTHERS: &[(&str, &str)] = &[
     ("polyexponential", "`geometric` is k-diffusion's with rho = 1"),
-    ("leading", "{kind: subsequence, spacing: uniform} is diffusers' spacing of times without its steps_offset"),
-    ("linspace", "{kind: subsequence, spacing: respaced} is diffusers' spacing of times, rounded alike"),
-    ("trailing", "give the times: {kind: times, times: [999, 749, 499, 249]}"),
+    ("leading", "{kind: subsequence, spacing: leading} is diffusers' spacing of times"),
+    ("linspace", "{kind: subsequence, spacing: linspace} is diffusers' spacing of times"),
+    ("trailing", "{kind: subsequence, spacing: trailing} is diffusers' spacing of times"),
 ];
 
 /// Chains of diffusers by names that mean something else here.

@@ -1,4 +1,4 @@
-//! Distances of generated images from photographs, by the number of evaluations.
+//! Experiment on the distance of generated images from photographs, as a function of the number of evaluations.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,38 +23,38 @@ use crate::{
     },
 };
 
-/// Distance of drawn images from photographs, by number of evaluations.
+/// Distance of drawn images from photographs, as a function of the number of evaluations.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DistanceExperiment {
-    /// [`Kind::Distance`].
+    /// Kind of the experiment: [`Kind::Distance`].
     pub kind: Kind,
-    /// The question that the experiment answers.
+    /// Question that the experiment answers.
     pub about: String,
-    /// The model: a name, a card, a checkpoint or a folder.
+    /// Model: a name, a card, a checkpoint or a folder.
     pub model: String,
-    /// Images in a block.
+    /// Number of images in a block.
     pub images: u64,
-    /// Blocks of seeds: each gives a distance, and all of them a spread.
+    /// Number of blocks of seeds: each gives a distance, and all of them a spread.
     pub blocks: u64,
     /// Images to compare with.
     pub reference: AnyData,
-    /// Images that are as good as can be, whose own distance is the floor.
+    /// Images of the best attainable quality; their distance from the reference is the floor.
     #[serde(default)]
     pub floor: Option<AnyData>,
-    /// The network in whose features distances are measured.
+    /// Network of the features in which distances are measured.
     pub network: String,
-    /// The most evaluations for an image.
+    /// Maximum numbers of evaluations for an image, a column for each.
     pub evaluations: Vec<usize>,
-    /// The rows of the table.
+    /// Methods to compare: the rows of the table.
     pub methods: Vec<SamplingMethod>,
 }
 
-/// The network of features, and what it makes of the reference.
+/// Network of features, and the moments of the reference's features.
 type FeatureReference = (Features, Moments);
 
 impl DistanceExperiment {
-    /// All figures, row after row, and the floor, if the file names one.
+    /// Measures all figures, row after row, and the floor, if the file names one.
     pub fn run(
         &self,
         request: &ExperimentRequest,
@@ -84,7 +84,7 @@ impl DistanceExperiment {
         Ok((figures, floor.map(|floor| floor.0)))
     }
 
-    /// The images of one method, from files: those of an earlier run are not drawn again.
+    /// Draws the images of one method and reads their files; images of an earlier run are not drawn again.
     fn images(
         &self,
         model: &Model,
@@ -104,14 +104,14 @@ impl DistanceExperiment {
         AnyData::Folder(Folder { path: out, channels: model.card.image[0] }).load()
     }
 
-    /// The mean distance of the blocks, and its standard deviation.
+    /// Measures the mean distance of the blocks, and its standard deviation.
     fn apart(&self, images: &Images, (network, reference): &FeatureReference) -> Result<(f64, Option<f64>), Error> {
         let block = |i: u64| frechet(&network.measure(&part(images, i, self.images))?.0, reference);
         Ok(mean_and_spread(&(0..self.blocks).map(block).collect::<Result<Vec<_>, Error>>()?))
     }
 }
 
-/// The i-th `count` images of a set, which begins again at its end.
+/// Selects the i-th group of `count` images of a set, which begins again at its end.
 fn part(images: &Images, i: u64, count: u64) -> Images {
     let all = images.count() as u64;
     let indices: Vec<i64> = (i * count..(i + 1) * count).map(|index| (index % all) as i64).collect();

@@ -1,4 +1,4 @@
-//! The figures of methods, as a table, a plot and a file.
+//! Figures of methods as a table, a plot and a file.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -14,24 +14,24 @@ use crate::{
 /// One figure of a table.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct MethodFigure {
-    /// The row.
+    /// Name of the method: the row.
     pub method: String,
-    /// The column: evaluations, or levels.
+    /// Number of evaluations or of levels: the column.
     pub at: usize,
-    /// The measured value.
+    /// Measured value.
     pub value: f64,
     /// Standard deviation over blocks, where there are several.
     pub spread: Option<f64>,
-    /// Evaluations that were really made for an image or a point.
+    /// Number of evaluations that were actually made for an image or a point.
     pub evaluations: usize,
 }
 
-/// The seed of the points that samples are compared with.
+/// Seed of the points with which samples are compared.
 pub(super) const TARGET: u64 = 1 << 40;
-/// First stream of the initial points.
+/// First noise stream of the initial points.
 pub(super) const FIRST: u64 = 1 << 41;
 
-/// A mean with its standard deviation, if there are several.
+/// Returns the mean, and the standard deviation if there are several values.
 pub fn mean_and_spread(values: &[f64]) -> (f64, Option<f64>) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
@@ -39,22 +39,22 @@ pub fn mean_and_spread(values: &[f64]) -> (f64, Option<f64>) {
     (mean, (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt()))
 }
 
-/// Words of a table and a plot besides their figures.
+/// Texts of a table and a plot besides their figures.
 #[derive(Clone, Debug)]
 pub struct Caption<'a> {
-    /// Above them.
+    /// Title of the table and the plot.
     pub title: &'a str,
     /// Unit of the columns.
     pub columns: &'a str,
     /// Meaning of the figures.
     pub value: &'a str,
-    /// The figure of as many of the set itself.
+    /// Figure of as many samples of the reference set itself.
     pub floor: Option<f64>,
     /// Whether the table has a column for the order of convergence.
     pub order: bool,
 }
 
-/// Row after row, in the order in which they came.
+/// Groups the figures by row, in the order of their first appearance.
 fn rows(figures: &[MethodFigure]) -> Vec<(&str, Vec<&MethodFigure>)> {
     let mut rows: Vec<(&str, Vec<&MethodFigure>)> = Vec::new();
     for figure in figures {
@@ -66,7 +66,7 @@ fn rows(figures: &[MethodFigure]) -> Vec<(&str, Vec<&MethodFigure>)> {
     rows
 }
 
-/// The figures as Markdown.
+/// Renders the figures as Markdown.
 pub fn table(figures: &[MethodFigure], caption: &Caption) -> String {
     let mut columns: Vec<usize> = figures.iter().map(|figure| figure.at).collect();
     columns.sort_unstable();
@@ -99,13 +99,13 @@ fn cell(figure: &MethodFigure) -> String {
     number(figure.value) + &spread
 }
 
-/// Three digits that count.
+/// Formats a number with three significant digits.
 fn number(value: f64) -> String {
     let digits = (2.0 - value.abs().log10().floor()).clamp(0.0, 4.0) as usize;
     if value != 0.0 && value.abs() < 1e-3 { format!("{value:.2e}") } else { format!("{value:.digits$}") }
 }
 
-/// −slope of ln value over ln columns, by least squares.
+/// Estimates the order of convergence: minus the least-squares slope of ln value over ln column.
 fn order(row: &[&MethodFigure]) -> f64 {
     let points: Vec<(f64, f64)> = row.iter().map(|f| ((f.at as f64).ln(), f.value.ln())).collect();
     let mean = |coordinate: fn(&(f64, f64)) -> f64| points.iter().map(coordinate).sum::<f64>() / points.len() as f64;
@@ -114,7 +114,7 @@ fn order(row: &[&MethodFigure]) -> f64 {
     -above / points.iter().map(|p| (p.0 - x).powi(2)).sum::<f64>()
 }
 
-/// The figures as a plot with logarithmic axes, `[3, height, width]`.
+/// Plots the figures with logarithmic axes, `[3, height, width]`.
 pub fn plot(figures: &[MethodFigure], caption: &Caption) -> Result<Tensor, Error> {
     let series = |(name, row): (&str, Vec<&MethodFigure>)| Series {
         name: name.to_owned(),

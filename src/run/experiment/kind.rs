@@ -1,4 +1,4 @@
-//! The kinds of experiments.
+//! Kinds of experiments.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Distances of sets of images from photographs, by the number of evaluations.
+    /// Distances of sets of images from photographs, as a function of the number of evaluations.
     Distance,
     /// A table of many images and their figures.
     Generation,

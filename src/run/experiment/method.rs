@@ -1,4 +1,4 @@
-//! One way to sample, as an experiment names it.
+//! Sampling methods of experiments.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::numbers::{
     sde::AnySde,
 };
 
-/// One way to sample.
+/// A sampler with its schedule and process, as an experiment names it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplingMethod {
@@ -18,17 +18,18 @@ pub struct SamplingMethod {
     pub sampler: AnySampler,
     /// Noise levels.
     pub schedule: AnySchedule,
-    /// The process from whose prior points start, and in whose frame scores err; x = N(0, σ²) and the σ frame without.
+    /// Process that gives the prior of the initial points and the frame of the scores' errors; without it, points start
+    /// at N(0, σ²) and errors are in the σ frame.
     #[serde(default)]
     pub sde: Option<AnySde>,
-    /// The most evaluations for an image, if this row's columns are others than the experiment's.
+    /// Maximum numbers of evaluations for an image, if this row's columns differ from the experiment's.
     #[serde(default)]
     pub evaluations: Option<Vec<usize>>,
 }
 
 impl SamplingMethod {
-    /// The method with the most levels whose evaluations do not exceed `budget`, and how many that are; none if even one
-    /// level takes more, or if the state decides.
+    /// Returns the plan with the most levels whose evaluations do not exceed `budget`, and its number of evaluations;
+    /// `None` if even one level takes more, or if the state decides the number.
     pub fn within(&self, budget: usize, range: (f64, f64)) -> Option<(Plan, usize)> {
         let scheme = |steps: usize| Some(self.plan(steps).resolve(range, f64::INFINITY).ok()?.scheme);
         if scheme(2).is_some_and(|scheme| scheme.is_adaptive()) {
@@ -39,7 +40,7 @@ impl SamplingMethod {
         Some((self.plan(steps), evaluations))
     }
 
-    /// The plan with so many levels.
+    /// Returns the plan with `steps` levels.
     pub(super) fn plan(&self, steps: usize) -> Plan {
         Plan { schedule: self.schedule.clone(), steps, sampler: self.sampler.clone() }
     }

@@ -1,4 +1,4 @@
-//! Experiments as files: methods beside each other, and what was measured of them as a table and a plot.
+//! Experiments as files: they compare methods, and give their figures as a table and a plot.
 
 mod distance;
 mod figures;
@@ -28,23 +28,23 @@ use crate::{Error, files::yaml};
 /// An experiment of any kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AnyExperiment {
-    /// See [`DistanceExperiment`].
+    /// Distances of images from photographs; see [`DistanceExperiment`].
     Distance(DistanceExperiment),
-    /// See [`TableExperiment`].
+    /// A table of generated images; see [`TableExperiment`].
     Generation(Box<TableExperiment>),
-    /// See [`PointsExperiment`].
+    /// Points drawn with exact scores; see [`PointsExperiment`].
     Points(PointsExperiment),
-    /// See [`PosteriorExperiment`].
+    /// Points restored with exact scores; see [`PosteriorExperiment`].
     Posteriors(PosteriorExperiment),
-    /// See [`RestorationExperiment`].
+    /// Methods that restore the same measurements; see [`RestorationExperiment`].
     Restorations(RestorationExperiment),
 }
 
 impl AnyExperiment {
-    /// The experiment in the file at `path`.
+    /// Reads the experiment in the file at `path`.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        // The kind alone, read first: a tagged enum forgets the lines of the file, so that errors of a single reading
-        // could not name them.
+        // The kind is read first and alone: a tagged enum loses the line numbers of the file, so errors of a single
+        // reading could not name lines.
         #[derive(Deserialize)]
         struct Which {
             kind: Kind,
@@ -58,7 +58,7 @@ impl AnyExperiment {
         })
     }
 
-    /// The question that the experiment answers.
+    /// Returns the question that the experiment answers.
     pub fn about(&self) -> &str {
         match self {
             Self::Distance(distance) => &distance.about,

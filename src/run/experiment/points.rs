@@ -1,4 +1,4 @@
-//! Points drawn with exact scores: how far they end from where they should.
+//! Experiment on points drawn with exact scores: their distance from the target.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind as Precision, Tensor};
@@ -29,19 +29,19 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PointsExperiment {
-    /// [`Kind::Points`].
+    /// Kind of the experiment: [`Kind::Points`].
     pub kind: Kind,
-    /// The question that the experiment answers.
+    /// Question that the experiment answers.
     pub about: String,
-    /// The set.
+    /// Target set.
     pub data: AnyToyData,
     /// Number of points.
     pub count: usize,
     /// Quantity to measure.
     pub measure: PointMeasure,
-    /// Numbers of levels.
+    /// Numbers of levels, a column for each.
     pub levels: Vec<usize>,
-    /// The smallest and the largest σ, for schedules that fix no ends of their own.
+    /// Smallest and largest σ, for schedules that do not fix their own ends.
     pub range: (f64, f64),
     /// Initial states.
     #[serde(default)]
@@ -49,7 +49,7 @@ pub struct PointsExperiment {
     /// Lengths of a constant error of the score, in the frame of each method's process.
     #[serde(default = "none")]
     pub errors: Vec<f64>,
-    /// The rows of the table.
+    /// Methods to compare: the rows of the table.
     pub methods: Vec<SamplingMethod>,
 }
 
@@ -57,29 +57,29 @@ fn none() -> Vec<f64> {
     vec![0.0]
 }
 
-/// See [`PointsExperiment`].
+/// Initial states of the points of a [`PointsExperiment`].
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PointStart {
     /// Noise alone: the prior of the method's process, or N(0, σ²).
     #[default]
     Prior,
-    /// Points of the set with noise of the first level, so that the steps alone are to blame.
+    /// Points of the set with noise of the first level, so that all errors come from the steps.
     Set,
 }
 
-/// See [`PointsExperiment`].
+/// Quantity that a [`PointsExperiment`] measures.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PointMeasure {
-    /// W₂ (sliced in the plane) between the points and as many of the set.
+    /// W₂ (sliced in the plane) between the points and as many points of the set.
     Distance,
-    /// The root mean square distance of each point from where the exact flow takes it.
+    /// Root mean square distance of the points from the ends of their exact flows.
     Path,
 }
 
 impl PointsExperiment {
-    /// All figures, row after row.
+    /// Measures all figures, row after row.
     pub fn run(&self, observer: &dyn Observer) -> Result<Vec<MethodFigure>, Error> {
         let exact = toy::denoiser(self.data.get())?;
         let target = toy::draw(self.data.get(), self.count, TARGET)?;
@@ -134,7 +134,7 @@ impl PointsExperiment {
         Ok(MethodFigure { method: name, at: levels, value, spread: None, evaluations: scheme.evaluations() })
     }
 
-    /// The distance of as many other points of the set: no sample can be expected to lie nearer.
+    /// Measures the distance of as many other points of the set: no sample can be expected to lie nearer.
     pub fn floor(&self) -> Result<Option<f64>, Error> {
         if self.measure == PointMeasure::Path {
             return Ok(None);

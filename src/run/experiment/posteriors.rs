@@ -1,4 +1,4 @@
-//! Points restored with exact scores: how far they end from the exact posterior.
+//! Experiment on points restored with exact scores: their distance from the exact posterior.
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind as Precision, Tensor};
@@ -26,25 +26,25 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PosteriorExperiment {
-    /// [`Kind::Posteriors`].
+    /// Kind of the experiment: [`Kind::Posteriors`].
     pub kind: Kind,
-    /// The question that the experiment answers.
+    /// Question that the experiment answers.
     pub about: String,
-    /// The set.
+    /// Set that is the prior.
     pub data: AnyToyData,
-    /// A: points are images of one row.
+    /// Operator A; points are images of one row.
     pub task: AnyTask,
-    /// The point that is measured.
+    /// Point that is measured.
     pub point: Vec<f64>,
     /// η, the standard deviation of the measurement's noise.
     pub noise: f64,
     /// Number of samples.
     pub count: usize,
-    /// Numbers of levels.
+    /// Numbers of levels, a column for each.
     pub levels: Vec<usize>,
-    /// The smallest and the largest σ, for schedules that fix no ends of their own.
+    /// Smallest and largest σ, for schedules that do not fix their own ends.
     pub range: (f64, f64),
-    /// The rows of the table.
+    /// Methods to compare: the rows of the table.
     pub methods: Vec<RestorationMethod>,
 }
 
@@ -61,7 +61,7 @@ impl PosteriorExperiment {
         toy::denoiser(self.data.get())?.posterior(&self.likelihood()?.linear("posteriors")?, shape, self.count, seed)
     }
 
-    /// All figures, row after row.
+    /// Measures all figures, row after row.
     pub fn run(&self, observer: &dyn Observer) -> Result<Vec<MethodFigure>, Error> {
         let (prior, target) = (toy::denoiser(self.data.get())?, self.exact(TARGET)?);
         let mean = toy::draw(self.data.get(), 10_000, FIRST)?.mean_dim([0i64].as_slice(), true, None);
@@ -78,7 +78,7 @@ impl PosteriorExperiment {
         Ok(figures)
     }
 
-    /// A figure; none where the method cannot be had with so many levels.
+    /// Measures a figure; `None` where the method cannot run with so many levels.
     fn figure(
         &self,
         way: &RestorationMethod,
@@ -97,7 +97,7 @@ impl PosteriorExperiment {
         Ok(Some(MethodFigure { method: way.name.clone(), at, value, spread: None, evaluations }))
     }
 
-    /// The distance of as many other samples of the exact posterior.
+    /// Measures the distance of as many other samples of the exact posterior.
     pub fn floor(&self) -> Result<f64, Error> {
         Ok(toy::distance(&self.exact(TARGET + 1)?, &self.exact(TARGET)?))
     }

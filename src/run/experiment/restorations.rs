@@ -1,4 +1,4 @@
-//! Methods that restore the same measurements of the same images.
+//! Experiment on methods that restore the same measurements of the same images.
 
 use std::collections::BTreeMap;
 
@@ -24,31 +24,32 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestorationExperiment {
-    /// [`Kind::Restorations`].
+    /// Kind of the experiment: [`Kind::Restorations`].
     pub kind: Kind,
-    /// The question that the experiment answers.
+    /// Question that the experiment answers.
     pub about: String,
-    /// The model: a name, a card, a checkpoint or a folder.
+    /// Model: a name, a card, a checkpoint or a folder.
     pub model: String,
-    /// `[channels, height, width]` of the network's images, for dry runs; the card has it, where there is one.
+    /// Shape of the network's images, `[channels, height, width]`, for dry runs; where there is a card, it states the
+    /// shape.
     #[serde(default)]
     pub image: Option<[i64; 3]>,
-    /// The smallest and the largest σ of the network's training, for dry runs; the card has it as well.
+    /// Smallest and largest σ of the network's training, for dry runs; the card states them as well.
     #[serde(default)]
     pub range: Option<(f64, f64)>,
-    /// The images.
+    /// Images to restore.
     pub images: ImageSource,
-    /// Only the first so many.
+    /// Maximum number of images: only the first ones are restored.
     #[serde(default)]
     pub limit: Option<usize>,
     /// Number of samples of each posterior.
     pub samples: usize,
-    /// The classifier in whose features the distance from the truth is measured as well.
+    /// Classifier of the features in which the distance from the truth is measured as well.
     #[serde(default)]
     pub features: Option<String>,
-    /// The problems: a table for each.
+    /// Problems, a table for each.
     pub tasks: Vec<NamedProblem>,
-    /// The rows of the tables.
+    /// Methods to compare: the rows of the tables.
     pub methods: Vec<RestorationMethod>,
     /// Published figures, by the name of the method and of the task.
     #[serde(default)]
@@ -63,23 +64,24 @@ pub struct NamedProblem {
     pub name: String,
     /// The operator A.
     pub task: AnyTask,
-    /// η, for pixels 0 … 1 as on the command line: half of what it is in data units.
+    /// η for pixels 0 … 1, as on the command line: half of η in data units.
     pub noise: f64,
 }
 
 /// Cost of a line of [`RestorationExperiment`].
 #[derive(Clone, Copy, Debug)]
 pub struct RestorationEstimate {
-    /// Evaluations and gradients for a sample.
+    /// Numbers of evaluations and gradients for a sample.
     pub effort: Effort,
-    /// Size of its measurement, in bytes.
+    /// Size of the sample's measurement, in bytes.
     pub measurement: usize,
-    /// Size of its state, in bytes.
+    /// Size of the sample's state, in bytes.
     pub state: usize,
 }
 
 impl RestorationExperiment {
-    /// Estimates the cost of a method for a problem, without the network; an error where the method is not made for it.
+    /// Estimates the cost of a method for a problem, without the network; fails where the method does not suit the
+    /// problem.
     pub fn estimate(&self, posed: &NamedProblem, way: &RestorationMethod) -> Result<RestorationEstimate, Error> {
         let image = stated::image(&self.model, self.image)?;
         let range = stated::range(&self.model, self.range)?;
@@ -96,7 +98,7 @@ impl RestorationExperiment {
     }
 }
 
-/// One way to restore.
+/// A restoration method with its plan, as an experiment names it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestorationMethod {
@@ -116,7 +118,7 @@ pub struct RestorationMethod {
 }
 
 impl RestorationMethod {
-    /// The plan: the method's own, or the default, with what the file says.
+    /// Returns the method's own plan, or the default, with the replacements of the file.
     pub fn plan(&self, default: &Plan, steps: Option<usize>) -> Plan {
         let plan = self.method.get().plan().unwrap_or_else(|| default.clone());
         plan.with(self.schedule.clone(), steps.or(self.steps), self.sampler.clone())

@@ -1,4 +1,4 @@
-//! An experiment of any kind, run.
+//! Runs of experiments of any kind.
 
 use std::time::Instant;
 
@@ -22,9 +22,9 @@ use crate::{
 pub enum ExperimentResult {
     /// Distances, points or posteriors: NAME.md, NAME.png, NAME.json, and a line in the records.
     Figures {
-        /// Row after row.
+        /// Figures, row after row.
         figures: Vec<MethodFigure>,
-        /// The figure of as many of the set itself.
+        /// Figure of as many samples of the reference set itself.
         floor: Option<f64>,
         /// The figures as Markdown.
         table: String,
@@ -35,11 +35,11 @@ pub enum ExperimentResult {
     Compared(Compared),
 }
 
-/// Figures, and the floor.
+/// Figures of a table, and the floor.
 type TableFigures = (Vec<MethodFigure>, Option<f64>);
 
 impl AnyExperiment {
-    /// Runs all of it; what an earlier run has finished is not done again.
+    /// Runs the whole experiment; parts that an earlier run has finished are not repeated.
     pub fn run(
         &self,
         request: &ExperimentRequest,
@@ -63,7 +63,7 @@ impl AnyExperiment {
         self.conclude(found, begun, request, session)
     }
 
-    /// Costs of the whole experiment as a table, without the network.
+    /// Renders the costs of the whole experiment as a table, without the network.
     pub fn dry_table(&self) -> Result<String, Error> {
         match self {
             Self::Generation(experiment) => experiment.dry_table(),
@@ -103,7 +103,7 @@ impl AnyExperiment {
         }
     }
 
-    /// Settings besides the file on which the figures depend.
+    /// Describes the settings besides the file on which the figures depend.
     fn settings(&self, request: &ExperimentRequest, session: &Session) -> String {
         let exact = |count: usize| format!("; {count} points, exact scores in f64.");
         match self {
@@ -119,7 +119,7 @@ impl AnyExperiment {
     }
 }
 
-/// A line in the record of all runs, for experiments that write a table of their own.
+/// Creates the line in the record of all runs, for experiments that write a table of their own.
 fn record(request: &ExperimentRequest, session: &Session, figures: &[MethodFigure], seconds: f64) -> Record {
     let identity = json!({
         "text": request.text, "version": env!("CARGO_PKG_VERSION"), "libtorch": libtorch::VERSION,

@@ -1,8 +1,8 @@
-//! Size and range of a model that a dry run does not open: as the experiment states them, or as the card has them.
+//! Image size and σ range of a model that a dry run does not open: from the experiment's file, or from the card.
 
 use crate::{Error, models::card};
 
-/// `[channels, height, width]` of the network's images.
+/// Returns the shape of the network's images, `[channels, height, width]`.
 pub(crate) fn image(model: &str, stated: Option<[i64; 3]>) -> Result<[i64; 3], Error> {
     if let Some(image) = stated {
         return Ok(image);
@@ -12,7 +12,7 @@ pub(crate) fn image(model: &str, stated: Option<[i64; 3]>) -> Result<[i64; 3], E
         .ok_or_else(|| lacks(model, "image: [channels, height, width], the size of the network's images"))
 }
 
-/// The smallest and the largest σ of the network's training, in data units.
+/// Returns the smallest and the largest σ of the network's training, in data units.
 pub(crate) fn range(model: &str, stated: Option<(f64, f64)>) -> Result<(f64, f64), Error> {
     if let Some(range) = stated {
         return Ok(range);

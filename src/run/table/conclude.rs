@@ -1,4 +1,4 @@
-//! The figures of a row whose chunks are all there.
+//! Figures of a row whose chunks are all finished.
 
 use std::{fs, path::PathBuf};
 
@@ -27,7 +27,7 @@ use crate::{
 type Measured = (Vec<Figure>, Vec<String>);
 
 impl RowRun<'_> {
-    /// The figures, if all chunks are there; exactly one process makes them.
+    /// Measures the figures if all chunks are finished; exactly one process does so.
     pub fn conclude(&self, work: &Work) -> Result<RowState, Error> {
         if !self.result().exists() {
             if !self.chunks.iter().all(|chunk| self.claims.is_finished(&chunk.name())) {
@@ -44,7 +44,7 @@ impl RowRun<'_> {
         Ok(RowState::Finished)
     }
 
-    /// Chunks have served, and what killed processes left behind serves nobody.
+    /// Removes the chunks, which are no longer needed, and the files that killed processes left behind.
     fn clear(&self) {
         for chunk in &self.chunks {
             let _ = fs::remove_file(self.claims.file(&chunk.name()));
@@ -54,7 +54,8 @@ impl RowRun<'_> {
         }
     }
 
-    /// Figures of each set, and the cost of all chunks; `None` if one of them was damaged and has to be drawn again.
+    /// Measures the figures of each set, and sums the cost of all chunks; `None` if a chunk was damaged and has to be
+    /// drawn again.
     fn figures(&self, work: &Work) -> Result<Option<(Vec<Measured>, Total)>, Error> {
         let (mut sets, mut total) = (Vec::new(), Total::default());
         for repeat in 0..self.table.repeats {
@@ -71,7 +72,8 @@ impl RowRun<'_> {
         Ok(Some((sets, total)))
     }
 
-    /// Value and spread over sets by name, in the order of the request; for one set, its own spread.
+    /// Returns value and spread over the sets by name, in the order of the request; for one set, the spread is the
+    /// set's own.
     fn summed_up(&self, sets: &[Measured]) -> IndexMap<String, (f64, Option<f64>)> {
         let Some((first, _)) = sets.first() else { return IndexMap::new() };
         let outcome = |(k, figure): (usize, &Figure)| {
@@ -106,7 +108,7 @@ impl RowRun<'_> {
         }
     }
 
-    /// Warnings for a reader of the figures, each once.
+    /// Collects the warnings for a reader of the figures, each once.
     fn warnings_of(&self, work: &Work, sets: &[Measured], total: &Total) -> Vec<String> {
         let asked = self.fingerprint["of"]["batch"].as_u64();
         let batch = asked.is_some_and(|asked| total.batch < asked as f64).then(|| {
@@ -122,7 +124,8 @@ impl RowRun<'_> {
         self.warnings.iter().cloned().chain(batch).chain(distinct).collect()
     }
 
-    /// Features of a set by each network, chunk after chunk, and its archive; `None` if a chunk was damaged.
+    /// Merges the chunks of a set: collects its features by each network, and writes its archive; `None` if a chunk was
+    /// damaged.
     fn merged(
         &self,
         work: &Work,
@@ -175,7 +178,7 @@ impl RowRun<'_> {
         Ok(())
     }
 
-    /// Adds a chunk to what there is of its set.
+    /// Adds a chunk to the collectors, the archive and the total of its set.
     fn add(
         &self,
         chunk: &SeedChunk,
@@ -214,7 +217,7 @@ impl RowRun<'_> {
         sheet::write_square(&self.folder.join(images::SHEET), &shown)
     }
 
-    /// A file of a set, numbered where there are several.
+    /// Returns the path of a set's file, numbered where there are several sets.
     fn set(&self, repeat: u64, name: &str, store: ImageStore) -> PathBuf {
         let number = if self.table.repeats > 1 { format!("-{repeat}") } else { String::new() };
         let ending = if store == ImageStore::Zip { "zip" } else { "npz" };

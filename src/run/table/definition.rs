@@ -1,4 +1,4 @@
-//! Contents of a file of `kind: generation`.
+//! Contents of an experiment file with `kind: generation`.
 
 use std::fmt::Write as _;
 
@@ -13,32 +13,33 @@ use crate::{
     run::experiment::{Kind, mean_and_spread, stated},
 };
 
-/// Rows of a table: images of many seeds by a model and a plan each, and how far they lie from others.
+/// Table of generated images: each row draws images of many seeds with a model and a plan, and measures their distance
+/// from a reference.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableExperiment {
-    /// [`Kind::Generation`].
+    /// Kind of the experiment: [`Kind::Generation`].
     pub kind: Kind,
-    /// The question that the experiment answers.
+    /// Question that the experiment answers.
     pub about: String,
-    /// The paper and its table, if the figures are published.
+    /// Paper and table of the figures, if they are published.
     #[serde(default)]
     pub source: String,
-    /// The paper's name for its figure.
+    /// Paper's name for its figure.
     #[serde(default)]
     pub figure: String,
     /// Known differences from the paper's program.
     #[serde(default)]
     pub differs: String,
-    /// N, of one figure.
+    /// Number N of images for one figure.
     pub images: u64,
-    /// Figures are measured of so many sets: seeds 0 … N − 1, N … 2N − 1, and so on.
+    /// Number of sets of which figures are measured: seeds 0 … N − 1, N … 2N − 1, and so on.
     #[serde(default = "one")]
     pub repeats: u64,
     /// Reduction of the figures of several sets.
     #[serde(default)]
     pub take: Reduce,
-    /// Seeds that a process takes on at a time; what it had of them is lost if it dies.
+    /// Number of seeds that a process takes on at a time; the work on an unfinished chunk is lost if the process dies.
     #[serde(default = "chunk")]
     pub chunk: u64,
     /// Rounding of pixels to bytes.
@@ -47,25 +48,25 @@ pub struct TableExperiment {
     /// Destination of the images.
     #[serde(default)]
     pub store: ImageStore,
-    /// Evaluations of each set, the first figure of all at the head of the table; without any, images are drawn and
-    /// nothing else.
+    /// Evaluations of each set; the very first figure heads the table. Without any evaluation, images are only drawn.
     #[serde(default)]
     pub evaluate: Vec<Evaluation>,
-    /// The images that those of all rows should resemble that do not say otherwise, or a file of their statistics; as checkpoints,
-    /// either may be in the folder of --models.
+    /// Images that the drawn ones should resemble, or a file of their statistics, for all rows without a reference of
+    /// their own; like checkpoints, either may be in the folder of --models.
     #[serde(default)]
     pub reference: Option<Target>,
-    /// Address of the reference, or a description by its authors.
+    /// Address of the reference, or its authors' description.
     #[serde(default)]
     pub statistics: String,
-    /// `[channels, height, width]` of all rows that do not say otherwise, for the reader: runs take it from the network.
+    /// Image shape, `[channels, height, width]`, of all rows without one of their own; it is for the reader, since runs
+    /// take the shape from the network.
     #[serde(default)]
     pub image: Option<[i64; 3]>,
-    /// The smallest and the largest σ of the training, of all rows that do not say otherwise, for dry runs; the card has it,
-    /// where there is one.
+    /// Smallest and largest σ of the training, for dry runs and for all rows without a range of their own; where there
+    /// is a card, it states them.
     #[serde(default)]
     pub range: Option<(f64, f64)>,
-    /// The rows of the table.
+    /// Rows of the table.
     pub rows: Vec<TableRow>,
 }
 
@@ -75,35 +76,35 @@ pub struct TableExperiment {
 pub struct TableRow {
     /// Name in the table.
     pub name: String,
-    /// The model: a name, a card, a checkpoint or a folder.
+    /// Model: a name, a card, a checkpoint or a folder.
     pub model: String,
-    /// SHA-256 of the file of weights, where it is known; another is refused.
+    /// SHA-256 of the file of weights, where it is known; a file with another hash is refused.
     #[serde(default)]
     pub sha256: Option<String>,
-    /// Address of the file, or a description by its authors.
+    /// Address of the file, or its authors' description.
     #[serde(default)]
     pub origin: String,
-    /// Values that replace the card's, as `--set` does.
+    /// Values that replace the card's, as with `--set`.
     #[serde(default)]
     pub set: Vec<String>,
-    /// The classes over which seeds go in turn, as `--class` has them.
+    /// Classes that seeds take in turn, in the form of `--class`.
     #[serde(default)]
     pub classes: Option<String>,
-    /// Holds D within −1 … 1, as `clip_denoised` of DDPM's and ADM's programs does.
+    /// Whether to clip D to −1 … 1, as `clip_denoised` of DDPM's and ADM's programs does.
     #[serde(default)]
     pub clip: bool,
-    /// See [`TableExperiment::image`].
+    /// Image shape of this row; see [`TableExperiment::image`].
     #[serde(default)]
     pub image: Option<[i64; 3]>,
-    /// See [`TableExperiment::range`].
+    /// Range of σ of this row; see [`TableExperiment::range`].
     #[serde(default)]
     pub range: Option<(f64, f64)>,
-    /// See [`TableExperiment::reference`], of all rows that do not say otherwise.
+    /// Reference of this row; see [`TableExperiment::reference`].
     #[serde(default)]
     pub reference: Option<Target>,
     /// Schedule, steps and sampler.
     pub plan: Plan,
-    /// Levels that the plan must arrive at.
+    /// Noise levels that the plan must reproduce.
     #[serde(default)]
     pub golden: Option<ExpectedLevels>,
     /// Published value.
@@ -117,29 +118,29 @@ pub struct TableRow {
     pub note: String,
 }
 
-/// The noise levels at which a paper's program asks its network: how a slip in a schedule comes to light without weights.
+/// Noise levels at which a paper's program evaluates its network; they reveal errors of a schedule without the weights.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectedLevels {
     /// Number of evaluations for an image.
     pub evaluations: usize,
-    /// The first σ, in order, in data units.
+    /// First σ, in order, in data units.
     pub first: Vec<f64>,
-    /// The last.
+    /// Last σ, in order, in data units.
     pub last: Vec<f64>,
 }
 
-/// σ are printed with at least this many digits: their relative tolerance.
+/// Relative tolerance of σ, which are printed with at least this many digits.
 const DIGITS: f64 = 2e-5;
 
 /// Reduction of the figures of several sets.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reduce {
-    /// The mean of the sets' figures.
+    /// Mean of the sets' figures.
     #[default]
     Mean,
-    /// The smallest, as EDM has it.
+    /// Smallest of the sets' figures, as in EDM.
     #[serde(alias = "least")]
     Min,
 }
@@ -153,14 +154,14 @@ pub enum ImageStore {
     Png,
     /// A zip archive of PNG files for each set, as EDM writes them.
     Zip,
-    /// An archive for each set with all images in one array, as ADM's evaluator reads them.
+    /// An archive for each set with all images in one array, as ADM's evaluator reads it.
     Npz,
-    /// Nowhere: only their statistics are kept.
+    /// No destination: only the statistics of the images are kept.
     Nothing,
 }
 
 impl ImageStore {
-    /// The archive, if there is one.
+    /// Returns the layout of the archive, if there is one.
     pub fn layout(self) -> Option<ArchiveLayout> {
         match self {
             Self::Zip => Some(ArchiveLayout::Zip),
@@ -178,7 +179,7 @@ fn chunk() -> u64 {
     512
 }
 
-/// Seeds that a process takes on at a time.
+/// Chunk of seeds that a process takes on at a time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeedChunk {
     /// Number of the set.
@@ -190,19 +191,19 @@ pub struct SeedChunk {
 }
 
 impl SeedChunk {
-    /// Name of the chunk's file.
+    /// Returns the name of the chunk's file.
     pub fn name(&self) -> String {
         format!("{:09}.npz", self.first)
     }
 
-    /// Seeds of the chunk.
+    /// Returns the seeds of the chunk.
     pub fn seeds(&self) -> std::ops::Range<u64> {
         self.first..self.first + self.count
     }
 }
 
 impl TableExperiment {
-    /// All chunks, in the order in which they are summed up.
+    /// Lists all chunks, in the order in which they are summed up.
     pub fn chunks(&self) -> Vec<SeedChunk> {
         let step = self.chunk.max(1);
         let chunks_of = |repeat: u64| {
@@ -215,7 +216,8 @@ impl TableExperiment {
         (0..self.repeats).flat_map(chunks_of).collect()
     }
 
-    /// Costs of the whole table as Markdown, without the networks; an error where a walk is not what the file states.
+    /// Renders the costs of the whole table as Markdown, without the networks; fails where a walk differs from the
+    /// file's statement.
     pub fn dry_table(&self) -> Result<String, Error> {
         self.check()?;
         let mut text = "| row | model | evaluations | images | published |\n| --- | --- | --- | --- | --- |".to_owned();
@@ -228,7 +230,7 @@ impl TableExperiment {
         Ok(text)
     }
 
-    /// Refuses numbers that make no table.
+    /// Refuses counts of zero, and rows with equal names.
     pub fn check(&self) -> Result<(), Error> {
         for (name, value) in [("images", self.images), ("repeats", self.repeats), ("chunk", self.chunk)] {
             if value == 0 {
@@ -243,24 +245,25 @@ impl TableExperiment {
         }
     }
 
-    /// Reference of a row's images.
+    /// Returns the reference of a row's images.
     pub fn target<'a>(&'a self, row: &'a TableRow) -> Option<&'a Target> {
         row.reference.as_ref().or(self.reference.as_ref())
     }
 
-    /// Number of evaluations for an image of a row, after a check that its walk is the paper's.
+    /// Checks that the walk of a row is the paper's; returns the number of evaluations for an image.
     pub fn evaluations(&self, row: &TableRow) -> Result<usize, Error> {
         self.proven(row, stated::range(&row.model, row.range.or(self.range))?)
     }
 
-    /// Number of evaluations for an image of a row, for a model that was trained from σ = `range.0` to `range.1`.
+    /// Checks as [`Self::evaluations`], for a model that was trained from σ = `range.0` to `range.1`.
     pub fn proven(&self, row: &TableRow, range: (f64, f64)) -> Result<usize, Error> {
         let scheme = row.plan.resolve(range, f64::INFINITY)?.scheme;
         row.golden.as_ref().map_or(Ok(()), |golden| golden.check(&scheme))?;
         Ok(scheme.evaluations())
     }
 
-    /// A figure of a row, of those of its sets: value and spread. The least is taken of what heads the table, `is_head`, alone.
+    /// Reduces a figure's values over the sets of a row to value and spread. [`Reduce::Min`] applies only to the figure
+    /// that heads the table, `is_head`.
     pub fn taken(&self, values: &[f64], is_head: bool) -> Option<(f64, Option<f64>)> {
         let (mean, spread) = (!values.is_empty()).then(|| mean_and_spread(values))?;
         Some(match self.take {
@@ -271,7 +274,7 @@ impl TableExperiment {
 }
 
 impl ExpectedLevels {
-    /// Refuses a scheme that asks for other levels, or for more or fewer.
+    /// Refuses a scheme with other levels, or with more or fewer.
     pub fn check(&self, scheme: &Scheme) -> Result<(), Error> {
         let asked: Vec<f64> = scheme.asked().collect();
         let wrong = |what, want: String, got: String| Err(Error::Walk { what, want, got });

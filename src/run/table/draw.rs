@@ -1,27 +1,8 @@
-//! Images of a chunk, as many together as memory takes.
+//! Drawing of a chunk's images, as many at a time as fit into memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use tch::Tensor;
-
-use crate::scores::denoiser::Denoiser;
-
-/// D held within −1 … 1.
-pub struct Clipped<'a>(pub Box<dyn Denoiser + 'a>);
-
-impl std::fmt::Debug for Clipped<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Clipped").finish_non_exhaustive()
-    }
-}
-
-impl Denoiser for Clipped<'_> {
-    fn denoise(&self, x: &Tensor, sigma: f64) -> Tensor {
-        self.0.denoise(x, sigma).clamp(-1.0, 1.0)
-    }
-}
-
-/// Calls `draw` with a number of images, and with half as many for as long as memory does not suffice; returns its
+/// Calls `draw` with a number of images, and halves the number for as long as memory does not suffice; returns its
 /// result and the final number.
 pub fn within_memory<T, E: std::fmt::Display>(
     mut batch: u64,

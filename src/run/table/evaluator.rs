@@ -1,4 +1,4 @@
-//! Evaluators of generated images: networks of features, each with its metrics and the references that it has seen.
+//! Evaluators of generated images: networks of features, each with its metrics and the references that it has measured.
 
 use std::{cell::RefCell, collections::BTreeSet, path::Path, rc::Rc};
 
@@ -15,17 +15,17 @@ use crate::{
     },
 };
 
-/// Images that pass through a network of features together.
+/// Number of images that pass through a network of features together.
 const TOGETHER: usize = 50;
 
-/// A network that measures, and the references that it has seen, by what the experiment calls them.
+/// A network of features with its metrics, and the references that it has measured, by the experiment's names for them.
 pub(super) struct Evaluator {
     pub evaluation: Evaluation,
     pub probe: Probe,
     references: RefCell<Vec<(Target, Rc<Reference>)>>,
 }
 
-/// Opens the networks, and refuses before an image is drawn what could not be measured later.
+/// Opens the networks; evaluations that could not be measured later are refused before an image is drawn.
 pub(super) fn open(
     table: &TableExperiment,
     rows: &[&TableRow],
@@ -68,19 +68,19 @@ impl Evaluator {
         for target in targets {
             evaluation.check(&probe, &target.located(models)).map_err(remedied)?;
         }
-        // Sets tell more of the spread than one set drawn from again and again.
+        // Several sets show the spread better than a bootstrap of one set.
         let bootstrap = if table.repeats > 1 { 0 } else { evaluation.bootstrap };
         Ok(Self { evaluation: Evaluation { bootstrap, ..evaluation.clone() }, probe, references: RefCell::default() })
     }
 
-    /// Name of its files.
+    /// Returns the name of the evaluator's files.
     pub fn name(&self) -> String {
         let resize = self.probe.resize.map(|way| format!("-{}", way.name())).unwrap_or_default();
         let features = self.evaluation.features.map(|features| format!("-{features}")).unwrap_or_default();
         format!("{}{resize}{features}", path_word(&self.probe.name))
     }
 
-    /// Everything on which its figures depend, wherever its files are.
+    /// Returns everything on which the evaluator's figures depend, except for the places of its files.
     pub fn fingerprint(&self) -> Result<Value, Error> {
         let mut identity = serde_json::to_value(&self.evaluation).map_err(Error::request)?;
         identity["network"] = json!([self.probe.name, self.probe.sha256]);
@@ -88,7 +88,7 @@ impl Evaluator {
         Ok(identity)
     }
 
-    /// The reference of a row's images, measured when its first row is done.
+    /// Returns the reference of a row's images; it is measured when the first of its rows is done.
     pub fn reference(&self, target: Option<&Target>, observer: &dyn Observer) -> Result<Option<Rc<Reference>>, Error> {
         let Some(target) = target else { return Ok(None) };
         let known = self.references.borrow().iter().find(|(known, _)| known == target).map(|(_, found)| found.clone());
@@ -107,7 +107,7 @@ impl Evaluator {
         Ok(Some(found))
     }
 
-    /// Takes the features and moments of images that its figures need.
+    /// Computes the features and moments of images that the figures need.
     pub fn take(&self, pixels: &Tensor, wanted: CollectOptions) -> Result<Taken, Error> {
         let parts = pixels.split(TOGETHER as i64, 0);
         let each = parts.iter().map(|pixels| self.probe.take(pixels)).collect::<Result<Vec<_>, _>>()?;

@@ -1,4 +1,5 @@
-//! Tables of many images and their figures, as papers print them: any number of processes, killed and started again at will.
+//! Tables of many images and their figures, as in papers; any number of processes, which may be killed and restarted at
+//! any time, compute a table together.
 
 mod conclude;
 mod definition;
@@ -8,4 +9,4 @@ mod row;
 mod work;
 
 pub use definition::{ExpectedLevels, ImageStore, Reduce, SeedChunk, TableExperiment, TableRow};
-pub use draw::{Clipped, within_memory};
+pub use draw::within_memory;

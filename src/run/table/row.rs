@@ -1,4 +1,4 @@
-//! A row of a table with its model: its chunks, one after another.
+//! A row of a table with its model, which draws its chunks one after another.
 
 use std::{fs, path::PathBuf, sync::Mutex, time::Instant};
 
@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::{
     definition::{ImageStore, SeedChunk, TableExperiment, TableRow},
-    draw::{Clipped, within_memory},
+    draw::within_memory,
     evaluator::Evaluator,
     work::Work,
 };
@@ -29,13 +29,16 @@ use crate::{
         prior::Prior,
         sample::range_note,
     },
-    scores::{denoiser::Denoiser, sample::sample_to_end},
+    scores::{
+        denoiser::{Clipped, Denoiser},
+        sample::sample_to_end,
+    },
 };
 
-/// Images on the sheet of a row.
+/// Number of images on the sheet of a row.
 const SHOWN: i64 = 64;
 
-/// A row with its model.
+/// A row of a table with its open model.
 pub(super) struct RowRun<'a> {
     pub table: &'a TableExperiment,
     pub row: &'a TableRow,
@@ -43,7 +46,7 @@ pub(super) struct RowRun<'a> {
     pub claims: Leases,
     pub chunks: Vec<SeedChunk>,
     pub model: Model,
-    /// Reference of the images, with the place of its file.
+    /// Reference of the images, with the path of its file.
     pub target: Option<Target>,
     pub fingerprint: Value,
     /// Warnings for a reader of the figures.
@@ -57,7 +60,7 @@ pub(super) struct RowRun<'a> {
 }
 
 impl<'a> RowRun<'a> {
-    /// Opens the model, and sees that the folder is this row's.
+    /// Opens the model, and claims the folder for this row.
     pub fn open(work: &Work<'a>, row: &'a TableRow) -> Result<Self, Error> {
         let table = work.table;
         let model = work.request.open(&row.model, &row.set, work.session)?;
@@ -95,7 +98,7 @@ impl<'a> RowRun<'a> {
         Ok(run)
     }
 
-    /// All that images and figures depend on.
+    /// Returns everything on which images and figures depend.
     fn identified(&self, work: &Work) -> Result<Value, Error> {
         let (table, row) = (self.table, self.row);
         let (prior, origin) = (Prior::from(&self.model), work.request.origin(&row.set));
@@ -106,7 +109,8 @@ impl<'a> RowRun<'a> {
             return Err(Error::request(cause));
         }
         let evaluators = work.evaluators.iter().map(Evaluator::fingerprint).collect::<Result<Vec<_>, _>>()?;
-        // Images of a reference are taken to be what the file says; one file of statistics looks like another.
+        // Images of a reference are identified by the experiment's entry alone; files of statistics look alike, so
+        // their hash is recorded.
         let archive = self.target.as_ref().filter(|_| !evaluators.is_empty()).and_then(Target::archive);
         let statistics = archive.map(sha256_of).transpose()?;
         Ok(json!({
@@ -124,10 +128,10 @@ impl<'a> RowRun<'a> {
         [range_note(&self.model, sigmas), fewer, note].into_iter().flatten().collect()
     }
 
-    /// All chunks that are free.
+    /// Draws all chunks that are free.
     pub fn draw_free(&mut self, work: &Work) -> Result<(), Error> {
         let count = self.chunks.len();
-        // Each process begins elsewhere, so that they seldom want the same.
+        // Each process begins at another chunk, so that two processes seldom want the same one.
         let shift = work.request.rank.rank * count / work.request.rank.size;
         let each = self.scheme.asked().count() as u64;
         work.observer.begun("sampling", self.table.images * self.table.repeats * each);
@@ -142,7 +146,7 @@ impl<'a> RowRun<'a> {
                 claim => claim?,
             };
             match claim {
-                // Whoever made the figures has cleared up before this claim.
+                // The process that measured the figures has removed the chunks before this claim.
                 Some(_) if self.result().exists() => break,
                 Some(claim) => {
                     claim.finish(&self.chunk(&chunk, work)?)?;
@@ -159,7 +163,7 @@ impl<'a> RowRun<'a> {
         self.folder.join("result.json")
     }
 
-    /// Draws a chunk and what networks make of it: the contents of its file.
+    /// Draws a chunk and computes its features; returns the contents of its file.
     fn chunk(&mut self, chunk: &SeedChunk, work: &Work) -> Result<Vec<u8>, Error> {
         let start = Instant::now();
         let ((pixels, evaluations), batch) = within_memory(self.batch, |batch| self.draw(chunk, batch, work))?;
@@ -183,7 +187,7 @@ impl<'a> RowRun<'a> {
         npz::npz(&arrays)
     }
 
-    /// Features of these images by each network, computed by all threads of this process.
+    /// Computes the features of these images by each network, with all threads of this process.
     fn taken(&self, work: &Work, pixels: &Tensor) -> Result<Vec<(String, Tensor)>, Error> {
         let mut arrays = Vec::new();
         tch::set_num_threads(self.threads);
@@ -199,7 +203,8 @@ impl<'a> RowRun<'a> {
         Ok(arrays)
     }
 
-    /// The chunk's images as bytes, `[count, channels, height, width]`, and the evaluations of one on average.
+    /// Draws the chunk's images as bytes, `[count, channels, height, width]`; returns them with the mean number of
+    /// evaluations for an image.
     fn draw(&self, chunk: &SeedChunk, batch: u64, work: &Work) -> Result<(Tensor, f64), Error> {
         let blocks = blocks::blocks(&chunk.seeds().collect(), batch);
         let engine = Engine {
@@ -217,11 +222,11 @@ impl<'a> RowRun<'a> {
             pixels.extend(landed.into_iter().map(|(seed, image, _)| (seed, image)));
             Ok(())
         };
-        // Threads share these, and not the model.
+        // Threads share these settings, but not the model.
         let way =
             Way { classes: &self.classes, scheme: &self.scheme, clip: self.row.clip, rounding: self.table.rounding };
         let draw = |prior: &Prior, block: &Block| way.draw(prior, block, &engine);
-        // A block lands while the next is computed.
+        // A block is copied to the host while the next is computed.
         let mut under_way = None;
         let jobs = blocks.iter().map(Ok);
         spread(&Prior::from(&self.model), self.workers, jobs, draw, |pending| land(under_way.replace(pending)))?;
@@ -234,7 +239,7 @@ impl<'a> RowRun<'a> {
         Ok((Tensor::stack(&pixels, 0), evaluations))
     }
 
-    /// Writes the chunk's images, each whole.
+    /// Writes the chunk's images, each file whole or not at all.
     fn pictures(&self, chunk: &SeedChunk, pixels: &Tensor) -> Result<(), Error> {
         let folder = self.folder.join("images");
         let each: Vec<(u64, Tensor)> = chunk.seeds().zip((0..).map(|i| pixels.get(i))).collect();
@@ -252,11 +257,11 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// A block on its way to the host.
+    /// Draws a block and starts its copy to the host.
     fn draw(&self, prior: &Prior, block: &Block, engine: &Engine) -> Result<PendingImages, Error> {
         let prior_of = |seeds: &[u64]| -> Box<dyn Denoiser> {
             let denoiser = prior.denoiser(self.classes.rows(seeds.iter().copied()).as_deref());
-            if self.clip { Box::new(Clipped(denoiser)) } else { denoiser }
+            Clipped::within(denoiser, self.clip.then_some(1.0))
         };
         let Batch { x, checks } = engine.draw(&block.seeds, None, &prior_of, &|_, prior, x, noise, seen| {
             sample_to_end(self.scheme, x, &prior, noise, seen)
@@ -266,7 +271,7 @@ impl Way<'_> {
     }
 }
 
-/// The most memory that this process has had, in bytes; 0 where the system does not tell.
+/// Returns the peak memory of this process, in bytes; 0 where the system does not report it.
 fn memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

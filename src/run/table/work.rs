@@ -1,4 +1,4 @@
-//! All rows of a table, by as many processes as there are.
+//! Work on all rows of a table, shared by any number of processes.
 
 use std::{
     collections::BTreeSet,
@@ -27,15 +27,15 @@ use crate::{
     },
 };
 
-/// Pause of a process that finds nothing to do, before it looks again.
+/// Pause of a process that finds nothing to do, before it checks again.
 const NAP: Duration = Duration::from_millis(300);
 
 /// Progress of a row.
 #[derive(PartialEq)]
 pub(super) enum RowState {
-    /// The figures are there.
+    /// The figures are measured.
     Finished,
-    /// Others are at work on what is left of it.
+    /// Other processes are at work on the rest of the row.
     Busy,
 }
 
@@ -46,12 +46,13 @@ pub(super) struct Work<'a> {
     pub session: &'a Session,
     pub observer: &'a dyn Observer,
     pub evaluators: Vec<Evaluator>,
-    /// N of the file, whatever the request says.
+    /// Number N of images in the file, whatever the request says.
     pub images_of_file: u64,
 }
 
 impl TableExperiment {
-    /// Draws and measures all rows, together with whatever processes do the same in the same folders; a record of each row.
+    /// Draws and measures all rows, together with other processes that do the same in the same folders; returns a
+    /// record of each row.
     pub fn run(
         &self,
         request: &ExperimentRequest,
@@ -83,7 +84,7 @@ impl TableExperiment {
         rows.iter().map(|row| work.record(row)).collect()
     }
 
-    /// The rows that can be run; the observer hears of those whose checkpoint is not here.
+    /// Selects the rows that can be run; the observer receives a note on each row whose checkpoint is missing.
     fn chosen(&self, request: &ExperimentRequest, observer: &dyn Observer) -> Result<Vec<&TableRow>, Error> {
         let wanted = |row: &&TableRow| request.row.as_ref().is_none_or(|name| row.name.contains(name));
         let here = |model: &str| {
@@ -102,7 +103,7 @@ impl TableExperiment {
     }
 }
 
-/// Why there is no row to run.
+/// Creates the error that explains why there is no row to run.
 fn none_here(names: &BTreeSet<&str>, request: &ExperimentRequest) -> Error {
     if names.is_empty() {
         let name = request.row.as_deref().unwrap_or_default();
@@ -122,7 +123,7 @@ impl<'a> Work<'a> {
         Leases::new(&self.folder(row).join("chunks"), owner, self.request.patience)
     }
 
-    /// Does what can be done for a row now. The model that is open stays open until another is needed.
+    /// Does all work on a row that is possible now. The open model stays open until another is needed.
     fn advance(
         &self,
         index: usize,
@@ -133,7 +134,7 @@ impl<'a> Work<'a> {
             if self.is_others(row)? {
                 return Ok(RowState::Busy);
             }
-            // The model of another row gives its memory back before this one is opened.
+            // The model of another row is dropped first, so that its memory is free before this one is opened.
             *open = None;
             *open = Some((index, RowRun::open(self, row)?));
         }
@@ -142,8 +143,9 @@ impl<'a> Work<'a> {
         run.conclude(self)
     }
 
-    /// Whether other processes are at work on all that is left of a row; each process looks into each row once, to
-    /// check that it is of the same experiment.
+    /// Reports whether other processes are at work on all unfinished chunks of a row; false for a row without a record
+    /// and for a finished one, so that each process opens each row once to check that it belongs to the same
+    /// experiment.
     fn is_others(&self, row: &TableRow) -> Result<bool, Error> {
         let (claims, chunks) = (self.claims(row)?, self.table.chunks());
         let others = || chunks.iter().all(|chunk| claims.is_finished(&chunk.name()) || !claims.is_free(&chunk.name()));
