@@ -22,7 +22,7 @@ const EXTENSIONS: [&str; 13] =
 const OTHERS: [&str; 6] = ["avif", "heic", "heif", "jp2", "jxl", "exr"];
 /// Folders within folders.
 const MOST_NESTED: usize = 16;
-/// What the archiver of macOS adds to its archives.
+/// Folder that the archiver of macOS adds to its archives.
 const RESOURCES: &str = "__MACOSX";
 /// Names of one sort in a sentence.
 const MOST_NAMED: usize = 3;

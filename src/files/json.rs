@@ -27,7 +27,7 @@ fn quoted(text: &str) -> String {
         let name = NAMES.iter().find(|name| !inside && rest.starts_with(**name));
         let length = match (name, c) {
             (Some(name), _) => name.len(),
-            // What follows a backslash ends no string.
+            // A character after a backslash ends no string.
             (None, '\\') if inside => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
             (None, c) => c.len_utf8(),
         };

@@ -20,7 +20,7 @@ use crate::{
 ///
 /// which is exact for Gaussian images, and which is a denoiser again: any walk that samples images with D samples the
 /// posterior with this one. Hidden pixels learn from those that are seen through J, at every level, where a likelihood
-/// beside the score tells them nothing before the network's next answer.
+/// beside the score does not reach them before the network's next answer.
 ///
 /// The system is solved by generalised conjugate residuals [Eisenstat, Elman & Schultz 1983]: the residual never grows,
 /// although the Jacobian of a network is not quite symmetric. One evaluation costs `iterations` + 1 products with Jᵀ

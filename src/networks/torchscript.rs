@@ -10,7 +10,7 @@ use crate::Error;
 
 /// Inputs and outputs of a program: `forward(x, label)`, or `forward(x, label, class)`, to a tensor like x or to a
 /// tuple that begins with one. x is `[batch, channels, height, width]`, pixels in −1 … 1; label, `[batch]`, is what the
-/// card's preconditioning tells of σ.
+/// card's preconditioning makes of σ.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TorchScriptConfig {

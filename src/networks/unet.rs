@@ -397,7 +397,7 @@ impl Middle {
     }
 }
 
-/// What halves or doubles the image between two levels.
+/// Layer that halves or doubles the image between two levels.
 #[derive(Debug)]
 enum Between {
     Convolution(Conv),

@@ -127,7 +127,7 @@ impl Denoiser for Pretrained {
     }
 }
 
-/// See [`Pretrained::of`].
+/// See [`Pretrained::for_classes`].
 #[derive(Debug)]
 pub struct ForClasses<'a> {
     prior: &'a Pretrained,

@@ -9,7 +9,7 @@ use crate::{backend::kernels::device, numbers::stream};
 pub trait Noise {
     /// Noise shaped like `x`, `[batch, …]`: a pure function of (seed of each image, `step`, `draw`).
     ///
-    /// Step 0 is the initial state; step k + 1 belongs to the k-th step of a walk. `draw` tells apart several
+    /// Step 0 is the initial state; step k + 1 belongs to the k-th step of a walk. `draw` distinguishes several
     /// draws within one step.
     fn like(&self, x: &Tensor, step: u64, draw: u64) -> Tensor;
 }

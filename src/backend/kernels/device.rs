@@ -2,7 +2,7 @@
 //!
 //! `device.cu` holds them. A [`CudaModule`] is that file compiled for one GPU, by the compiler that comes with libtorch's CUDA half,
 //! when the GPU is first used; it must then give what libtorch and the host give, or is not used again in this process
-//! ([`status`] tells why). They serve f32 and bf16 where no gradient is recorded, on libtorch's stream and in its memory, so
+//! ([`status`] gives the reason). They serve f32 and bf16 where no gradient is recorded, on libtorch's stream and in its memory, so
 //! that a CUDA graph may hold them; first use cannot be inside of one. After [`set_exact`](super::set_exact) they rest.
 //!
 //! [`Launch`] is all that is asked of a device, and tests have another one: the CPU.

@@ -10,7 +10,7 @@ pub enum Window {
     /// 11×11, weighed by a Gaussian of standard deviation 1.5; covariances of the population [Wang et al. 2004, §III-B].
     Gaussian,
     /// 7×7, all alike; covariances of a sample, with n − 1 in the denominator: scikit-image's default. scikit-image
-    /// takes it if not told otherwise.
+    /// takes it by default.
     Uniform,
 }
 

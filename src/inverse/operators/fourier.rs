@@ -16,7 +16,7 @@ const PLANE: [i64; 2] = [-2, -1];
 ///
 /// Frequency 0 is in the middle, at (height / 2, width / 2), and the image's origin is its middle pixel, as in fastMRI. A
 /// measurement is `[batch, 2 channels, height, width]`: the real part of each channel, then its imaginary part. Images are
-/// real, so what is seen at a frequency tells of its opposite as well: AᵀA multiplies the spectrum by the mean of the mask
+/// real, so a frequency that is seen determines its opposite as well: AᵀA multiplies the spectrum by the mean of the mask
 /// at the two, s² ∈ {0, ½, 1}, and F is V.
 #[derive(Debug)]
 pub struct Fourier {

@@ -39,6 +39,11 @@ impl Method for Annealed {
     }
 
     fn run(&self, problem: &InverseProblem, x: Tensor, seen: &mut OnState) -> Result<Tensor, Error> {
-        to_the_end(problem, &likelihood::AnnealedPosterior { prior: &problem.prior, likelihood: problem.likelihood }, x, seen)
+        to_the_end(
+            problem,
+            &likelihood::AnnealedPosterior { prior: &problem.prior, likelihood: problem.likelihood },
+            x,
+            seen,
+        )
     }
 }

@@ -28,7 +28,7 @@ entry! {
     /// λ = min(1, b s/(a η)) is the most trust for which the noise that ȳ brings does not exceed what the step wants.
     ///
     /// That rule takes the noise of ȳ for new at every step, where it is the same one: of coordinates with s ≪ η it adds up to
-    /// several σ, which the network, told σ, leaves in the image. So coordinates below a share `zero` of the largest s count as
+    /// several σ, which the network, given the label of σ, leaves in the image. So coordinates below a share `zero` of the largest s count as
     /// hidden, as in the code that the authors released (3 %).
     pub struct Ddnm {
         /// e, the share of the ancestral noise; the paper's η.

@@ -30,7 +30,7 @@ entry! {
     /// ```
     ///
     /// and weights make up for the guess. With many particles and levels this is exact, whatever the prior and the guess; it
-    /// needs more of them the more a measurement tells. One particle of the last, drawn by its weight, is the sample.
+    /// needs more of them the more informative a measurement is. One particle of the last, drawn by its weight, is the sample.
     pub struct Smc {
         /// Number of particles for each sample.
         pub particles: usize = 16 => "≥ 1",

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::AnyTask;
 use crate::{
     Error,
-    inverse::operators::{ComposedOperator, LinearOperator, ComposedNonlinearOperator, Operator, Task},
+    inverse::operators::{ComposedNonlinearOperator, ComposedOperator, LinearOperator, Operator, Task},
     numbers::registry::entry,
 };
 

@@ -25,7 +25,7 @@ const BEGINS: [(&[u8], &str, &str); 15] = [
     (b"TFL3", "is TensorFlow Lite", CONVERT),
 ];
 const CONVERT: &str = "save its weights from PyTorch as a state dict, by torch.save or safetensors";
-/// Where a tar archive says that it is one.
+/// Offset of the mark of a tar archive.
 const TAR: usize = 257;
 
 /// A sentence on a file that is no checkpoint, if it is known what it is.

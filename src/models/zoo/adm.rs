@@ -25,9 +25,11 @@ pub fn recognise(file: &Contents) -> Option<Result<Recognised, String>> {
 fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
     let mut config = config(shapes).ok_or("is of the ADM family, but its blocks have gaps")?;
     if config.in_channels == 6 && [3, 6].contains(&config.out_channels) {
-        return Err("is an upsampler of guided- or improved-diffusion, which sees a small image beside the noisy one: only \
+        return Err(
+            "is an upsampler of guided- or improved-diffusion, which sees a small image beside the noisy one: only \
                     networks of the noisy image alone are opened"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let first = *config.attention_levels.first().ok_or("attends nowhere, so that the size of its images is unknown")?;
     // Published networks attend at 32, 16 and 8 pixels, at 16 and 8, or at 16 alone.

@@ -16,9 +16,7 @@ use crate::{
     Error,
     files::{self, json},
     networks::{Activation, AnyNetwork, Embedding, NcsnppConfig, Progressive, ProgressiveInput, UNetConfig},
-    numbers::{
-        precondition::{AnyPrecondition, Ve},
-    },
+    numbers::precondition::{AnyPrecondition, Ve},
 };
 
 /// The side of the feature maps that attend, in all published configurations.
@@ -69,7 +67,8 @@ impl DiffusersFolder {
         // Training saves checkpoint-N/unet within the folder of the pipeline.
         let beside = ["", "../scheduler", "../../scheduler"].map(|folder| network.join(folder).join(SCHEDULER));
         let scheduler = beside.iter().find(|path| path.exists()).map_or(Ok(Json::Null), |path| json(path))?;
-        let other = network.file_name().is_some_and(|name| name == "unet_ema") && path.join("unet").join(CONFIG).exists();
+        let other =
+            network.file_name().is_some_and(|name| name == "unet_ema") && path.join("unet").join(CONFIG).exists();
         Ok(Some(Self { network, config, scheduler, other }))
     }
 
@@ -336,7 +335,8 @@ fn unet(config: &Config, levels: &UNetShapes) -> Result<UNetConfig, String> {
         resnet_up_levels: levels.resnets(|level| format!("up_blocks.{}.upsamplers", last - level)),
         act_fn: activation(config)?,
         learned_times: levels.rows("time_proj.weight")?,
-        time_embedding_dim: Some(levels.size("time_embedding.linear_1.weight", 0)?).filter(|dim| *dim != 4 * levels.widths[0]),
+        time_embedding_dim: Some(levels.size("time_embedding.linear_1.weight", 0)?)
+            .filter(|dim| *dim != 4 * levels.widths[0]),
         center_input_sample: config.flag("center_input_sample", false)?,
         attention_head_dim: attention_head_dim(config)?,
         flip_sin_to_cos: config.flag("flip_sin_to_cos", stated)?,
@@ -385,7 +385,12 @@ fn modern(name: &str) -> String {
     OLD.iter().fold(name.to_owned(), |name, (old, new)| name.replace(old, new))
 }
 
-fn read_ncsnpp(file: &Contents, config: &Config, scheduler: &Config, levels: &UNetShapes) -> Result<Recognised, String> {
+fn read_ncsnpp(
+    file: &Contents,
+    config: &Config,
+    scheduler: &Config,
+    levels: &UNetShapes,
+) -> Result<Recognised, String> {
     scheduler.is_one_of("_class_name", &[VE])?;
     check_ncsnpp(config, levels)?;
     let (side, seen) = levels.side(config)?;

@@ -1,6 +1,6 @@
 //! FFDNet as KAIR (`model.0`, `model.2`, …) and IPOL (`intermediate_dncnn.itermediate_dncnn.0`, …) publish it.
 //!
-//! No diffusion model, but a denoiser told σ, which is all that Tweedie's formula asks for. It knows noise up to σ = 75 of
+//! No diffusion model, but a denoiser with a map of σ, which is all that Tweedie's formula asks for. It knows noise up to σ = 75 of
 //! 255 only: enough to restore with, too little to begin at pure noise.
 
 use super::{Change, Contents, Names, Recognised, Shapes, card};

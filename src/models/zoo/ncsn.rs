@@ -39,7 +39,8 @@ fn read(file: &Contents) -> Result<Recognised, String> {
     let network = AnyNetwork::RefineNet(config);
     let mut card = card(file.name(), format!("{family}, {side}×{side}"), reference, image, network);
     card.pixels = [0.0, 1.0];
-    card.precondition = AnyPrecondition::Levels(LevelsConfig { range: [2.0 * min, 2.0 * max], count, score: conditional });
+    card.precondition =
+        AnyPrecondition::Levels(LevelsConfig { range: [2.0 * min, 2.0 * max], count, score: conditional });
     let assumed = format!(
         "images of {side}×{side}; {count} levels from σ = {max:.2} to {min:.4} for pixels of 0 … 1 ({from}){}",
         if conditional { ", with the number of the level as its label" } else { "; its answer is divided by σ" }

@@ -73,7 +73,7 @@ pub(super) struct Conventions {
     pub notes: Vec<String>,
 }
 
-/// How a class goes down a chain.
+/// Steps of a class down a chain.
 #[derive(Clone, Copy)]
 enum Steps {
     Ddim,
@@ -82,11 +82,11 @@ enum Steps {
     EulerAncestral,
     Heun,
     DpmPlusPlus,
-    /// By a sampler that is not here, or on other levels.
+    /// A sampler that is not here, or other levels.
     Others,
 }
 
-/// What a class is for.
+/// Conventions of a class.
 #[derive(Clone, Copy)]
 enum Class {
     Chain(Steps),

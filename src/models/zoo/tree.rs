@@ -81,7 +81,7 @@ impl Tree {
         self.order.iter().filter_map(move |name| Some((name.strip_prefix(path)?, self.tensors.get(name)?)))
     }
 
-    /// What a pickled module says of itself, if it lies at the path or around it.
+    /// Class and plain values of the pickled module at the path or nearest around it; null without one.
     pub fn described(&self, path: &str) -> Json {
         let path = path.trim_end_matches('.');
         let around = |module: &&String| module.is_empty() || path == *module || path.starts_with(&format!("{module}."));

@@ -174,7 +174,7 @@ struct Part {
 }
 
 impl Part {
-    /// Its path in messages.
+    /// Path in messages.
     fn named(&self) -> String {
         if self.path.is_empty() { "the top".to_owned() } else { shortened(self.path.trim_end_matches('.')) }
     }
@@ -298,7 +298,7 @@ fn in_order(tree: &Tree, raw: &Part, list: &str, parts: &[Part]) -> Result<Chose
     Ok(Chosen { places, config: tree.described(&raw.path), note: noted(tree, note, &average, parts) })
 }
 
-/// What was taken, and what else there is.
+/// A note on the part that was taken, and on all else in the file.
 fn noted(tree: &Tree, note: String, part: &Part, parts: &[Part]) -> String {
     let mut sentences = Vec::new();
     if !note.is_empty() || !part.path.is_empty() {

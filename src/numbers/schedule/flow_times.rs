@@ -21,7 +21,7 @@ entry! {
     pub struct FlowTimes {
         /// s; 1 does not shift, larger ones spend more steps in noise.
         pub shift: f64 = 1.0 => "> 0",
-        /// How often the shift is applied.
+        /// Number of times that the shift is applied.
         pub repeats: usize = 1 => "≥ 0",
         /// N, the number of times in training.
         pub times: usize = 1000 => "≥ 2",
