@@ -24,8 +24,6 @@ const OTHERS: [&str; 6] = ["avif", "heic", "heif", "jp2", "jxl", "exr"];
 const MOST_NESTED: usize = 16;
 /// Folder that the archiver of macOS adds to its archives.
 const RESOURCES: &str = "__MACOSX";
-/// Names of one sort in a sentence.
-const MOST_NAMED: usize = 3;
 
 /// Bytes to data units: x / 127.5 − 1.
 pub fn from_bytes(bytes: &Tensor) -> Tensor {
@@ -94,11 +92,10 @@ impl Listing {
     /// A sentence that counts and names what was passed over, if anything was.
     pub fn passed_over(&self) -> Option<String> {
         let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let names: Vec<String> = self.others.iter().take(MOST_NAMED).map(name).collect();
-        let more = if self.others.len() > MOST_NAMED { ", …" } else { "" };
+        let names: Vec<String> = self.others.iter().map(name).collect();
         let count = self.others.len();
         let noun = if count == 1 { "is no image" } else { "are no images" };
-        (count > 0).then(|| format!("{count} of its entries {noun} and left out: {}{more}", names.join(", ")))
+        (count > 0).then(|| format!("{count} of its entries {noun} and left out: {}", super::several(&names)))
     }
 }
 

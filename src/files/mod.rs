@@ -11,9 +11,17 @@ pub mod rounding;
 pub mod yaml;
 pub mod zip;
 
+#[allow(unsafe_code)]
+mod map;
+
 use std::{fs, path::Path};
 
+pub(crate) use map::map;
+
 use crate::Error;
+
+/// Names of one sort in a sentence.
+const MOST_NAMED: usize = 6;
 
 /// Most bytes of a text: configurations, cards and experiments have some thousands.
 const MOST_TEXT: u64 = 1 << 26;
@@ -25,6 +33,14 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
         return Err(Error::file(path, if path.is_dir() { "is a folder: a file is wanted" } else { "is no file" }));
     }
     fs::read(path).map_err(unreadable)
+}
+
+/// The first of some names, and the number of the others.
+pub(crate) fn several(names: &[String]) -> String {
+    match names.len().checked_sub(MOST_NAMED) {
+        Some(more @ 1..) => format!("{} and {more} more", names[..MOST_NAMED].join(", ")),
+        _ => names.join(", "),
+    }
 }
 
 /// The contents of a file of text.

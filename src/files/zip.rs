@@ -3,11 +3,8 @@
 //! `rawzip` follows the zip64 record, which PyTorch always writes. The crate `zip`, which writes our own archives, refuses
 //! some of these (9.4.1 and 9.8.2: those with entries under a folder of 21 characters).
 
-#![allow(unsafe_code)]
-
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{self, Read},
     ops::Range,
     path::Path,
@@ -39,10 +36,7 @@ struct Entry {
 impl Zip<Mmap> {
     /// Opens an archive.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-        // SAFETY: the map is read only. Whoever cuts the file short while it is read ends this process, as with any
-        // program that maps its files; nothing else depends on the map staying the same.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+        let (_, map) = super::map(path)?;
         Self::new(map).map_err(|cause| Error::file(path, format!("not a whole zip archive ({cause}): fetch it again")))
     }
 }

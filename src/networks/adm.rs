@@ -52,20 +52,11 @@ pub struct AdmConfig {
     #[serde(default)]
     pub null_class: Option<i64>,
     /// Normalisations have 32 groups, or fewer where these would have fewer channels than this.
-    #[serde(default = "one")]
+    #[serde(default = "super::one")]
     pub min_channels_per_group: i64,
     /// The network sees squares of so many pixels a side as the channels of one: half as many rows and columns at 2.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[serde(default = "super::one", skip_serializing_if = "super::is_one")]
     pub patch: i64,
-}
-
-fn one() -> i64 {
-    1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-fn is_one(number: &i64) -> bool {
-    *number == 1
 }
 
 /// Number of attention's heads.

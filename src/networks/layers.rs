@@ -369,10 +369,15 @@ impl GroupNorm {
         if let Some(y) = self.on_device().apply(x, modulation, true) {
             return y;
         }
+        self.modulated(x, modulation).silu()
+    }
+
+    /// The same without the SiLU, layer by layer.
+    pub fn modulated(&self, x: &Tensor, modulation: Option<&Tensor>) -> Tensor {
         let y = self.forward(x);
-        let Some(modulation) = modulation else { return y.silu() };
+        let Some(modulation) = modulation else { return y };
         let parts = modulation.unsqueeze(-1).unsqueeze(-1).chunk(2, 1);
-        (y * (&parts[0] + 1.0) + &parts[1]).silu()
+        y * (&parts[0] + 1.0) + &parts[1]
     }
 
     fn on_device(&self) -> device::DeviceGroupNorm<'_> {

@@ -121,6 +121,16 @@ fn yes() -> bool {
     true
 }
 
+/// Default of sizes.
+fn one<T: From<u8>>() -> T {
+    T::from(1)
+}
+
+/// Whether a value need not be written: it is 1, as 1, 1.0 or true.
+fn is_one<T: From<bool> + PartialEq>(value: &T) -> bool {
+    *value == T::from(true)
+}
+
 /// An error unless `shape` has `channels` channels, and a height and width that `stride` divides.
 fn multiples(shape: [i64; 3], channels: i64, stride: i64) -> Result<(), Error> {
     let [depth, height, width] = shape;

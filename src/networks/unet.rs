@@ -45,19 +45,19 @@ pub struct UNetConfig {
     #[serde(default = "super::yes")]
     pub middle_attention: bool,
     /// The middle's attention normalises its pixels first.
-    #[serde(default = "super::yes", skip_serializing_if = "is_true")]
+    #[serde(default = "super::yes", skip_serializing_if = "super::is_one")]
     pub middle_attention_norm: bool,
     /// Groups of that normalisation, if others than everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attn_norm_num_groups: Option<i64>,
     /// There are blocks between the ways down and up.
-    #[serde(default = "super::yes", skip_serializing_if = "is_true")]
+    #[serde(default = "super::yes", skip_serializing_if = "super::is_one")]
     pub middle: bool,
     /// Sums of the middle's branches are divided by this.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[serde(default = "super::one", skip_serializing_if = "super::is_one")]
     pub mid_block_scale_factor: f64,
     /// The time scales and shifts what the second normalisation gives, in place of being added before it.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub scale_shift: bool,
     /// The levels whose images are halved by a residual block, in place of a convolution.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -75,7 +75,7 @@ pub struct UNetConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_embedding_dim: Option<i64>,
     /// The network takes pixels of 0 … 1 and brings them to −1 … 1 itself.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub center_input_sample: bool,
     /// Width of a head; one head everywhere if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,25 +138,6 @@ fn norm_eps() -> f64 {
 
 fn freq_shift() -> i64 {
     1
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-fn is_one(number: &f64) -> bool {
-    *number == 1.0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-fn is_true(flag: &bool) -> bool {
-    *flag
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// Activation of residual blocks.
@@ -333,14 +314,7 @@ impl ResBlock {
             let norm = Some(&self.norm2);
             return self.conv2.within(&h, &Fusion { norm, modulation, residual, factor, ..Fusion::default() });
         }
-        let normed = self.norm2.forward(&h);
-        let normed = modulation.map_or_else(
-            || normed.shallow_clone(),
-            |modulation| {
-                let parts = modulation.unsqueeze(-1).unsqueeze(-1).chunk(2, 1);
-                &normed * (&parts[0] + 1.0) + &parts[1]
-            },
-        );
+        let normed = self.norm2.modulated(&h, modulation);
         self.conv2.within(&self.activation.apply(&normed), &Fusion { residual, factor, ..Fusion::default() })
     }
 }

@@ -16,7 +16,7 @@ use memmap2::{Mmap, MmapMut, MmapOptions};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, backend::memory};
+use crate::{Error, backend::memory, files};
 
 /// A tensor that is still in its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,15 +76,7 @@ impl fmt::Debug for Source {
 impl Source {
     /// Opens a file.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let unreadable = |e| Error::file(path, format!("cannot be read: {e}"));
-        // A pipe or a device has no end to map, and opening it may wait for ever.
-        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(Error::file(path, "is no file"));
-        }
-        let file = File::open(path).map_err(unreadable)?;
-        // SAFETY: the map is read only. Whoever cuts the file short while it is read ends this process, as with any
-        // program that maps its files; nothing else depends on the map staying the same.
-        let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
+        let (file, map) = files::map(path)?;
         Ok(Self { path: path.to_owned(), bytes: Bytes::Disk(file, map), views: OnceLock::new() })
     }
 

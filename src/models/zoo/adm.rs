@@ -35,14 +35,7 @@ fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
     // Published networks attend at 32, 16 and 8 pixels, at 16 and 8, or at 16 alone.
     let attends_at = if config.attention_levels.len() > 2 { 32 } else { 16 };
     let side = attends_at << first;
-    let chain = chain(&mut config);
-    let (beta, about) = match chain {
-        Chain::Linear => (AnyChain::LinearBeta(LinearBeta::default()), "1000 times of the linear-β chain"),
-        Chain::Cosine => (AnyChain::Cosine(Cosine::default()), "1000 times of the cosine chain"),
-        Chain::LongCosine => {
-            (AnyChain::Cosine(Cosine { times: LONG, ..Cosine::default() }), "4000 times of the cosine chain, label t/4")
-        }
-    };
+    let Chain { beta, label_times, about } = chain(&mut config);
     let assumed = format!(
         "images of {side}×{side} in −1 … 1, because attention begins at level {first} and the published networks attend \
          first at {attends_at}×{attends_at}; ε at {about}; heads: {}, {}",
@@ -59,23 +52,40 @@ fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
         "Nichol & Dhariwal 2021 in the layout of improved-diffusion"
     };
     let mut card = card(name, format!("ADM, {side}×{side}"), reference, image, AnyNetwork::Adm(config));
-    let label_times = matches!(chain, Chain::LongCosine).then_some(1000.0);
     card.precondition = DdpmConfig { beta, prediction: Prediction::Epsilon, label_times }.into();
     let names = shapes.keys().map(|name| (name.clone(), vec![(name.clone(), Change::Keep)])).collect();
     Ok(Recognised { card, assumed, names })
 }
 
-/// The chains of the published networks.
-#[derive(Clone, Copy)]
-enum Chain {
-    Linear,
-    Cosine,
-    /// 4000 times with the labels of 1000.
-    LongCosine,
+/// The chain of a published network.
+struct Chain {
+    beta: AnyChain,
+    label_times: Option<f64>,
+    about: &'static str,
 }
 
-/// Times of improved-diffusion's networks for CIFAR-10 and ImageNet.
-const LONG: usize = 4000;
+impl Chain {
+    fn linear() -> Self {
+        Self {
+            beta: AnyChain::LinearBeta(LinearBeta::default()),
+            label_times: None,
+            about: "1000 times of the linear-β chain",
+        }
+    }
+
+    fn cosine() -> Self {
+        Self { beta: AnyChain::Cosine(Cosine::default()), label_times: None, about: "1000 times of the cosine chain" }
+    }
+
+    /// That of improved-diffusion's networks for CIFAR-10 and ImageNet: 4000 times with the labels of 1000.
+    fn long_cosine() -> Self {
+        Self {
+            beta: AnyChain::Cosine(Cosine { times: 4000, ..Cosine::default() }),
+            label_times: Some(1000.0),
+            about: "4000 times of the cosine chain, label t/4",
+        }
+    }
+}
 
 /// The chain with which the network was published; its heads and their order as well, where these differ from the rest.
 fn chain(config: &mut AdmConfig) -> Chain {
@@ -83,18 +93,18 @@ fn chain(config: &mut AdmConfig) -> Chain {
     if !config.resblock_updown {
         let is_lsun = config.attention_levels.len() == 1;
         config.heads = Heads::Count(if is_lsun { 1 } else { 4 });
-        return if is_lsun { Chain::Linear } else { Chain::LongCosine };
+        return if is_lsun { Chain::linear() } else { Chain::long_cosine() };
     }
     match (config.block_out_channels.as_slice(), config.num_classes.is_some()) {
         ([192, 384, 576, 768], true) => {
             config.use_new_attention_order = true;
-            Chain::Cosine
+            Chain::cosine()
         }
         ([256, 256, 512, 768, 1024], true) => {
             config.heads = Heads::Count(4);
-            Chain::Linear
+            Chain::linear()
         }
-        _ => Chain::Linear,
+        _ => Chain::linear(),
     }
 }
 

@@ -16,6 +16,7 @@ pub use unpack::{Contents, WeightsChoice};
 
 use crate::{
     Error,
+    files::several,
     models::{
         card::Card,
         checkpoint::{safetensors::Tensors, source::Source},
@@ -195,8 +196,7 @@ pub fn open(
     let unused = if is_family { recognised.pass_over(&file) } else { String::new() };
     let tensors = recognised.tensors(&file, device, kind)?;
     let assumed = if card.is_some() { String::new() } else { recognised.assumed };
-    let assumed =
-        [file.note(), &unused, &assumed].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+    let assumed = unpack::joined(&[file.note(), &unused, &assumed]);
     Ok(Opened { card: card.unwrap_or(recognised.card), assumed, sources: file.into_sources(), tensors })
 }
 
@@ -209,7 +209,7 @@ impl Recognised {
         let beside = |(name, shape): &(&String, &Vec<i64>)| !name.contains('.') && shape.len() <= 1 && keeps_name(name);
         let beside: Vec<String> = file.shapes().iter().filter(beside).map(|(name, _)| name.clone()).collect();
         self.names.extend(beside.iter().map(|name| (name.clone(), Vec::new())));
-        if beside.is_empty() { String::new() } else { format!("not used: {}", unpack::several(&beside)) }
+        if beside.is_empty() { String::new() } else { format!("not used: {}", several(&beside)) }
     }
 
     /// The tensors of the file under our names, as a network on `device` that computes in `kind` wants them; those that

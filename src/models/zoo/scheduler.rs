@@ -12,7 +12,7 @@ use crate::{
         precondition::{AnyPrecondition, Consistency, DdpmConfig, Edm, Flow, Prediction},
         samplers::{Beta, Ddim, Ddpm, NonMarkovian, Variance, VeAncestral},
         schedule::{
-            AnyChain, AnySchedule, Betas, Cosine, FlowTimes, Karras, LinearBeta, List, ScaledLinear, SigmoidBeta,
+            AnyChain, AnySchedule, Betas, Cosine, FlowTimes, Geometric, Karras, LinearBeta, List, ScaledLinear, SigmoidBeta,
             Spacing, Subsequence,
         },
         solvers::{DpmPlusPlus, Heun},
@@ -82,6 +82,8 @@ enum Steps {
     EulerAncestral,
     Heun,
     DpmPlusPlus,
+    /// From images to noise.
+    Upwards,
     /// A sampler that is not here, or other levels.
     Others,
 }
@@ -99,14 +101,14 @@ enum Class {
 const CLASSES: [(&str, Class); 29] = [
     ("DDIMScheduler", Class::Chain(Steps::Ddim)),
     ("DDIMParallelScheduler", Class::Chain(Steps::Ddim)),
-    ("DDIMInverseScheduler", Class::Chain(Steps::Ddim)),
+    ("DDIMInverseScheduler", Class::Chain(Steps::Upwards)),
     ("DDPMScheduler", Class::Chain(Steps::Ddpm)),
     ("DDPMParallelScheduler", Class::Chain(Steps::Ddpm)),
     ("EulerDiscreteScheduler", Class::Chain(Steps::Euler)),
     ("EulerAncestralDiscreteScheduler", Class::Chain(Steps::EulerAncestral)),
     ("HeunDiscreteScheduler", Class::Chain(Steps::Heun)),
     ("DPMSolverMultistepScheduler", Class::Chain(Steps::DpmPlusPlus)),
-    ("DPMSolverMultistepInverseScheduler", Class::Chain(Steps::DpmPlusPlus)),
+    ("DPMSolverMultistepInverseScheduler", Class::Chain(Steps::Upwards)),
     ("DPMSolverSinglestepScheduler", Class::Chain(Steps::Others)),
     ("DPMSolverSDEScheduler", Class::Chain(Steps::Others)),
     ("DEISMultistepScheduler", Class::Chain(Steps::Others)),
@@ -175,7 +177,7 @@ fn walk(scheduler: &Config, name: &str, steps: Steps, beta: &AnyChain) -> Result
     let (usual, even, open) = match steps {
         Steps::Euler | Steps::EulerAncestral | Steps::Heun => ("linspace", true, false),
         Steps::DpmPlusPlus => ("linspace", false, true),
-        Steps::Ddim | Steps::Ddpm | Steps::Others => ("leading", false, false),
+        Steps::Ddim | Steps::Ddpm | Steps::Upwards | Steps::Others => ("leading", false, false),
     };
     let spacing = match scheduler.text("timestep_spacing")?.unwrap_or(usual) {
         "leading" => Spacing::Leading,
@@ -229,6 +231,10 @@ fn sampler(scheduler: &Config, name: &str, steps: Steps, notes: &mut Vec<String>
             notes.push(format!("{name} by {algorithm} of order {order} is not the default walk here: DDIM is"));
             Ddim { eta: 0.0 }.into()
         }
+        Steps::Upwards => {
+            notes.push(format!("{name} goes from images to noise: here DDIM goes from noise to images"));
+            Ddim { eta: 0.0 }.into()
+        }
         Steps::Others => {
             notes.push(format!(
                 "{name} is not the default walk here: DDIM is (`sampler` {name} says what comes nearest)"
@@ -262,12 +268,13 @@ fn passed_over(scheduler: &Config) -> Result<Vec<String>, String> {
 
 fn flow(scheduler: &Config, name: &str, shift: &'static str) -> Result<Conventions, String> {
     let times = scheduler.number("num_train_timesteps", 1000.0)?;
-    let factor = scheduler.number(shift, 1.0)?;
+    let mut factor = scheduler.number(shift, 1.0)?;
     if !(times > 1.0 && factor > 0.0) {
         return Err(scheduler.wrong(shift, "a positive number"));
     }
     let mut notes = Vec::new();
     if scheduler.flag("use_dynamic_shifting", false)? {
+        factor = 1.0;
         notes.push("use_dynamic_shifting depends on the pipeline: no shift is applied (`schedule` '{kind: flow-times, shift: S}')".to_owned());
     }
     for key in
@@ -297,7 +304,7 @@ fn edm(scheduler: &Config, name: &str) -> Result<Conventions, String> {
     let rho = scheduler.number("rho", 7.0)?;
     let schedule = match scheduler.text("sigma_schedule")?.unwrap_or("karras") {
         "karras" => Karras { rho, max: None, min: None }.into(),
-        "exponential" => AnySchedule::Geometric(crate::numbers::schedule::Geometric::default()),
+        "exponential" => AnySchedule::Geometric(Geometric::default()),
         _ => return Err(scheduler.wrong("sigma_schedule", "karras or exponential")),
     };
     let sampler: AnySampler =

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     Error,
+    files::several,
     models::checkpoint::{
         foreign, safetensors,
         source::{Source, Stored},
@@ -30,8 +31,6 @@ const FEWEST: usize = 2;
 const MOST_WORDS: usize = 8;
 /// Names that are shown to the families in all.
 const MOST_SHOWN: usize = 1 << 20;
-/// Names of one sort in a note.
-const MOST_NAMED: usize = 6;
 
 /// Choice between two sets of weights, where a file holds both.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -74,9 +73,7 @@ impl Contents {
             sources.push(read(&file, sources.len(), &mut tree)?);
         }
         let Chosen { places, config, note } = choose(&tree, weights).map_err(|cause| Error::file(path, cause))?;
-        let note =
-            [folder.as_ref().map_or("", |folder| folder.note()), &note].into_iter().filter(|note| !note.is_empty());
-        let note = note.collect::<Vec<_>>().join("; ");
+        let note = joined(&[folder.as_ref().map_or("", |folder| folder.note()), &note]);
         let config = folder.map_or(config, diffusers::DiffusersFolder::config);
         let shapes = places.iter().map(|(name, (_, stored))| (name.clone(), stored.size.clone())).collect();
         Ok(Self { name: name(path), shapes, config, note, sources, places })
@@ -329,12 +326,9 @@ fn apart<'a>(name: &'a str, parts: &[Part]) -> &'a str {
     ends.chain([name]).find(|begin| !holds_part(begin)).unwrap_or(name)
 }
 
-/// The first of some names, and the number of the others.
-pub(super) fn several(names: &[String]) -> String {
-    match names.len().checked_sub(MOST_NAMED) {
-        Some(more @ 1..) => format!("{} and {more} more", names[..MOST_NAMED].join(", ")),
-        _ => names.join(", "),
-    }
+/// Notes, those without a word left out.
+pub(super) fn joined(notes: &[&str]) -> String {
+    notes.iter().filter(|note| !note.is_empty()).copied().collect::<Vec<_>>().join("; ")
 }
 
 /// A file of no known family, for a card that knows its names: the usual state dicts, or all of it.

@@ -3,11 +3,8 @@
 use super::{LEVELS, Schedule, count, grid};
 use crate::{
     Error,
-    numbers::{registry::entry, sigma::Sigmas},
+    numbers::{precondition::Flow, registry::entry, sigma::Sigmas},
 };
-
-/// The largest t: at t = 1 σ is infinite.
-const NEARLY_ONE: f64 = 0.9999;
 
 entry! {
     name: "flow-times",
@@ -41,7 +38,7 @@ impl Schedule for FlowTimes {
         let ends = |u: f64| (1..self.repeats).fold(u, |u, _| shifted(u));
         let (first, last) = (ends(1.0), ends(1.0 / self.times as f64));
         let times = grid(count(LEVELS, levels)?).map(|step| first + step * (last - first));
-        let times = times.map(|u| if self.repeats > 0 { shifted(u) } else { u }.min(NEARLY_ONE));
-        Sigmas::new(times.map(|t| t / (1.0 - t)).collect())
+        let times = times.map(|u| if self.repeats > 0 { shifted(u) } else { u });
+        Sigmas::new(times.map(|t| (t / (1.0 - t)).min(Flow::LARGEST)).collect())
     }
 }

@@ -1,4 +1,4 @@
-//! Whole times of a chain.
+//! Times of a chain.
 
 use serde::{Deserialize, Serialize};
 
