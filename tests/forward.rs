@@ -7,7 +7,7 @@ use tch::{CModule, Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
     files::images,
-    inverse::operators::{AnyTask, Blur, Boundary, Fourier, LinearOperator, Operator, Radon},
+    inverse::operators::{AnyTask, Beams, Blur, Boundary, Fourier, LinearOperator, Operator, Radon},
     scores::noise::{Noise, Seeded},
 };
 
@@ -308,7 +308,16 @@ fn no_light_is_lost_on_the_way_to_the_detectors() {
 #[test]
 fn rays_at_right_angles_sum_columns_and_rows() {
     let x = image([1, 9, 9], 4);
-    let y = Radon::new([9, 9], &[0.0, 90.0, 180.0], 9, Device::Cpu, Kind::Double).unwrap().apply(&x).get(0).get(0);
+    let y = Radon::new(
+        [9, 9],
+        &Beams { angles: vec![0.0, 90.0, 180.0], detectors: 9, axis: None },
+        Device::Cpu,
+        Kind::Double,
+    )
+    .unwrap()
+    .apply(&x)
+    .get(0)
+    .get(0);
     let along = |dim: i64| x.get(0).get(0).sum_dim_intlist([dim].as_slice(), false, None);
     // sin 180° is 1e-16, and so is what a pixel's shadow reaches into the next strip.
     assert!(largest(&(y.get(0) - along(0))) < ROUNDING);

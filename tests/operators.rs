@@ -74,12 +74,13 @@ fn tasks() -> Vec<String> {
     written.chain(listed.filter(|json| !TASKS.contains(&json.as_str()))).collect()
 }
 
-/// Tasks that are not linear, or want a file of the images' size: tested in `forward.rs`.
+/// Tasks that are not linear, or want a file of the images' size: tested in `forward.rs` and `measured.rs`.
 const OTHERS: &[&str] = &[
     r#"{"kind": "phase-retrieval"}"#,
     r#"{"kind": "high-dynamic-range"}"#,
     r#"{"kind": "torchscript", "file": "program.pt", "norm": 1}"#,
     r#"{"kind": "inpaint-mask", "file": "mask.png"}"#,
+    r#"{"kind": "mri-mask", "mask": "mask.npy"}"#,
 ];
 
 /// Whether a task is one for images of this shape.

@@ -1,4 +1,5 @@
-//! Samples, restorations and a small table, as the program made them at commit fcc26db: `tests/golden/stored`.
+//! Samples, restorations and a small table, as the program made them at commit fcc26db: `tests/golden/stored`; what MMPS
+//! restores and the figures of restorations are later ones, without the noise of hidden pixels and of clipped pictures.
 //!
 //! The results of the same commands are compared number by number. With one thread on a machine like the one that stored
 //! them they are equal to the bit. Other instruction sets sum in another order: by AVX2 and AVX-512, states differ by at most

@@ -31,6 +31,7 @@ mod launchers;
 mod listings;
 mod lists;
 mod loops;
+mod measured;
 mod measurements;
 mod metrics;
 mod moves;

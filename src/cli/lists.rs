@@ -6,7 +6,10 @@ use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 use tweedie::{
     evaluation::features::Metric,
-    inverse::{restoration::AnyMethod, tasks::AnyTask},
+    inverse::{
+        restoration::AnyMethod,
+        tasks::{self, AnyTask},
+    },
     models::{card, zoo},
     numbers::{
         plan::AnySampler,
@@ -97,9 +100,9 @@ impl MethodsArgs {
         if self.name.is_some() || self.output.json {
             return Ok(());
         }
-        let legend = "tasks: svd means linear with known singular vectors: all but tomography, and blurs that are \
-                      neither separable nor circular (`tweedie tasks`)";
-        write(&columns::paragraphs(legend, prose()))
+        let known = tasks::decomposed();
+        let legend = format!("tasks: svd means linear with known singular vectors, which these have: {known}");
+        write(&columns::paragraphs(&legend, prose()))
     }
 }
 

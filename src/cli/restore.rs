@@ -16,6 +16,7 @@ use tweedie::{
     run::{
         figures::FigureRequest,
         image_set::{self, ImageSet},
+        measurement::{MeasurementFile, Units},
         prior::Guided,
         problem::{OperatorSource, Problem},
         released::Released,
@@ -79,9 +80,7 @@ impl RestoreArgs {
         let asked = released.and_then(|released| Some((released, released.problem.as_ref()?)));
         let noise = asked.map_or(self.problem.noise.unwrap_or(0.05), |(_, problem)| problem.eta / 2.0);
         if let Some(path) = &self.problem.measurement {
-            let source = self.problem.source(None, model.card.image, session)?;
-            let y = image_set::measurement(path, model)?;
-            return Ok(Problem::measured(source, &y, noise, model.card.image)?.named(vec![image_set::stem(path)])?);
+            return self.problem.measured(path, model, session);
         }
         let folder = asked.map(|(released, _)| released.images.display().to_string());
         let image = self.problem.image.clone().or(folder).unwrap_or_default();
@@ -127,6 +126,21 @@ impl RestoreArgs {
 }
 
 impl ProblemFlags {
+    fn measured<'a>(&self, path: &Path, model: &Model, session: &Session) -> Result<Problem<'a>> {
+        let file = MeasurementFile::read(path)?;
+        let shape = file.shape().unwrap_or(model.card.image);
+        let source = match file.source(session)? {
+            Some(_) if self.task.is_some() || self.mask.is_some() || self.kernel.is_some() => {
+                bail!("{}: says itself how it was measured: leave --task, --mask and --kernel out", path.display());
+            }
+            Some(source) => source,
+            None => self.source(None, shape, session)?,
+        };
+        let units = self.units.as_deref().map(|units| if units == "0-1" { Units::Unit } else { Units::Data });
+        let noise = self.noise.or(file.noise()).unwrap_or(0.05);
+        Ok(file.problem(source, units, noise, shape)?)
+    }
+
     fn images(&self, image: &str, model: &Model) -> Result<ImageSet> {
         if image.starts_with('{') {
             return Ok(ImageSet::from_data(&data(image, model.card.image[0], "--image")?, self.limit, model)?);
@@ -153,7 +167,7 @@ impl ProblemFlags {
         let task = self.task.as_deref().map(|task| choice::<AnyTask>(task, "--task")).transpose()?;
         match configured.or(task.as_ref()) {
             Some(task) => Ok(OperatorSource::task(task, shape, session)?),
-            None => bail!("--task: none was given"),
+            None => bail!("--task: none was given (`tweedie tasks` lists them)"),
         }
     }
 }

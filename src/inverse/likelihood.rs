@@ -9,7 +9,7 @@ use crate::{
     Error,
     inverse::{
         detectors::photons_of_white,
-        operators::{LinearOperator, Operator},
+        operators::{LinearOperator, Operator, Seen},
     },
     scores::denoiser::Score,
 };
@@ -40,6 +40,7 @@ pub struct GaussianLikelihood {
     pub(crate) operator: Operator,
     pub(crate) measurement: Tensor,
     pub(crate) eta: f64,
+    pub(crate) seen: Seen,
     limit: StepLimit,
 }
 
@@ -47,15 +48,15 @@ impl GaussianLikelihood {
     /// η is in the units of the model's own pixel range: for −1 … 1 twice what it is for 0 … 1.
     ///
     /// `measurement` is `[1, …]`, one for the whole batch, or `[batch, …]`, one for each image. It must be what
-    /// `operator` makes of images of `shape` = `[channels, height, width]`, on the same device and of the same kind.
+    /// `operator` makes of images of `shape` = `[channels, height, width]`, on the same device and of the same kind. Its
+    /// entries that the operator does not see say nothing of the image, and are left out.
     pub fn new(operator: impl Into<Operator>, measurement: Tensor, eta: f64, shape: [i64; 3]) -> Result<Self, Error> {
         if !eta.is_finite() || eta <= 0.0 {
             return Err(Error::parameter("the noise level η of the measurement", "positive", eta));
         }
         let operator = operator.into();
-        same_shape(&operator, &measurement, shape)?;
-        finite(&measurement)?;
-        Ok(Self { operator, measurement, eta, limit: StepLimit::default() })
+        let seen = checked(&operator, &measurement, shape)?;
+        Ok(Self { operator, measurement: seen.alone(&measurement), eta, seen, limit: StepLimit::default() })
     }
 
     /// Sets other measurements of the same shape, already known to be finite; the map and η stay.
@@ -99,22 +100,17 @@ pub struct LinearGaussian<'a> {
     pub eta: f64,
 }
 
-/// An error unless `measurement` has the shape of `operator`'s results.
-fn same_shape(operator: &Operator, measurement: &Tensor, [channels, height, width]: [i64; 3]) -> Result<(), Error> {
-    let like = (measurement.kind(), measurement.device());
-    let want = operator.apply(&Tensor::zeros([1, channels, height, width], like)).size();
-    let got = measurement.size();
-    if got.get(1..) == want.get(1..) && got[0] > 0 {
-        return Ok(());
+/// What `operator` sees; an error unless `measurement` has the shape of its results and finite values.
+fn checked(operator: &Operator, measurement: &Tensor, shape: [i64; 3]) -> Result<Seen, Error> {
+    let seen = operator.seen(shape, (measurement.kind(), measurement.device()))?;
+    let (want, got) = (seen.blank.size(), measurement.size());
+    if got.get(1..) != want.get(1..) || got[0] == 0 {
+        let want = format!("{want:?}, or as many of them as images,");
+        return Err(Error::Shape { what: "the measurement", got, want });
     }
-    Err(Error::Shape { what: "the measurement", got, want: format!("{want:?}, or as many of them as images,") })
-}
-
-/// An error unless every value of `measurement` is finite.
-fn finite(measurement: &Tensor) -> Result<(), Error> {
     let lost = i64::try_from(measurement.isfinite().logical_not().sum(Kind::Int64))?;
     if lost == 0 {
-        return Ok(());
+        return Ok(seen);
     }
     let value = format!("NaN or infinite in {lost} of its {} values", measurement.numel());
     Err(Error::parameter("the measurement", "finite", value))
@@ -154,8 +150,7 @@ impl PoissonLikelihood {
             return Err(Error::parameter("the rate of photons", "positive", rate));
         }
         let operator = operator.into();
-        same_shape(&operator, measurement, shape)?;
-        finite(measurement)?;
+        let measurement = checked(&operator, measurement, shape)?.alone(measurement);
         let white = photons_of_white(rate);
         let counts = (measurement + 1.0) * (0.5 * white);
         let lowest = f64::try_from(counts.min())?;

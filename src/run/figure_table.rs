@@ -31,9 +31,9 @@ const COLUMNS: [(&str, usize, FigureOf); 13] = [
     ("residual", 3, |row| Some(row.residual)),
 ];
 
-const NOTE: &str = "Measurement, sample, mean and baseline: PSNR in dB for pixels 0 … 1; SSIM by Gaussian windows; \
-                    coverage: pixels within ±2 standard deviations of the mean; residual: ‖y − A x‖ of the samples over \
-                    what η predicts.";
+const NOTE: &str = "Measurement, sample, mean and baseline: PSNR in dB for pixels 0 … 1; SSIM by Gaussian windows; both \
+                    of the pictures as they are written, clipped to 0 … 1 (min–max: of the unclipped images); coverage: pixels within ±2 standard deviations of the mean; residual: ‖y − A x‖ of the samples over \
+                    what η predicts, of the entries of y that A sees.";
 
 /// Creates the table of every image's figures and the median of each column; columns without a figure are left out, and
 /// so is the coverage of one sample, which has no spread.

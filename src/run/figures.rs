@@ -39,7 +39,8 @@ pub struct RestoredRow {
     /// Number of the image's samples.
     #[serde(default)]
     pub samples: usize,
-    /// ‖y − A x‖ / (η √m), averaged over the samples: 1 where the samples fit the measurement as they should.
+    /// ‖y − A x‖ / (η √m) over the m entries of y that A sees, averaged over the samples: 1 where the samples fit the
+    /// measurement as they should.
     pub residual: f64,
     /// Figures, where the truth is known.
     pub truth: Option<Comparison>,
@@ -147,9 +148,12 @@ impl Metrics {
         Ok(Self { min_max: request.min_max, lpips, features })
     }
 
-    /// Measures the figures of `x`, `[count, channels, height, width]`, averaged over the images.
+    /// Measures the figures of `x`, `[count, channels, height, width]`, averaged over the images: those of the pictures that
+    /// are written, but for the PSNR by smallest and largest values, which Random Walks measures before clipping.
     fn figures(&self, x: &Tensor, truth: &Tensor) -> Result<ImageFigures, Error> {
         let truth = truth.unsqueeze(0).expand_as(x);
+        let unclipped = x;
+        let x = &images::as_written(x);
         let unit = (images::to_unit(x), images::to_unit(&truth));
         // An image that is smaller than the window has no SSIM, but still has the other figures.
         let ssim = |window| average(similarity(&unit.0, &unit.1, window).unwrap_or_default());
@@ -158,7 +162,7 @@ impl Metrics {
         };
         Ok(ImageFigures {
             psnr: average(psnr(&unit.0, &unit.1)),
-            psnr_min_max: self.min_max.then(|| average(psnr_min_max(&unit.0, &unit.1))).flatten(),
+            psnr_min_max: self.min_max.then(|| average(psnr_min_max(unclipped, &truth))).flatten(),
             ssim: ssim(Window::Gaussian),
             ssim_uniform: ssim(Window::Uniform),
             lpips: measured(&self.lpips)?,
@@ -173,7 +177,7 @@ pub(crate) struct Summary {
     pub mean: Tensor,
     /// Standard deviation of each pixel.
     pub std: Tensor,
-    /// ‖y − A x‖ / (η √m), averaged over the samples.
+    /// ‖y − A x‖ / (η √m) over the seen entries, averaged over the samples.
     pub residual: f64,
     pub comparison: Option<Comparison>,
 }
@@ -215,8 +219,11 @@ fn moments(samples: &Tensor) -> (Tensor, Tensor) {
 }
 
 fn residual(problem: &Problem, y: &Tensor, samples: &Tensor) -> Result<f64, Error> {
-    let seen = problem.pool.lend(|likelihood| likelihood.operator.apply(&samples.to_device(y.device())))?;
-    Ok(f64::try_from((y - seen).square().mean(Kind::Double))?.sqrt() / problem.eta)
+    let square = problem.pool.lend(|likelihood| {
+        let misfit = y - likelihood.operator.apply(&samples.to_device(y.device()));
+        likelihood.seen.mean(&misfit.square())
+    })??;
+    Ok(square.sqrt() / problem.eta)
 }
 
 /// Converts a measurement y, `[1, …]`, to an image: y itself, y enlarged by repeated pixels, or A⁺ y where y is no

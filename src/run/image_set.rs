@@ -70,20 +70,6 @@ impl ImageSet {
     }
 }
 
-/// Reads a measurement from a file, `[1, …]`: an array in data units, or an image with the channels of `model`.
-pub fn measurement(path: &Path, model: &Model) -> Result<Tensor, Error> {
-    if path.extension().is_none_or(|ending| ending != "npy") {
-        return Ok(images::from_bytes(&images::read(path, model.card.image[0])?).unsqueeze(0));
-    }
-    let y = images::read_npy(path)?;
-    let y = if y.dim() == 3 { y.unsqueeze(0) } else { y };
-    if y.dim() != 4 || y.size()[0] != 1 {
-        let cause = format!("is {:?}, but one measurement [1, channels, height, width] is wanted", y.size());
-        return Err(Error::file(path, cause));
-    }
-    Ok(y.to_kind(Kind::Float))
-}
-
 /// Reads a blur kernel from a file, `[height, width]`: an array, or a grey image.
 pub fn kernel(path: &Path) -> Result<Tensor, Error> {
     if path.extension().is_none_or(|ending| ending != "npy") {

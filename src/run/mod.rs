@@ -15,6 +15,7 @@ pub mod fingerprint;
 pub mod image_set;
 pub mod information;
 pub mod leases;
+pub mod measurement;
 pub mod observer;
 pub mod prior;
 pub mod problem;

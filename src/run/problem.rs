@@ -74,6 +74,25 @@ impl<'a> OperatorSource<'a> {
         Self { description, ..self }
     }
 
+    /// Returns the shape of a measurement, `[1, …]`, of an image of `shape`.
+    pub(crate) fn measured_shape(&self, [channels, height, width]: [i64; 3]) -> Result<Vec<i64>, Error> {
+        let blank = self.beside(&Tensor::f_zeros([1, channels, height, width], (Kind::Float, Device::Cpu))?);
+        Ok(tch::no_grad(|| self.first.apply(&blank)).size())
+    }
+
+    /// Computes A 1, where A is linear.
+    pub(crate) fn bright(&self, [channels, height, width]: [i64; 3]) -> Result<Option<Tensor>, Error> {
+        let ones = self.beside(&Tensor::f_ones([1, channels, height, width], (Kind::Float, Device::Cpu))?);
+        Ok(self.first.linear().map(|linear| tch::no_grad(|| linear.apply(&ones))))
+    }
+
+    /// Converts a measurement of pixels 0 … 1 to one of data units: A (2 u − 1) = 2 A u − A 1.
+    pub(crate) fn in_data_units(&self, y: &Tensor, shape: [i64; 3]) -> Result<Tensor, Error> {
+        let cause = "`units`: a nonlinear task measures pixels −1 … 1, and what it makes of others cannot be converted";
+        let bright = self.bright(shape)?.ok_or_else(|| Error::request(cause))?;
+        Ok(self.beside(y) * 2.0 - bright)
+    }
+
     /// Moves x to the operator's device, where that is known.
     fn beside(&self, x: &Tensor) -> Tensor {
         self.device.map_or_else(|| x.shallow_clone(), |device| x.to_device(device))
@@ -104,6 +123,8 @@ pub struct Problem<'a> {
     /// Degradation, as it is recorded.
     pub(crate) task: Value,
     pub(crate) detector: Option<Detector>,
+    /// Notes for a reader of the results.
+    pub(crate) notes: Vec<String>,
     seed: u64,
     more: Option<Build<'a>>,
     pub(crate) pool: Pool,
@@ -141,7 +162,10 @@ impl<'a> Problem<'a> {
         let measurement = detector.measure(&clean, &seeds)?;
         let eta = match detector {
             Detector::Gaussian { eta } => eta,
-            _ => f64::try_from((&measurement - &clean).square().mean(Kind::Double))?.sqrt(),
+            _ => {
+                let seen = source.first.seen(shape, (clean.kind(), clean.device()))?;
+                seen.mean(&(&measurement - &clean).square())?.sqrt()
+            }
         };
         if eta == 0.0 {
             let cause = "`detector`: adds no noise to these images, and without any no method is defined";
@@ -160,7 +184,15 @@ impl<'a> Problem<'a> {
     ) -> Result<Self, Error> {
         let (source, eta) = (source.into(), eta(noise)?);
         let measurement = source.beside(measurement);
-        Self::assembled(source, measurement, (eta, shape))
+        if let Some(linear) = source.first.linear().filter(|_| measurement.dim() > 1) {
+            linear.check(&measurement)?;
+        }
+        let given = measurement.shallow_clone();
+        let problem = Self::assembled(source, measurement, (eta, shape))?;
+        let hidden = i64::try_from(given.ne_tensor(&problem.measurement).sum(Kind::Int64))?;
+        let note =
+            format!("{hidden} of the {} values of the measurement lie where the task sees nothing", given.numel());
+        Ok(problem.noting((hidden > 0).then_some(note)))
     }
 
     fn assembled(
@@ -169,19 +201,32 @@ impl<'a> Problem<'a> {
         (eta, shape): (f64, [i64; 3]),
     ) -> Result<Self, Error> {
         let OperatorSource { first, more, description, seed, .. } = source;
-        let likelihood = GaussianLikelihood::new(first, measurement.shallow_clone(), eta, shape)?;
+        let likelihood = GaussianLikelihood::new(first, measurement, eta, shape)?;
+        let measurement = likelihood.measurement.shallow_clone();
         Ok(Self {
-            names: (0..measurement.size()[0]).map(|i| format!("{i:05}")).collect(),
+            names: Self::numbers(measurement.size()[0]),
             truth: None,
             measurement,
             shape,
             eta,
             task: description,
             detector: None,
+            notes: Vec::new(),
             seed,
             more,
             pool: Pool(Mutex::new(vec![likelihood])),
         })
+    }
+
+    /// Names so many images by their numbers.
+    pub(crate) fn numbers(count: i64) -> Vec<String> {
+        (0..count).map(|i| format!("{i:05}")).collect()
+    }
+
+    /// Adds a note for a reader of the results.
+    pub(crate) fn noting(mut self, note: Option<String>) -> Self {
+        self.notes.extend(note);
+        self
     }
 
     /// Names the images; their files and rows have these names.

@@ -369,7 +369,13 @@ impl<'a> Restoration<'a> {
     pub(crate) fn notes(&self, settled: &Settled) -> Vec<String> {
         let model = self.prior.model;
         let levels = notes(model, &settled.plan, &settled.resolved.sigmas);
-        levels.into_iter().chain(noise_note(self.problem.noise())).chain(tile_note(self.problem.shape, model)).collect()
+        let measured = self.problem.notes.clone();
+        levels
+            .into_iter()
+            .chain(measured)
+            .chain(noise_note(self.problem.noise()))
+            .chain(tile_note(self.problem.shape, model))
+            .collect()
     }
 
     /// Computes in memory the samples, their mean and spread, and figures where the truth is known.

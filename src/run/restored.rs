@@ -38,6 +38,8 @@ const IMAGES: usize = 16;
 /// Gain of the pictures of the standard deviation: s data units are drawn as the grey s · STD_GAIN on a scale from 0 to
 /// 2, so that white is s = 1.
 const STD_GAIN: f64 = 2.0;
+/// Residuals of samples that fit a measurement.
+const FITTING: std::ops::RangeInclusive<f64> = 0.9..=1.1;
 /// Name of the file with A⁺ y.
 const INVERSE: &str = "pseudo-inverse";
 
@@ -122,11 +124,11 @@ impl Restoration<'_> {
         }
         self.draw_into(&results, &claimed, &wanted, observer)?;
         let rows = results.rows()?;
-        let worse = worse_note(&rows);
-        if let Some(note) = &worse {
-            observer.said(note);
+        let measured = self.problem.truth.is_none();
+        for note in worse_note(&rows).into_iter().chain(residual_note(&rows).filter(|_| measured)) {
+            observer.said(&note);
+            notes.push(note);
         }
-        notes.extend(worse);
         claimed.conclude(folder, &rows, (wanted.is_empty(), begun.elapsed().as_secs_f64(), notes))?;
         results.report(rows, wanted.len(), claimed.record)
     }
@@ -521,6 +523,16 @@ fn worse_note(rows: &[RestoredRow]) -> Option<String> {
          {measured:.2} dB): the network may not know such images, or the steps are too few",
         worse.len(),
         rows.len()
+    ))
+}
+
+/// Returns a note if samples do not fit a measurement as its noise says.
+fn residual_note(rows: &[RestoredRow]) -> Option<String> {
+    let off = rows.iter().find(|row| !FITTING.contains(&row.residual))?;
+    Some(format!(
+        "the residual ‖y − A x‖/(η √m) of {} is {:.3}, where about 1 is wanted: the noise may be another than η, or the \
+         measurement of other units (`units`), another axis or order of angles, another mask or kernel",
+        off.name, off.residual
     ))
 }
 

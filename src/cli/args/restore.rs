@@ -68,11 +68,15 @@ pub struct ProblemFlags {
     /// Restores only the first N images of --image
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Measurement that is damaged already: .npy in data units (−1 … 1) or an image
+    /// Measurement that is damaged already: .npy (complex: k-space), an image, or the measurement.npz of a restoration,
+    /// with its task, noise and seed
     #[arg(long, value_name = "FILE")]
     pub measurement: Option<PathBuf>,
+    /// Pixels that a .npy is a measurement of: 0 … 1, or −1 … 1 as the networks have them [default: -1-1]
+    #[arg(long, value_name = "0-1|-1-1", value_parser = ["0-1", "-1-1"], allow_hyphen_values = true, requires = "measurement")]
+    pub units: Option<String>,
     /// Degradation of the images: a name that `tweedie tasks` lists, or '{kind: NAME, …}'
-    #[arg(long, value_name = "NAME", required_unless_present_any = ["mask", "kernel", "config"])]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["mask", "kernel", "config", "measurement"])]
     pub task: Option<String>,
     /// Inpaints with this mask: white (255) marks the pixels that are seen
     #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "kernel"])]

@@ -86,6 +86,18 @@ impl LinearOperator for Fourier {
     fn tables(&self) -> Vec<(&'static str, Tensor)> {
         vec![("mask", self.seen.to_kind(Kind::Uint8))]
     }
+
+    /// What a scanner reads is never exactly 0: such frequencies were not read, and the mask is another.
+    fn check(&self, y: &Tensor) -> Result<(), Error> {
+        let read = y.ne(0.0).sum_dim_intlist([0i64, 1].as_slice(), false, Kind::Int64).gt(0);
+        let lost = i64::try_from(self.seen.logical_and(&read.logical_not()).sum(Kind::Int64))?;
+        if lost == 0 {
+            return Ok(());
+        }
+        let all = i64::try_from(self.seen.sum(Kind::Int64))?;
+        let value = format!("0 at {lost} of its {all}: give the mask of the scan, as '{{kind: mri-mask, mask: FILE}}'");
+        Err(Error::parameter("the measurement", "other than exactly 0 at every frequency that the mask shows", value))
+    }
 }
 
 impl Svd for Fourier {
@@ -114,6 +126,19 @@ entry! {
     facts: { map: "linear, svd", random: "columns" },
     aliases: ["mri"],
     /// Whole columns of frequencies at random, the lowest of them without a gap, as a scanner reads one line after another.
+    ///
+    /// A measurement is k-space by the unitary transform, frequency 0 and the image's origin in the middle, at row height // 2
+    /// and column width // 2, as in fastMRI: a complex array of the image's shape, or [2 × channels, height, width], the real
+    /// part of each channel and then its imaginary part. Its images are real, −1 … 1 (`units: 0-1` for 0 … 1).
+    ///
+    /// ```text
+    /// fastMRI, BART      as it comes: complex k-space of one coil, centred
+    /// sigpy              sigpy.fft(x), as it comes
+    /// numpy              fftshift(fft2(ifftshift(x), norm="ortho"))
+    /// deepinv            MRI().A(x): [1, 2, height, width], real and imaginary part, as it comes
+    /// ```
+    ///
+    /// The columns of a scan of one's own are given by a mask: the task `mri-mask`.
     pub struct MriCartesian {
         /// Number of columns over the number of seen columns.
         pub acceleration: f64 = 4.0 => "≥ 1",
@@ -129,12 +154,12 @@ impl MriCartesian {
             return Err(Error::parameter("acceleration", "at least 1", self.acceleration));
         }
         let total = (width as f64 / self.acceleration).round().max(1.0) as i64;
-        let middle = (width as f64 * self.center).round().max(1.0) as i64;
+        let middle = (width as f64 * self.center).round_ties_even().max(1.0) as i64;
         if !(0.0..=1.0).contains(&self.center) || middle > total {
             let value = format!("{} of {width} columns, of which {total} are seen", self.center);
             return Err(Error::parameter("center", "a part of the columns that are seen", value));
         }
-        let first = width / 2 - middle / 2;
+        let first = (width - middle + 1) / 2;
         let mut seen: Vec<bool> = (0..width).map(|i| (first..first + middle).contains(&i)).collect();
         let order = stream::permutation(width as usize, seed, 0, draw::LINES);
         let others: Vec<usize> = order.into_iter().filter(|&i| !seen[i]).take((total - middle) as usize).collect();

@@ -5,6 +5,7 @@ mod boundary;
 mod chain;
 mod norm;
 mod program;
+mod seen;
 mod separable;
 mod solve;
 
@@ -14,6 +15,7 @@ pub use blur::Blur;
 pub use boundary::Boundary;
 pub use chain::{ComposedNonlinearOperator, ComposedOperator};
 pub use program::Program;
+pub use seen::Seen;
 pub use separable::Separable;
 pub(crate) use solve::dot;
 use tch::{Device, Kind, Tensor};
@@ -61,6 +63,11 @@ pub trait LinearOperator: fmt::Debug + Send {
     /// A's singular values and vectors, where fast transforms give them.
     fn svd(&self) -> Option<&dyn Svd> {
         None
+    }
+
+    /// Refuses measurements of one's own `[count, …]` that cannot be of this map.
+    fn check(&self, _: &Tensor) -> Result<(), Error> {
+        Ok(())
     }
 
     /// The arrays that define A, by name, for other programs; none where its parts must be asked.

@@ -1,5 +1,6 @@
 //! Computed tomography: sums along parallel rays.
 
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::{LinearOperator, Operator, Task, norm};
@@ -10,8 +11,8 @@ use crate::{Error, numbers::registry::entry};
 /// Pixels are squares of side 1, and A holds the area that each shares with each strip, so that no light is lost or made. At
 /// θ = 0 columns are summed; the rays turn counter-clockwise: a pixel x to the right of the image's middle and y above it is
 /// seen at x cos θ + y sin θ, detector (count − 1)/2 being 0. A measurement is `[batch, channels, angles, detectors]`, the
-/// transpose of scikit-image's sinogram. In memory A takes about 60 bytes
-/// for each pixel and angle, and three times as many while it is made.
+/// transpose of scikit-image's sinogram. In memory A takes about 60 bytes for each pixel and angle, and three times as many
+/// while it is made.
 #[derive(Debug)]
 pub struct Radon {
     /// A, sparse, `[angles · detectors, height · width]`.
@@ -21,6 +22,32 @@ pub struct Radon {
     size: [i64; 2],
     sinogram: [i64; 2],
     norm_squared: f64,
+}
+
+/// Parallel beams around an axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beams {
+    /// θ, in degrees.
+    pub angles: Vec<f64>,
+    /// Number of detectors.
+    pub detectors: i64,
+    /// Row and column of the axis, pixels from the image's first; the image's middle if left out.
+    ///
+    /// An axis that is given projects on that point between the detectors which is nearest to their middle, the higher of two,
+    /// and for which at 0° columns of pixels and detectors coincide.
+    pub axis: Option<[f64; 2]>,
+}
+
+impl Beams {
+    /// Row and column of the axis, and where it projects.
+    fn axis(&self, [height, width]: [i64; 2]) -> ([f64; 2], f64) {
+        let middle = |count: i64| 0.5 * (count - 1) as f64;
+        let detector = middle(self.detectors);
+        match self.axis {
+            None => ([middle(height), middle(width)], detector),
+            Some(axis) => (axis, axis[1] + (detector - axis[1] + 0.5).floor()),
+        }
+    }
 }
 
 /// A sparse matrix: where each row begins, and its columns and values, row by row.
@@ -59,18 +86,12 @@ impl Rows {
 }
 
 impl Radon {
-    /// Creates the operator for images of `[height, width]`, at `angles` in degrees, with so many `detectors`.
-    pub fn new(
-        [height, width]: [i64; 2],
-        angles: &[f64],
-        detectors: i64,
-        device: Device,
-        kind: Kind,
-    ) -> Result<Self, Error> {
-        let sinogram = [angles.len() as i64, detectors];
-        let pixels = shares([height, width], angles, detectors);
-        let rays = pixels.transposed((sinogram[0] * detectors) as usize);
-        let (forward, backward) = (rays.tensor(height * width), pixels.tensor(sinogram[0] * detectors));
+    /// Creates the operator for images of `[height, width]`.
+    pub fn new([height, width]: [i64; 2], beams: &Beams, device: Device, kind: Kind) -> Result<Self, Error> {
+        let sinogram = [beams.angles.len() as i64, beams.detectors];
+        let pixels = shares([height, width], beams);
+        let rays = pixels.transposed((sinogram[0] * sinogram[1]) as usize);
+        let (forward, backward) = (rays.tensor(height * width), pixels.tensor(sinogram[0] * sinogram[1]));
         let mut radon = Self { forward, backward, size: [height, width], sinogram, norm_squared: 1.0 };
         radon.norm_squared = norm::largest_eigenvalue(|x| radon.adjoint(&radon.apply(x)), [1, height, width])?;
         let place = |matrix: &Tensor| matrix.to_device(device).to_kind(kind);
@@ -80,13 +101,15 @@ impl Radon {
 }
 
 /// The area that each pixel shares with each strip, pixel by pixel.
-fn shares([height, width]: [i64; 2], angles: &[f64], detectors: i64) -> Rows {
-    let turns: Vec<(f64, f64)> = angles.iter().map(|angle| libm::sincos(angle.to_radians())).collect();
+fn shares([height, width]: [i64; 2], beams: &Beams) -> Rows {
+    let ([axis_row, axis_column], axis_detector) = beams.axis([height, width]);
+    let detectors = beams.detectors;
+    let turns: Vec<(f64, f64)> = beams.angles.iter().map(|angle| libm::sincos(angle.to_radians())).collect();
     let mut rows = Rows { begin: vec![0], columns: Vec::new(), values: Vec::new() };
     for (row, column) in (0..height).flat_map(|row| (0..width).map(move |column| (row, column))) {
-        let (x, y) = (column as f64 - 0.5 * (width - 1) as f64, 0.5 * (height - 1) as f64 - row as f64);
+        let (x, y) = (column as f64 - axis_column, axis_row - row as f64);
         for (angle, (sine, cosine)) in turns.iter().enumerate() {
-            let middle = x * cosine + y * sine + 0.5 * (detectors - 1) as f64;
+            let middle = x * cosine + y * sine + axis_detector;
             let half = 0.5 * (sine.abs() + cosine.abs());
             let (first, last) = ((middle - half).round() as i64, (middle + half).round() as i64);
             for detector in first.max(0)..=last.min(detectors - 1) {
@@ -147,32 +170,111 @@ entry! {
     what: "sums along parallel rays",
     source: "",
     facts: { map: "linear", random: "no" },
-    /// Parallel-beam tomography with angles spread evenly over 180°, the first 0.
+    /// Parallel-beam tomography: the light within strips of width 1, pixels being squares of side 1.
+    ///
+    /// A measurement has the shape [angles, detectors] and the unit pixel value × pixel side; with `units: 0-1` its pixels are
+    /// 0 … 1, as in other packages. At θ = 0 columns are summed, the first detector on the left; the rays turn
+    /// counter-clockwise: a pixel x to the right of the axis and y above it is seen at x cos θ + y sin θ from it. Sinograms of
+    /// N × N pixels from
+    ///
+    /// ```text
+    /// astra          as they come: parallel, detectors of width 1
+    /// scikit-image   transposed, axis: N // 2
+    /// ODL            angles: n, first: 90/n (half a step); the picture comes out turned: rot90(x, -1)
+    /// deepinv        transposed, times the norm if normalize=True; circle=True: as that comes; circle=False:
+    ///                axis: N // 2 if ceil(sqrt(2) N) is odd, else N // 2 - 0.5
+    /// ```
     pub struct Tomography {
-        /// Number of angles; if left out half as many as the image's shorter side has pixels.
-        pub angles: Option<i64> = None => "≥ 1" or "half of the shorter side",
+        /// Number of angles, spread evenly over 180°, or a list of them in degrees; if left out half as many as the image's
+        /// shorter side has pixels.
+        pub angles: Option<Angles> = None => "≥ 1, or a list" in "degrees" or "half of the shorter side",
+        /// The first of a number of angles.
+        pub first: Option<f64> = None => "any number" in "degrees" or "0",
         /// Number of detectors, one pixel wide; if left out so many that the whole image is seen from every side.
         pub detectors: Option<i64> = None => "≥ 1" in "pixels" or "as many as see the whole image",
+        /// Row and column of the axis of rotation, counted in pixels from 0, or one number for both.
+        ///
+        /// It meets the detectors at the point nearest to their middle at which columns of pixels and detectors coincide.
+        pub axis: Option<Axis> = None => "a number, or [row, column]" in "pixels" or "the middle",
     }
+}
+
+/// Angles of a tomography.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(untagged, expecting = "angles must be a whole number, or a list of degrees")]
+pub enum Angles {
+    /// So many, spread evenly over 180°.
+    Count(i64),
+    /// These, in degrees.
+    Degrees(Vec<f64>),
+}
+
+/// Axis of rotation, counted in pixels from 0.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(untagged, expecting = "axis must be a number, or [row, column]")]
+pub enum Axis {
+    /// The same row as column.
+    Both(f64),
+    /// Row and column.
+    Each([f64; 2]),
 }
 
 /// No matrix may have more entries: 2 GB of them.
 const ENTRIES: i64 = 1 << 26;
 
-impl Task for Tomography {
-    fn operator(&self, [_, height, width]: [i64; 3], _: u64, device: Device, kind: Kind) -> Result<Operator, Error> {
-        let angles = self.angles.unwrap_or((height.min(width) / 2).max(1));
+impl Tomography {
+    /// θ in degrees.
+    fn degrees(&self, [height, width]: [i64; 2]) -> Result<Vec<f64>, Error> {
+        let usual = Angles::Count((height.min(width) / 2).max(1));
         let most = ENTRIES / (3 * height * width);
-        if !(1..=most).contains(&angles) {
-            let value = format!("{angles} for images of {height}x{width}; at most {most} would do");
+        let (angles, first) = (self.angles.as_ref().unwrap_or(&usual), self.first.unwrap_or(0.0));
+        let count = match angles {
+            Angles::Count(count) => *count,
+            Angles::Degrees(degrees) => degrees.len() as i64,
+        };
+        if !(1..=most).contains(&count) {
+            let value = format!("{count} for images of {height}x{width}; at most {most} would do");
             return Err(Error::parameter("angles", "at least 1, and few enough to be held in memory", value));
         }
+        let degrees = match angles {
+            Angles::Count(count) => (0..*count).map(|i| first + 180.0 * i as f64 / *count as f64).collect(),
+            Angles::Degrees(_) if self.first.is_some() => {
+                return Err(Error::parameter("first", "left out where angles are listed", first));
+            }
+            Angles::Degrees(degrees) => degrees.clone(),
+        };
+        match degrees.iter().find(|angle| !angle.is_finite()) {
+            Some(angle) => Err(Error::parameter("angles", "finite", angle)),
+            None => Ok(degrees),
+        }
+    }
+
+    /// Row and column of the axis, within the image or its surroundings.
+    fn axis(&self, size: [i64; 2]) -> Result<Option<[f64; 2]>, Error> {
+        let axis = match self.axis {
+            None => return Ok(None),
+            Some(Axis::Both(axis)) => [axis, axis],
+            Some(Axis::Each(axis)) => axis,
+        };
+        let [height, width] = size;
+        let beside = size.into_iter().zip(axis).any(|(side, at)| !(-1.0..=side as f64).contains(&at));
+        if beside {
+            let value = format!("{axis:?} for images of {height}x{width}");
+            return Err(Error::parameter("axis", "a row and a column of the image, counted from 0", value));
+        }
+        Ok(Some(axis))
+    }
+}
+
+impl Task for Tomography {
+    fn operator(&self, [_, height, width]: [i64; 3], _: u64, device: Device, kind: Kind) -> Result<Operator, Error> {
+        let size = [height, width];
         let detectors = self.detectors.unwrap_or(((height * height + width * width) as f64).sqrt().ceil() as i64);
         if !(1..=4 * (height + width)).contains(&detectors) {
             let value = format!("{detectors} for images of {height}x{width}");
             return Err(Error::parameter("detectors", "at least 1, and not far more than the image is wide", value));
         }
-        let degrees: Vec<f64> = (0..angles).map(|i| 180.0 * i as f64 / angles as f64).collect();
-        Ok(Radon::new([height, width], &degrees, detectors, device, kind)?.into())
+        let beams = Beams { angles: self.degrees(size)?, detectors, axis: self.axis(size)? };
+        Ok(Radon::new(size, &beams, device, kind)?.into())
     }
 }

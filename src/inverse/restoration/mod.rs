@@ -12,6 +12,7 @@ use crate::{
     inverse::{
         likelihood::{GaussianLikelihood, LinearGaussian},
         operators::Svd,
+        tasks,
     },
     numbers::{
         plan::{Plan, ResolvedPlan},
@@ -220,9 +221,10 @@ impl<'a> Spectral<'a> {
 
 /// The singular value decomposition, or who has one.
 fn decomposed<'a>(likelihood: &LinearGaussian<'a>, method: &'static str) -> Result<&'a dyn Svd, Error> {
-    let want = "used with a task whose singular vectors are known (denoising, inpainting, super-resolution, Gaussian blur, \
-                any blur with a circular boundary)";
-    likelihood.operator.svd().ok_or_else(|| Error::parameter(method, want, "asked for another"))
+    likelihood.operator.svd().ok_or_else(|| {
+        let known = tasks::decomposed();
+        Error::request(format!("`method` {method} needs a task whose singular vectors are known: {known}"))
+    })
 }
 
 /// The chain of DDPM: what most of the methods were published with.

@@ -13,7 +13,7 @@ entry! {
     name: "compose",
     what: "one task after another",
     source: "",
-    facts: { map: "as its tasks", random: "as its tasks" },
+    facts: { map: "linear if its tasks are", random: "as its tasks" },
     example: "{kind: compose, tasks: [deblur-gaussian, inpaint-random]}",
     /// A(x) = Aₙ(… A₂(A₁(x))): what the first makes of the image is given to the second, and so on; linear if all are.
     ///

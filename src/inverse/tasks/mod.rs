@@ -4,7 +4,7 @@
 use crate::inverse::operators::*;
 use crate::{
     inverse::operators::operator_rows,
-    numbers::registry::{modules, one_of},
+    numbers::registry::{Info, modules, one_of},
 };
 
 /// The table of tasks that are made from files or from other tasks: each file, and the struct in it.
@@ -12,6 +12,7 @@ macro_rules! task_rows {
     ($then:ident $(, $($rest:tt)+)?) => {
         $then! { $($($rest)+,)? {
             mask: InpaintMask,
+            mri_mask: MriMask,
             torchscript: Torchscript,
             compose: Compose,
         } }
@@ -24,6 +25,16 @@ operator_rows!(task_rows, one_of, {
     /// The entries that `task:` may name.
     pub enum AnyTask: Task = "task", others: OTHERS
 });
+
+/// Names of the tasks whose singular vectors are known, and of those that know them in some forms alone, with the form.
+pub fn decomposed() -> String {
+    let map = |info: &&Info| info.facts.iter().find(|(name, _)| *name == "map").map_or("", |(_, map)| *map);
+    let entry = |info: &&'static Info| {
+        let (_, form) = map(info).split_once("svd")?;
+        Some(format!("{}{}", info.name, form))
+    };
+    AnyTask::LIST.entries.iter().filter_map(|info| entry(info)).collect::<Vec<_>>().join(", ")
+}
 
 /// Tasks of other packages whose names say less than is needed.
 const OTHERS: &[(&str, &str)] = &[
