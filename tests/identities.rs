@@ -3,7 +3,7 @@
 use crate::common::{body, difference, levels, relative};
 use proptest::prelude::*;
 use tweedie::numbers::{
-    precondition::{AnyPrecondition, DdpmConfig, Prediction},
+    precondition::{AnyPrecondition, DdpmConfig, Labels, Prediction},
     samplers::{
         AnnealedLangevin, Churn, Consistent, Ddim, Ddpm, ProbabilityFlow, Ramp, ReferenceLevel, Sampler, Simplified,
         Variance, VeAncestral, VeEulerMaruyama, VeReverseDiffusion, VpAncestral,
@@ -212,7 +212,7 @@ proptest! {
         let bar = alpha_bar(sigma);
         let v = bar.sqrt() * eps - (1.0 - bar).sqrt() * clean;
         for (prediction, output) in [(Prediction::Epsilon, eps), (Prediction::V, v), (Prediction::Sample, clean)] {
-            let config = DdpmConfig { beta: AnyChain::LinearBeta(LinearBeta::default()), prediction, label_times: None };
+            let config = DdpmConfig { beta: AnyChain::LinearBeta(LinearBeta::default()), prediction, label_times: None, labels: Labels::default() };
             let scaling = AnyPrecondition::Ddpm(config).build().unwrap().at(sigma);
             let x = clean + sigma * eps;
             let denoised = x + scaling.skip_minus_one * x + scaling.out * output;

@@ -143,7 +143,7 @@ fn noisy(scheme: &Scheme) -> bool {
         Update::SolverStep(step) => {
             step.next.noise.iter().chain(step.stages.iter().flat_map(|s| &s.at.noise)).any(|n| *n > 0.0)
         }
-        Update::Langevin(_) => true,
+        Update::Langevin(_) | Update::Spread(_) => true,
         Update::Adaptive(_) => false,
     })
 }

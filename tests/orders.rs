@@ -5,8 +5,8 @@ use tweedie::numbers::{
     sde::{AnySde, CsubVp, Cvp, Edm, Ou, Sde, SubVp, Table, Vp},
     sigma::Sigmas,
     solvers::{
-        Deis, Dpm, DpmPlusPlus, EulerMaruyama, Heun, Ipndm, ReverseDiffusion, RungeKutta, Solver, Sra1, StochasticHeun,
-        Unipc, Variable, Variant, Width,
+        Deis, Dpm, DpmMultistep, DpmPlusPlus, DpmSinglestep, EulerMaruyama, Expansion, Heun, Ipndm, ReverseDiffusion,
+        RungeKutta, Sa, SecondOrder, Solver, Sra1, StochasticHeun, Unipc, Variable, Variant, Width,
     },
 };
 
@@ -59,7 +59,9 @@ fn deterministic_solvers_have_their_order() {
     let in_time = |order| RungeKutta { order, sde: vp(20.0) };
     let in_sigma = |order| RungeKutta { order, ..RungeKutta::default() };
     let deis = |order, variable| Deis { order, variable, ..Deis::default() };
-    let cases: [Case; 19] = [
+    let multistep = |order, expansion, second| DpmMultistep { order, expansion, second, ..DpmMultistep::default() };
+    let (midpoint, heun) = (SecondOrder::Midpoint, SecondOrder::Heun);
+    let cases: [Case; 31] = [
         ("Euler in t", Box::new(in_time(1)), 1.0, [200, 400, 800]),
         ("Heun in t", Box::new(in_time(2)), 2.0, [100, 200, 400]),
         ("RK4 in t", Box::new(in_time(4)), 4.0, [50, 100, 200]),
@@ -75,10 +77,23 @@ fn deterministic_solvers_have_their_order() {
         ("DEIS tAB2", Box::new(deis(2, Variable::Time)), 2.0, [100, 200, 400]),
         ("DEIS tAB3", Box::new(deis(3, Variable::Time)), 3.0, [200, 400, 800]),
         ("DEIS ρAB3", Box::new(deis(3, Variable::Sigma)), 3.0, [200, 400, 800]),
-        ("UniPC-1", Box::new(Unipc { order: 1, width: Width::Bh1 }), 2.0, [100, 200, 400]),
-        ("UniPC-2, bh1", Box::new(Unipc { order: 2, width: Width::Bh1 }), 3.0, [200, 400, 800]),
-        ("UniPC-2, bh2", Box::new(Unipc { order: 2, width: Width::Bh2 }), 3.0, [200, 400, 800]),
-        ("UniPC-3", Box::new(Unipc { order: 3, width: Width::Bh2 }), 4.0, [200, 400, 800]),
+        ("UniPC-1", Box::new(Unipc { order: 1, width: Width::Bh1, ..Unipc::default() }), 2.0, [100, 200, 400]),
+        ("UniPC-2, bh1", Box::new(Unipc { order: 2, width: Width::Bh1, ..Unipc::default() }), 3.0, [200, 400, 800]),
+        ("UniPC-2, bh2", Box::new(Unipc { order: 2, width: Width::Bh2, ..Unipc::default() }), 3.0, [200, 400, 800]),
+        ("UniPC-3", Box::new(Unipc { order: 3, width: Width::Bh2, ..Unipc::default() }), 4.0, [200, 400, 800]),
+        ("UniPC-2 of ε", Box::new(Unipc { noise: true, ..Unipc::default() }), 3.0, [200, 400, 800]),
+        ("++M2, heun", Box::new(multistep(2, Expansion::Denoised, heun)), 2.0, [100, 200, 400]),
+        // The authors' program and diffusers give v″ half its weight.
+        ("++M3", Box::new(multistep(3, Expansion::Denoised, midpoint)), 2.0, [200, 400, 800]),
+        ("DPM M2", Box::new(multistep(2, Expansion::Noise, midpoint)), 2.0, [100, 200, 400]),
+        ("DPM M2, heun", Box::new(multistep(2, Expansion::Noise, heun)), 2.0, [100, 200, 400]),
+        ("DPM M3", Box::new(multistep(3, Expansion::Noise, midpoint)), 2.0, [200, 400, 800]),
+        ("++S2", Box::new(DpmSinglestep::default()), 2.0, [100, 200, 400]),
+        ("++S3", Box::new(DpmSinglestep { order: 3, second: heun, ..Default::default() }), 3.0, [101, 203, 407]),
+        ("DPM S2", Box::new(DpmSinglestep { expansion: Expansion::Noise, ..Default::default() }), 2.0, [100, 200, 400]),
+        ("DEIS ln ρAB2", Box::new(deis(2, Variable::LogSigma)), 2.0, [100, 200, 400]),
+        ("DEIS ln ρAB3", Box::new(deis(3, Variable::LogSigma)), 3.0, [200, 400, 800]),
+        ("SA-2", Box::new(Sa { tau: 0.0, ..Sa::default() }), 2.0, [100, 200, 400]),
     ];
     // At 1600 steps the error of RK4 is below 1e-11 already.
     let exact = ends(&in_time(4), 1600);
@@ -313,7 +328,10 @@ fn orders_that_do_not_exist_are_refused() {
     let sigmas = Sigmas::new(vec![2.0, 1.0]).unwrap();
     let refusal = |solver: &dyn Solver| solver.scheme(&sigmas).unwrap_err().to_string();
     assert_eq!(refusal(&Dpm { order: 4 }), "order must be 1, 2 or 3, but is 4");
-    assert_eq!(refusal(&Unipc { order: 0, width: Width::Bh2 }), "order must be 1, 2 or 3, but is 0");
+    assert_eq!(
+        refusal(&Unipc { order: 0, width: Width::Bh2, ..Unipc::default() }),
+        "order must be 1, 2 or 3, but is 0"
+    );
     assert_eq!(refusal(&Ipndm { order: 5 }), "order must be 1, 2, 3 or 4, but is 5");
     let narrow = RungeKutta { order: 4, sde: AnySde::Table(Table { rows: vec![[0.0, 1.0, 0.1], [1.0, 1.0, 1.0]] }) };
     let want = "the largest σ must be one that the chosen sde reaches, but is 2 (at T it has come to 1)";

@@ -5,11 +5,12 @@ use std::f64::consts::FRAC_PI_2;
 use crate::common::{ranges, relative};
 use proptest::{num::f64::ANY, prelude::*};
 use tweedie::numbers::{
-    plan::Plan,
+    plan::{AnySampler, Plan},
+    precondition::{AnyPrecondition, DdpmConfig, Labels, Prediction},
     samplers::Ddim,
     schedule::{
-        AnySchedule, Betas, Chain, Cosine, Geometric, Karras, Linear, LinearBeta, List, ScaledLinear, Schedule,
-        Sigmoid, SigmoidBeta, Spacing, Subsequence,
+        AnySchedule, BetaQuantiles, Betas, Chain, Cosine, Ending, Falling, Geometric, Karras, Law, Linear, LinearBeta,
+        List, ScaledLinear, Schedule, Sigmoid, SigmoidBeta, Spacing, Subsequence, Within, ZeroSnr,
     },
     sigma::{Sigmas, Times, alpha_bar, from_alpha_bar, from_snr, snr},
 };
@@ -554,4 +555,103 @@ fn a_list_of_another_length_is_refused() {
     let list = List { sigmas: vec![3.0, 2.0, 1.0] };
     let wrong = "steps must be the length of the list of levels, but is 5 (the list has 3)";
     assert_eq!(message(list.sigmas(5, DDPM)), wrong);
+}
+
+/// By scipy 1.17: beta.ppf(1 − k/8, 0.6, 0.6), and two of other shapes.
+#[test]
+fn beta_quantiles_are_those_of_scipy() {
+    let golden = [
+        1.0,
+        0.942843636377586,
+        0.824319621347305,
+        0.6706185042786161,
+        0.5000000000000001,
+        0.3293814957213838,
+        0.17568037865269498,
+        0.05715636362241408,
+    ];
+    let levels = |a, b, count| all(&BetaQuantiles { a, b, max: Some(1.0), min: Some(1e-300) }, count, DDPM);
+    assert_all_close(&levels(0.6, 0.6, 9)[..8], &golden, GOLDEN);
+    assert_all_close(&levels(2.0, 0.7, 5)[3..4], &[0.5975511063318193], GOLDEN);
+    assert_all_close(&levels(0.4, 3.0, 5)[1..2], &[0.16954000858617171], GOLDEN);
+}
+
+#[test]
+fn walks_end_where_their_schedule_says() {
+    let ending = |at| Ending { levels: Box::new(List { sigmas: vec![4.0, 2.0, 1.0] }.into()), at };
+    let pairs = |at| ending(at).sigmas(3, DDPM).unwrap().pairs().collect::<Vec<_>>();
+    assert_eq!(pairs(Some(0.5)), [(4.0, 2.0), (2.0, 1.0), (1.0, 0.5)]);
+    assert_eq!(pairs(None), [(4.0, 2.0), (2.0, 1.0)], "its own last level");
+    assert_eq!(pairs(Some(1.5)), [(4.0, 2.0), (2.0, 1.5)], "levels below are left out");
+    assert_eq!(pairs(Some(0.0)), [(4.0, 2.0), (2.0, 1.0), (1.0, 0.0)]);
+    assert_eq!(message(ending(Some(5.0)).sigmas(3, DDPM)), "at must be from 0 to the largest level, but is 5");
+    // Every sampler ends there: no last step lands on D, and what it keeps of N(0, 0) noise is that of the level.
+    for name in ["ddim", "dpm", "heun", "dpm-multistep", "dpm-singlestep", "unipc", "sa", "pndm", "dpm-ancestral"] {
+        let sampler: AnySampler = serde_json::from_value(serde_json::json!({"kind": name})).unwrap();
+        let scheme = sampler.get().scheme(&ending(Some(0.5)).sigmas(3, DDPM).unwrap()).unwrap();
+        // ε does not change along a path of an image of no variance, so that all orders are exact.
+        let end = *scheme.variances(0.0, 16.0).last().unwrap();
+        assert!((end - 0.25).abs() < 1e-12, "{name}: {end}");
+    }
+}
+
+#[test]
+fn levels_lie_within_the_ends_of_others() {
+    let picked = Subsequence { spacing: Spacing::Leading, ..Subsequence::default() };
+    let within = Within { levels: Box::new(karras(7.0).into()), ends: Box::new(picked.clone().into()) };
+    let (got, ends) = (all(&within, 10, DDPM), all(&picked, 10, DDPM));
+    assert_eq!((got[0], got[9]), (ddpm_times().sigma(900.0), ddpm_times().sigma(0.0)));
+    assert_eq!(got, all(&karras(7.0), 10, (ends[9], ends[0])));
+}
+
+/// diffusers 0.42.1, whose chains are of single precision.
+#[test]
+fn chains_of_diffusers_have_its_numbers() {
+    let close = |got: f64, want: f64| assert!(relative(got, want) < 2e-4, "{got} is not {want}");
+    let laplace = Falling { law: Law::Laplace, ..Falling::default() }.betas().unwrap();
+    for (t, want) in
+        [(0, 0.021153757348656654), (1, 0.008747813291847706), (998, 0.15162965655326843), (999, 0.847252607345581)]
+    {
+        close(laplace[t], want);
+    }
+    let exponential = Falling::default().betas().unwrap();
+    close(exponential[0], 0.011928287334740162);
+    close(exponential[999], 0.011928287334740162);
+    let zero = ZeroSnr::default().times().unwrap();
+    for (t, want) in
+        [(0.0, 0.010001329705119133), (500.0, 3.5056679248809814), (900.0, 98.50946044921875), (999.0, 4096.0)]
+    {
+        close(zero.sigma(t), want);
+    }
+    // A cosine chain comes so near to 0 that several times would pass the last.
+    let cosine = ZeroSnr { beta: Box::new(cosine(1000).into()) }.times().unwrap();
+    assert!(relative(cosine.range().1, 4096.0) < 1e-6);
+}
+
+#[test]
+fn distilled_times_and_those_below_a_level_are_picked() {
+    let distilled = Subsequence { spacing: Spacing::Distilled, ..Subsequence::default() };
+    assert_eq!(all(&distilled, 4, DDPM), [999.0, 759.0, 499.0, 259.0].map(|t| ddpm_times().sigma(t)));
+    // λ ≥ −4 holds of the times 0 … 888.
+    let below = Subsequence { spacing: Spacing::Linspace, open: true, max: Some(4f64.exp()), ..Subsequence::default() };
+    assert_eq!(all(&below, 3, DDPM), [888.0, 592.0, 296.0].map(|t| ddpm_times().sigma(t)));
+}
+
+#[test]
+fn labels_between_whole_times_are_chosen() {
+    let times = ddpm_times();
+    let middle = (times.sigma(40.0) * times.sigma(41.0)).sqrt();
+    assert!((times.time_in_log(middle) - 40.5).abs() < 1e-9 && times.time(middle) < 40.5);
+    for (labels, sigma, label) in [
+        (Labels::Logarithmic, middle, 40.5),
+        (Labels::Nearest, middle * 1.001, 41.0),
+        (Labels::Below, middle, 40.0),
+        (Labels::Below, times.sigma(40.0), 40.0),
+        (Labels::Nearest, 1e9, 999.0),
+    ] {
+        let config =
+            DdpmConfig { beta: LinearBeta::default().into(), prediction: Prediction::V, label_times: None, labels };
+        let got = AnyPrecondition::from(config).build().unwrap().at(sigma).label;
+        assert!((got - label).abs() < 1e-9, "{labels:?}: {got}");
+    }
 }

@@ -24,7 +24,7 @@ use crate::{
     },
     networks::{AnyNetwork, Graphed, Network, Own, OwnConfig, ScriptClassifier, TorchScript, weights::Weights},
     numbers::{plan::Plan, precondition::AnyPrecondition},
-    scores::denoiser::Pretrained,
+    scores::denoiser::{Clip, Pretrained},
 };
 
 /// Name, card and weights, kept inside the program so that it works from anywhere.
@@ -69,9 +69,10 @@ pub struct Card {
     pub sample: Plan,
     /// The walk for posterior sampling.
     pub restore: Plan,
-    /// In sampling the denoised image is held within −clip … clip at every step; never if left out.
+    /// In sampling the denoised image is held within −clip … clip at every step, or within a range of its own; never if left
+    /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clip: Option<f64>,
+    pub clip: Option<Clip>,
 }
 
 impl Card {

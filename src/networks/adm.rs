@@ -23,7 +23,7 @@ const EPSILON: f64 = 1e-5;
 pub struct AdmConfig {
     /// Channels of the images: 3 as a rule.
     pub in_channels: i64,
-    /// Channels of the answer; twice `in_channels` where the file predicts a variance as well, which is not used.
+    /// Channels of the answer; twice `in_channels` where the file predicts a variance as well.
     pub out_channels: i64,
     /// Width of the embedding of time, before its layers.
     pub model_channels: i64,
@@ -352,7 +352,7 @@ impl Network for Adm {
         if self.config.patch > 1 {
             out = out.pixel_shuffle(self.config.patch);
         }
-        out.narrow(1, 0, self.config.in_channels).to_kind(x.kind()).contiguous()
+        out.to_kind(x.kind()).contiguous()
     }
 
     fn check(&self, shape: [i64; 3]) -> Result<(), Error> {
@@ -366,5 +366,9 @@ impl Network for Adm {
 
     fn null_class(&self) -> Option<i64> {
         self.config.null_class
+    }
+
+    fn spreads(&self) -> bool {
+        self.config.out_channels == 2 * self.config.in_channels
     }
 }

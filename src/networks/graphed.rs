@@ -163,6 +163,10 @@ impl Network for Graphed {
         self.network.null_class()
     }
 
+    fn spreads(&self) -> bool {
+        self.network.spreads()
+    }
+
     fn refusals(&self) -> Vec<String> {
         let known = self.known.borrow();
         let refused = known.iter().filter_map(|(form, state)| match state {

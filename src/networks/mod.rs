@@ -38,7 +38,8 @@ use weights::Weights;
 /// F: the raw network. It may move to another thread, where a replica of it computes at the same time.
 pub trait Network: fmt::Debug + Send {
     /// `x` is `[batch, channels, height, width]`; `label`, `[batch]`, is the network's noise label c_noise(σ); `class`, `[batch]`,
-    /// is of integers, for networks that have classes.
+    /// is of integers, for networks that have classes. The answer has as many channels, or twice as many: the second half then
+    /// says how much noise a step adds, see [`Network::spreads`].
     fn forward(&self, x: &Tensor, label: &Tensor, class: Option<&Tensor>) -> Tensor;
 
     /// Checks that it takes images of this `[channels, height, width]`.
@@ -54,6 +55,12 @@ pub trait Network: fmt::Debug + Send {
     /// The number that stands for no class, if classes were dropped in training: its answer is then that of all images.
     fn null_class(&self) -> Option<i64> {
         None
+    }
+
+    /// Whether the answer has a second half, of −1 … 1: the share of ln β, the rest being of ln β̃, in the variance of a step
+    /// [Nichol & Dhariwal 2021, Eq. 15].
+    fn spreads(&self) -> bool {
+        false
     }
 
     /// Shapes of images whose evaluations are not replayed as others are, each with the reason; see [`Graphed`].

@@ -20,7 +20,7 @@ use crate::Error;
 pub struct UNetConfig {
     /// Channels of the images: 1 or 3 as a rule.
     pub in_channels: i64,
-    /// Twice as many where the file predicts a variance as well, which is not used.
+    /// Twice as many where the file predicts a variance as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out_channels: Option<i64>,
     /// Width of each level; each but the last halves the image.
@@ -544,8 +544,8 @@ impl Network for UNet {
         }
         let out = self.conv_out.within(&h, &Fusion { norm: Some(&self.norm_out), ..Fusion::default() });
         // One channel serves all of the image's, as where diffusers' schedulers add the two.
-        let channels = if out.size()[1] == 1 { out.expand_as(x) } else { out.narrow(1, 0, self.config.in_channels) };
-        channels.to_kind(x.kind()).contiguous()
+        let out = if out.size()[1] == 1 { out.expand_as(x) } else { out };
+        out.to_kind(x.kind()).contiguous()
     }
 
     fn check(&self, shape: [i64; 3]) -> Result<(), Error> {
@@ -558,5 +558,9 @@ impl Network for UNet {
 
     fn null_class(&self) -> Option<i64> {
         self.config.null_class
+    }
+
+    fn spreads(&self) -> bool {
+        self.config.out_channels.is_some_and(|out| out == 2 * self.config.in_channels)
     }
 }

@@ -27,12 +27,23 @@ const OTHERS: &[(&str, &str)] = &[
     ("LMSDiscreteScheduler", LMS),
     (
         "DEISMultistepScheduler",
-        "diffusers' DEIS is a polynomial in ln σ, which `deis` has in the time of a geometric process: \
-      {kind: deis, order: 2, variable: time, sde: {kind: ve, min: 1e-7, max: 100}}; its last step to 0 is another",
+        "it is {kind: deis, order: 2, variable: log-sigma, lower_final: true} on levels of the schedule `ending`",
     ),
     ("IPNDMScheduler", "`ipndm` takes its weights, but ends with the denoised image where diffusers extrapolates"),
-    ("PNDMScheduler", "diffusers begins it with Runge and Kutta's steps; `ipndm` begins with lower orders instead"),
-    ("plms", "it begins with a step of Heun's method; `ipndm` begins with lower orders instead"),
+    ("PNDMScheduler", "it is `pndm` with `beta` the network’s own chain, on levels of the schedule `ending`"),
+    ("plms", "it is {kind: pndm, start: heun}, whose last step extrapolates"),
+    (
+        "SASolverScheduler",
+        "it is `sa` on levels of the schedule `ending`, with noise between the levels of t = 200 and 800",
+    ),
+    (
+        "LCMScheduler",
+        "it is `lcm` with `beta` the network’s own chain, on distilled times of the schedule `subsequence`",
+    ),
+    (
+        "TCDScheduler",
+        "it is `tcd` with `beta` the network’s own chain, on distilled times of the schedule `subsequence`",
+    ),
     ("dpm_2_a", ANCESTRAL),
     ("dpm_2_ancestral", ANCESTRAL),
     ("KDPM2AncestralDiscreteScheduler", ANCESTRAL),
@@ -42,8 +53,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("dpmpp_sde", SDE),
     ("sample_dpmpp_sde", SDE),
     ("DPMSolverSDEScheduler", SDE),
-    ("dpmpp_3m_sde", "the third order is not here; {kind: dpm-plus-plus, variant: sde-2m} is the second"),
-    ("sample_dpmpp_3m_sde", "the third order is not here; {kind: dpm-plus-plus, variant: sde-2m} is the second"),
+    ("dpmpp_3m_sde", THREE_M),
+    ("sample_dpmpp_3m_sde", THREE_M),
     ("dpm_fast", "it mixes orders to meet a number of evaluations; {kind: dpm, order: 3} keeps one order"),
     ("dpm_adaptive", "`rk45` chooses its steps by an estimate of the error as well, with another pair of methods"),
     (
@@ -57,13 +68,12 @@ const OTHERS: &[(&str, &str)] = &[
     ("langevin", "it is `annealed-langevin`"),
 ];
 
-const LMS: &str = "it is {kind: deis, order: 4, variable: sigma} but for its last step, which extrapolates to 0 where \
-                   ours ends with the denoised image";
-const ANCESTRAL: &str = "the noise between steps of order 2 is not here; {kind: dpm, order: 2} has none, `ve-ancestral` \
-                         is of order 1";
+const LMS: &str = "it is {kind: deis, order: 4, variable: sigma, extrapolate: true}";
+const ANCESTRAL: &str = "it is `dpm-ancestral`";
 const TWO_S: &str = "its ancestral noise is not here; {kind: dpm-plus-plus, variant: 2s} is the same with eta = 0";
-const SDE: &str =
-    "it takes two evaluations a step; {kind: dpm-plus-plus, variant: sde-2m} takes one and remembers another";
+const SDE: &str = "it is `dpm-plus-plus-sde`";
+const THREE_M: &str = "{kind: dpm-multistep, order: 3, expansion: sde-denoised} has the third order with the same noise, \
+                       but other weights";
 
 /// A plan laid out for a model.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,9 @@
 //! Methods that ask for several scores a step, or remember earlier ones, as data.
 //!
 //! Whatever the paper, such a method adds up: the state, values that it made of scores, and fresh noise. Its coefficients
-//! are numbers, known before the first network is called, so one loop carries out all of them. Two moves look at the state
-//! to find theirs: Langevin steps of a given signal-to-noise ratio, and steps whose length an error estimate decides.
+//! are numbers, known before the first network is called, so one loop carries out all of them. Three moves look at the
+//! state to find theirs: Langevin steps of a given signal-to-noise ratio, steps with noise of the network's choice, and steps
+//! whose length an error estimate decides.
 
 use std::fmt;
 
@@ -127,6 +128,30 @@ impl Langevin {
     }
 }
 
+/// x ← x + τ s(x, σ) + e n with ln e between ln `least` and ln `most`, where the network says, number by number [Nichol & Dhariwal
+/// 2021, Eq. 15]; `least` where it says nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// σ, in data units.
+    pub sigma: f64,
+    /// τ, in squared data units.
+    pub tau: f64,
+    /// The smallest standard deviation of the noise.
+    pub least: f64,
+    /// The largest.
+    pub most: f64,
+}
+
+impl Spread {
+    /// The step with noise half way, as a network without an opinion has it.
+    fn expected(&self) -> SolverStep {
+        SolverStep {
+            stages: vec![Stage { at: LinearCombination::state(), sigma: self.sigma, keep: 0.0, gain: self.tau }],
+            next: LinearCombination::new(1.0, &[1.0]).with_noise(&[(self.least * self.most).sqrt()]),
+        }
+    }
+}
+
 /// The flow dx/d ln σ = x − D(x, σ) from one level to another, in steps whose estimated error stays within
 /// absolute + relative · |x| in the root mean square over an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -148,6 +173,8 @@ pub enum Update {
     SolverStep(SolverStep),
     /// A step with a length that depends on the score's.
     Langevin(Langevin),
+    /// A step with noise of the network's choice.
+    Spread(Spread),
     /// As many steps as the state asks for.
     Adaptive(Adaptive),
 }
@@ -163,6 +190,7 @@ impl Update {
         match self {
             Self::SolverStep(hop) => hop.clone(),
             Self::Langevin(langevin) => langevin.expected(v, variance),
+            Self::Spread(spread) => spread.expected(),
             // The flow is solved, up to its tolerance.
             Self::Adaptive(Adaptive { from, to, .. }) => SolverStep {
                 stages: vec![],
@@ -187,8 +215,14 @@ impl Scheme {
         self.0.iter().flat_map(|step| match step {
             Update::SolverStep(hop) => hop.stages.iter().map(|stage| stage.sigma).collect(),
             Update::Langevin(langevin) => vec![langevin.sigma],
+            Update::Spread(spread) => vec![spread.sigma],
             Update::Adaptive(_) => vec![],
         })
+    }
+
+    /// Whether the network decides how much noise a step adds.
+    pub fn asks_for_spread(&self) -> bool {
+        self.0.iter().any(|step| matches!(step, Update::Spread(_)))
     }
 
     /// Whether the state decides the number of scores.
@@ -235,6 +269,9 @@ impl fmt::Display for Scheme {
                 }
                 Update::Langevin(Langevin { sigma, ratio, .. }) => {
                     writeln!(f, "{k:>6} {sigma:>14.7} Langevin step, signal to noise {ratio}")?;
+                }
+                Update::Spread(Spread { sigma, least, most, .. }) => {
+                    writeln!(f, "{k:>6} {sigma:>14.7} noise of the network's choice, {least:.6e} to {most:.6e}")?;
                 }
                 Update::Adaptive(Adaptive { from, to, .. }) => {
                     writeln!(f, "{k:>6} {from:>14.7} in steps of its own choice to {to:.7}")?;

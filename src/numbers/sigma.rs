@@ -6,12 +6,16 @@
 
 use crate::Error;
 
-/// Noise levels σ₀ > σ₁ > … > σ_{K−1} > 0, in data units.
+/// Noise levels σ₀ > σ₁ > … > σ_{K−1} > 0, in data units, and the level at which a walk down them ends.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sigmas(Vec<f64>);
+pub struct Sigmas {
+    levels: Vec<f64>,
+    end: f64,
+}
 
 impl Sigmas {
-    /// Checks once that the levels are finite, positive and strictly decreasing, so that nobody else has to.
+    /// Checks once that the levels are finite, positive and strictly decreasing, so that nobody else has to. A walk down them
+    /// ends with images, at σ = 0.
     pub fn new(levels: Vec<f64>) -> Result<Self, Error> {
         if levels.is_empty() {
             return Err(Error::parameter("the number of noise levels", "at least 1", 0));
@@ -23,27 +27,41 @@ impl Sigmas {
             }
             above = value;
         }
-        Ok(Self(levels))
+        Ok(Self { levels, end: 0.0 })
+    }
+
+    /// The same levels for a walk that ends at σ = `end`, with noise left; levels below it are left out.
+    pub fn ending(mut self, end: f64) -> Result<Self, Error> {
+        self.levels.retain(|level| *level >= end);
+        if at_least_zero("at", end).is_err() || self.levels.is_empty() {
+            return Err(Error::parameter("at", "from 0 to the largest level", end));
+        }
+        Ok(Self { end, ..self })
     }
 
     /// The first and largest level.
     pub fn max(&self) -> f64 {
-        self.0[0]
+        self.levels[0]
     }
 
     /// The last and smallest level.
     pub fn min(&self) -> f64 {
-        self.0[self.0.len() - 1]
+        self.levels[self.levels.len() - 1]
+    }
+
+    /// The level at which the walk ends: 0 for images.
+    pub fn end(&self) -> f64 {
+        self.end
     }
 
     /// Every level, largest first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = f64> + '_ {
-        self.0.iter().copied()
+        self.levels.iter().copied()
     }
 
-    /// Pairs (σ, σ′) of neighbours; the last pair ends at σ′ = 0.
+    /// Pairs (σ, σ′) of neighbours; the last pair ends at σ′ = 0, or where the walk ends, if that is not the last level.
     pub fn pairs(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
-        self.iter().zip(self.iter().skip(1).chain([0.0]))
+        self.iter().zip(self.iter().skip(1).chain([self.end])).filter(|(sigma, next)| next < sigma)
     }
 }
 
@@ -106,6 +124,15 @@ impl Times {
 
     /// t at level σ, which is held within the chain's own levels.
     pub fn time(&self, sigma: f64) -> f64 {
+        self.between(sigma, |sigma| sigma)
+    }
+
+    /// t at level σ, linear in ln σ between whole times, as in k-diffusion and diffusers.
+    pub fn time_in_log(&self, sigma: f64) -> f64 {
+        self.between(sigma, f64::ln)
+    }
+
+    fn between(&self, sigma: f64, place: impl Fn(f64) -> f64) -> f64 {
         let above = self.0.partition_point(|level| *level < sigma);
         if above == 0 {
             return 0.0;
@@ -113,8 +140,8 @@ impl Times {
         if above == self.0.len() {
             return self.last();
         }
-        let (low, high) = (self.0[above - 1], self.0[above]);
-        (above - 1) as f64 + (sigma - low) / (high - low)
+        let (low, high) = (place(self.0[above - 1]), place(self.0[above]));
+        (above - 1) as f64 + (place(sigma) - low) / (high - low)
     }
 
     /// The smallest and the largest level.

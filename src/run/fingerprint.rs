@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{classes::Classes, prior::Prior, session::Session};
-use crate::{Error, backend::libtorch, files::images, numbers::plan::Plan};
+use crate::{Error, backend::libtorch, files::images, numbers::plan::Plan, scores::denoiser::Clip};
 
 /// Origin of a model besides its file: the card and the settings that replaced its own.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,9 +38,9 @@ pub struct Fingerprint {
     pub guidance: Option<Value>,
     /// Schedule, steps and sampler.
     pub plan: Plan,
-    /// Limit within which the denoised image is held at every step; absent without one.
+    /// How the denoised image is held within its range at every step; absent if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip: Option<f64>,
+    pub clip: Option<Clip>,
     /// Size of the blocks; absent if deterministic, since it is then irrelevant.
     pub batch: Option<u64>,
     /// Device: cpu or cuda.

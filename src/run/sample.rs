@@ -39,7 +39,11 @@ use crate::{
         page::{Case, Page, Picture, entries},
         sheet,
     },
-    scores::{denoiser::Clipped, noise::Seeded, sample::sample_to_end},
+    scores::{
+        denoiser::{Clip, Clipped},
+        noise::Seeded,
+        sample::{check_spread, sample_to_end},
+    },
 };
 
 /// Maximum number of images on the contact sheet and on the page.
@@ -65,7 +69,7 @@ pub struct Sampling<'a> {
     first: First,
     on_step: Option<&'a OnStep<'a>>,
     trajectories: bool,
-    clip: Option<f64>,
+    clip: Option<Clip>,
 }
 
 /// Initial states.
@@ -233,7 +237,7 @@ impl<'a> Sampling<'a> {
     pub fn clip(self, limit: Option<f64>) -> Result<Self, Error> {
         match limit.filter(|limit| !(*limit > 0.0 && limit.is_finite())) {
             Some(limit) => Err(Error::parameter("`clip`", "positive and finite", limit)),
-            None => Ok(Self { clip: limit, ..self }),
+            None => Ok(Self { clip: limit.map(Clip::Limit), ..self }),
         }
     }
 
@@ -245,10 +249,13 @@ impl<'a> Sampling<'a> {
 
     fn resolve(&self) -> Result<ResolvedPlan, Error> {
         let range = self.prior.model.range();
-        match self.solver {
+        let resolved = match self.solver {
             Some(solver) => self.plan.resolve_with(solver, range, f64::INFINITY),
             None => self.plan.resolve(range, f64::INFINITY),
-        }
+        }?;
+        let class: Option<&[i64]> = self.classes.as_ref().map(|_| [0].as_slice());
+        check_spread(&resolved.scheme, self.prior.denoiser(class).spreads())?;
+        Ok(resolved)
     }
 
     /// Refuses a request without seeds, and first states whose shape does not fit the seeds.

@@ -190,6 +190,14 @@ impl<D, L> fmt::Debug for ClassifierGuided<D, L> {
 }
 
 impl<D, L: Logits> ClassifierGuided<D, L> {
+    /// D − x with w σ² ∇ₓ log p(y | x, σ) added.
+    fn guided(&self, residual: Tensor, x: &Tensor, sigma: f64) -> Tensor {
+        match self.guidance.at(sigma) {
+            0.0 => residual,
+            weight => residual + self.gradient(x, sigma) * (weight * sigma * sigma),
+        }
+    }
+
     /// ∇ₓ log p(y | x, σ). Who differentiates the answer, as [`MomentMatching`](crate::inverse::moment_matching::MomentMatching) does, has
     /// the curvature of log p in it.
     fn gradient(&self, x: &Tensor, sigma: f64) -> Tensor {
@@ -210,10 +218,15 @@ impl<D: Denoiser, L: Logits> Denoiser for ClassifierGuided<D, L> {
     }
 
     fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
-        let residual = self.prior.residual(x, sigma);
-        match self.guidance.at(sigma) {
-            0.0 => residual,
-            weight => residual + self.gradient(x, sigma) * (weight * sigma * sigma),
-        }
+        self.guided(self.prior.residual(x, sigma), x, sigma)
+    }
+
+    fn residual_and_spread(&self, x: &Tensor, sigma: f64) -> (Tensor, Option<Tensor>) {
+        let (residual, spread) = self.prior.residual_and_spread(x, sigma);
+        (self.guided(residual, x, sigma), spread)
+    }
+
+    fn spreads(&self) -> bool {
+        self.prior.spreads()
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     Error,
     backend::host_copy::HostCopy,
     numbers::{
-        scheme::{Adaptive, Langevin, LinearCombination, Norms, Scheme, SolverStep, Update},
+        scheme::{Adaptive, Langevin, LinearCombination, Norms, Scheme, SolverStep, Spread, Update},
         solvers::DORMAND_PRINCE,
     },
     scores::{
@@ -43,6 +43,7 @@ pub fn sample_to_end(
     noise: &dyn Noise,
     seen: &mut dyn FnMut(&mut Tensor) -> Result<(), Error>,
 ) -> Result<Tensor, Error> {
+    check_spread(scheme, score.knows_spread())?;
     let _guard = tch::no_grad_guard();
     let mut run = SolverRun::new(scheme, score, noise);
     for (k, step) in scheme.0.iter().enumerate() {
@@ -50,6 +51,15 @@ pub fn sample_to_end(
         seen(&mut x)?;
     }
     Ok(x)
+}
+
+/// An error if a scheme leaves noise to a network that says nothing of it.
+pub fn check_spread(scheme: &Scheme, known: bool) -> Result<(), Error> {
+    if known || !scheme.asks_for_spread() {
+        return Ok(());
+    }
+    let want = "one with a variance of its own: neither network nor guidance says how much noise a step adds";
+    Err(Error::parameter("the sampler", want, "ddpm-learned"))
 }
 
 /// State of the loop from step to step, besides x.
@@ -73,6 +83,7 @@ impl<'a> SolverRun<'a> {
         match step {
             Update::SolverStep(hop) => self.hop(hop, x, k),
             Update::Langevin(langevin) => self.langevin(langevin, x, k),
+            Update::Spread(spread) => self.spread(spread, x, k),
             Update::Adaptive(adaptive) => self.adaptive(adaptive, x),
         }
     }
@@ -87,6 +98,17 @@ impl<'a> SolverRun<'a> {
         let next = sum(&hop.next, x, &self.values, &drawn);
         self.values.truncate(self.reach);
         next
+    }
+
+    fn spread(&self, Spread { sigma, tau, least, most }: &Spread, x: &Tensor, k: usize) -> Tensor {
+        let (score, share) = self.score.score_and_spread(x, *sigma);
+        let noise = self.noise.like(x, k as u64 + 1, 0);
+        // −1 … 1 stands for the share of ln most.
+        let noise = match share {
+            Some(share) => noise * ((share + 1.0) * (0.5 * (most / least).ln())).exp() * *least,
+            None => noise * *least,
+        };
+        x + score * *tau + noise
     }
 
     fn langevin(&self, Langevin { sigma, scale, ratio, norms }: &Langevin, x: &Tensor, k: usize) -> Tensor {
@@ -259,6 +281,23 @@ impl Denoiser for FiniteGuard<'_> {
 
     fn residual(&self, x: &Tensor, sigma: f64) -> Tensor {
         let residual = self.prior.residual(x, sigma);
+        self.note(x, sigma, &residual);
+        residual
+    }
+
+    fn residual_and_spread(&self, x: &Tensor, sigma: f64) -> (Tensor, Option<Tensor>) {
+        let (residual, spread) = self.prior.residual_and_spread(x, sigma);
+        self.note(x, sigma, &residual);
+        (residual, spread)
+    }
+
+    fn spreads(&self) -> bool {
+        self.prior.spreads()
+    }
+}
+
+impl FiniteGuard<'_> {
+    fn note(&self, x: &Tensor, sigma: f64, residual: &Tensor) {
         let sum = residual.detach().flatten(1, -1).sum_dim_intlist([1i64].as_slice(), false, None);
         let seen = &mut *self.seen.borrow_mut();
         if self.keeps && seen.first.is_none() {
@@ -266,6 +305,5 @@ impl Denoiser for FiniteGuard<'_> {
         }
         seen.sums.push(sum);
         seen.sigmas.push(sigma);
-        residual
     }
 }

@@ -210,6 +210,7 @@ impl Objective for Denoising {
         let each = |pick: fn(&Scaling) -> f64| column(scalings.iter().map(pick).collect());
         let noisy = x + column(sigmas.clone()) * noise;
         let output = self.network.forward(&(&noisy * each(|s| s.input)), &each(|s| s.label).view([-1]), None);
+        let output = output.narrow(1, 0, x.size()[1]);
         let error = &noisy * each(|s| 1.0 + s.skip_minus_one) + output * each(|s| s.out) - x;
         let weight = column(sigmas.iter().map(|&sigma| self.config.weight.at(sigma)).collect());
         Ok((error.square() * weight).mean(Kind::Float))

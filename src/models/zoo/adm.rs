@@ -7,7 +7,7 @@ use super::{Change, Contents, Recognised, Shapes, card};
 use crate::{
     networks::{AdmConfig, AnyNetwork, Heads},
     numbers::{
-        precondition::{DdpmConfig, Prediction},
+        precondition::{DdpmConfig, Labels, Prediction},
         schedule::{AnyChain, Cosine, LinearBeta},
     },
 };
@@ -52,7 +52,8 @@ fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
         "Nichol & Dhariwal 2021 in the layout of improved-diffusion"
     };
     let mut card = card(name, format!("ADM, {side}×{side}"), reference, image, AnyNetwork::Adm(config));
-    card.precondition = DdpmConfig { beta, prediction: Prediction::Epsilon, label_times }.into();
+    card.precondition =
+        DdpmConfig { beta, prediction: Prediction::Epsilon, label_times, labels: Labels::default() }.into();
     let names = shapes.keys().map(|name| (name.clone(), vec![(name.clone(), Change::Keep)])).collect();
     Ok(Recognised { card, assumed, names })
 }

@@ -149,8 +149,8 @@ fn read(file: &Contents) -> Result<Recognised, String> {
     if shapes.keys().any(|name| name.contains(".transformer_blocks.")) {
         return Err("is a network conditioned on text: only UNet2DModel is opened".to_owned());
     }
-    let config = Config { known: file.config()["network"].as_object(), file: CONFIG };
-    let scheduler = Config { known: file.config()["scheduler"].as_object(), file: SCHEDULER };
+    let config = Config::new(file.config()["network"].as_object(), CONFIG);
+    let scheduler = Config::new(file.config()["scheduler"].as_object(), SCHEDULER);
     if let Some(class) = config.text("_class_name")?.filter(|class| *class != "UNet2DModel") {
         return Err(format!("is a {class}, but only UNet2DModel is opened"));
     }
@@ -296,9 +296,10 @@ fn read_ddpm(file: &Contents, config: &Config, scheduler: &Config, levels: &UNet
     let network = unet(config, levels)?;
     let reference = "DDPM (Ho et al. 2020) in the layout of diffusers' UNet2DModel";
     let image = [network.in_channels, height, width];
+    let spreads = network.out_channels == Some(2 * network.in_channels);
     let about = format!("DDPM, {height}×{width}");
     let mut card = card(file.name(), about, reference, image, AnyNetwork::Unet(network));
-    let Conventions { precondition, sample, clip, notes } = conventions(scheduler)?;
+    let Conventions { precondition, sample, clip, notes } = conventions(scheduler)?.for_network(spreads);
     (card.precondition, card.sample, card.clip) = (precondition, sample, clip);
     let network = format!("{GROUPS} groups, one head, sines before cosines, as in the networks of google/ddpm");
     let taken = missing(config, scheduler, &network, "ε at 1000 times of the linear-β chain");

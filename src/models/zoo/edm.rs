@@ -51,8 +51,8 @@ fn precondition(file: &Contents, class: &str) -> Result<AnyPrecondition, String>
     let number = |name: &str, default: f64| file.config()[name].as_f64().filter(|x| x.is_finite()).unwrap_or(default);
     Ok(match class {
         "EDMPrecond" => {
-            let Edm { sigma_data, range } = Edm::default();
-            AnyPrecondition::Edm(Edm { sigma_data: number("sigma_data", sigma_data), range })
+            let usual = Edm::default();
+            AnyPrecondition::Edm(Edm { sigma_data: number("sigma_data", usual.sigma_data), ..usual })
         }
         "VPPrecond" => {
             let Vp { beta_min, beta_d, epsilon, times } = Vp::default();

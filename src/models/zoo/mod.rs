@@ -24,7 +24,7 @@ use crate::{
     networks::{AnyNetwork, weights::placed},
     numbers::{
         plan::Plan,
-        precondition::{AnyPrecondition, DdpmConfig, Prediction},
+        precondition::{AnyPrecondition, DdpmConfig, Labels, Prediction},
         registry::{Info, List},
         schedule::AnyChain,
     },
@@ -142,6 +142,7 @@ fn card(name: &str, about: String, reference: &str, image: [i64; 3], network: An
             beta: AnyChain::LinearBeta(crate::numbers::schedule::LinearBeta::default()),
             prediction: Prediction::Epsilon,
             label_times: None,
+            labels: Labels::default(),
         }),
         sample: Plan::ddim(),
         restore: Plan::posterior(),

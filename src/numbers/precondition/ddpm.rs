@@ -24,6 +24,43 @@ pub enum Prediction {
     Sample,
 }
 
+/// The label of a level between those of two whole times.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Labels {
+    /// t is linear in σ between whole times [Random Walks].
+    #[default]
+    Linear,
+    /// t is linear in ln σ, as in k-diffusion and diffusers.
+    Logarithmic,
+    /// The whole time nearest to that.
+    Nearest,
+    /// The whole time at or below it.
+    Below,
+}
+
+impl Labels {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+    fn is_linear(&self) -> bool {
+        *self == Self::Linear
+    }
+
+    /// t at level σ of a chain.
+    fn time(self, times: &Times, sigma: f64) -> f64 {
+        match self {
+            Self::Linear => times.time(sigma),
+            Self::Logarithmic => times.time_in_log(sigma),
+            Self::Nearest => times.time_in_log(sigma).round_ties_even(),
+            Self::Below => whole(times.time_in_log(sigma)),
+        }
+    }
+}
+
+/// The whole number at or below `time`, where rounding must not lose one.
+pub(super) fn whole(time: f64) -> f64 {
+    (time + 1e-9).floor()
+}
+
 /// A chain of discrete times, called as F(√ᾱ x, t) with fractional t [DDPM; Random Walks].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +74,9 @@ pub struct DdpmConfig {
     /// [improved-diffusion's `rescale_timesteps`]; t itself if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_times: Option<f64>,
+    /// Labels between those of whole times.
+    #[serde(default, skip_serializing_if = "Labels::is_linear")]
+    pub labels: Labels,
 }
 
 /// See [`DdpmConfig`].
@@ -44,6 +84,7 @@ pub struct DdpmConfig {
 pub struct Ddpm {
     times: Times,
     prediction: Prediction,
+    labels: Labels,
     /// Label of one step of the chain.
     step: f64,
 }
@@ -51,7 +92,7 @@ pub struct Ddpm {
 impl Ddpm {
     /// Creates the preconditioning of a network that was trained at these times.
     pub fn new(times: Times, prediction: Prediction) -> Self {
-        Self { times, prediction, step: 1.0 }
+        Self { times, prediction, labels: Labels::default(), step: 1.0 }
     }
 
     pub(super) fn from_config(config: &DdpmConfig) -> Result<Self, Error> {
@@ -60,14 +101,14 @@ impl Ddpm {
         let step = config
             .label_times
             .map_or(Ok(1.0), |labels| positive("label_times", labels).map(|labels| labels / count))?;
-        Ok(Self { step, ..Self::new(times, config.prediction) })
+        Ok(Self { step, labels: config.labels, ..Self::new(times, config.prediction) })
     }
 }
 
 impl Precondition for Ddpm {
     fn at(&self, sigma: f64) -> Scaling {
         let alpha_bar = alpha_bar(sigma);
-        let (input, label) = (alpha_bar.sqrt(), self.step * self.times.time(sigma));
+        let (input, label) = (alpha_bar.sqrt(), self.step * self.labels.time(&self.times, sigma));
         match self.prediction {
             Prediction::Epsilon => Scaling { skip_minus_one: 0.0, out: -sigma, input, label },
             Prediction::V => {

@@ -13,9 +13,9 @@ mod vp;
 use std::fmt;
 
 pub use consistency::Consistency;
-pub use ddpm::{Ddpm, DdpmConfig, Prediction};
+pub use ddpm::{Ddpm, DdpmConfig, Labels, Prediction};
 pub use edm::Edm;
-pub use flow::Flow;
+pub use flow::{Flow, Target};
 pub use iddpm::{Iddpm, IddpmConfig};
 pub use levels::{Levels, LevelsConfig};
 pub use plain::{Plain, Quantity};

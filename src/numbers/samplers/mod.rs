@@ -28,6 +28,7 @@ macro_rules! sampler_rows {
             non_markovian: NonMarkovian,
             simplified: Simplified Consistent,
             snr: Snr,
+            tcd: Tcd,
             ve: VeAncestral VeEulerMaruyama VeReverseDiffusion,
         } }
     };

@@ -29,7 +29,7 @@ entry! {
     /// Each β keeps the marginals N(α_s x, s_s²) of a known image exactly.
     pub struct NonMarkovian {
         /// Choice of β.
-        pub beta: Beta = Beta::default() => "{kind: ddim, eta}, {kind: frozen, rho}, {kind: shares, shares}",
+        pub beta: Beta = Beta::default() => "{kind: ddim, eta}, {kind: frozen, rho}, {kind: fresh}, {kind: shares, shares}",
     }
 }
 
@@ -47,6 +47,8 @@ pub enum Beta {
         /// ρ.
         rho: f64,
     },
+    /// b = σ′: all noise is fresh, x ← D + σ′ n, as consistency functions are sampled.
+    Fresh,
     /// b = share · σ′, one share for each level but the last.
     Shares {
         /// Shares between 0 and 1.
@@ -73,7 +75,7 @@ impl Beta {
                 None => Ok(()),
             },
             Self::Frozen { rho } => at_least_zero("rho", *rho).map(drop),
-            Self::Ddim { .. } => Ok(()),
+            Self::Ddim { .. } | Self::Fresh => Ok(()),
         }
     }
 
@@ -82,6 +84,7 @@ impl Beta {
         match self {
             Self::Ddim { eta } => -eta * eta * log_r.exp_m1(),
             Self::Frozen { rho } => -(rho * rho * log_r).exp_m1(),
+            Self::Fresh => 1.0,
             Self::Shares { shares } => shares[k] * shares[k],
         }
     }
@@ -89,7 +92,7 @@ impl Beta {
 
 impl Sampler for NonMarkovian {
     fn walk(&self, sigmas: &Sigmas) -> Result<Walk, Error> {
-        self.beta.check(sigmas.iter().len() - 1)?;
+        self.beta.check(sigmas.pairs().filter(|(_, next)| *next > 0.0).count())?;
         checked(sigmas.pairs().enumerate().map(|(k, (sigma, next))| {
             if next == 0.0 {
                 return Step::denoise(sigma);

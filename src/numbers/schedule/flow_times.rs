@@ -1,6 +1,8 @@
 //! Times of flow matching.
 
-use super::{LEVELS, Schedule, count, grid};
+use serde::{Deserialize, Serialize};
+
+use super::{BetaQuantiles, Geometric, Karras, LEVELS, Schedule, count, grid};
 use crate::{
     Error,
     numbers::{precondition::Flow, registry::entry, sigma::Sigmas},
@@ -22,7 +24,41 @@ entry! {
         pub repeats: usize = 1 => "≥ 0",
         /// N, the number of times in training.
         pub times: usize = 1000 => "≥ 2",
+        /// Ends of u.
+        pub ends: FlowEnds = FlowEnds::Both => "both, first, last",
+        /// The last t: 1 − t of all is stretched to end there, diffusers' `shift_terminal`.
+        pub terminal: Option<f64> = None => "0 … 1, open" or "not stretched",
+        /// Law by which t falls between its ends, the first and last shifted time.
+        pub law: FlowLaw = FlowLaw::Shifted => "shifted, karras, exponential, beta",
     }
+}
+
+/// See [`FlowTimes`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowEnds {
+    /// K values from 1 to 1/N.
+    #[default]
+    Both,
+    /// The first K of K + 1 values from 1 to 1/N: diffusers' UniPC.
+    First,
+    /// The first K of K + 1 values from 1 − 1/N to 0: diffusers' DPM solvers.
+    Last,
+}
+
+/// See [`FlowTimes`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowLaw {
+    /// The shifted times themselves.
+    #[default]
+    Shifted,
+    /// Linear in t^(1/7).
+    Karras,
+    /// Linear in ln t.
+    Exponential,
+    /// Quantiles of Beta(0.6, 0.6).
+    Beta,
 }
 
 impl Schedule for FlowTimes {
@@ -33,12 +69,45 @@ impl Schedule for FlowTimes {
         if self.times < 2 {
             return Err(Error::parameter("times", "at least 2", self.times));
         }
-        let shifted = |u: f64| self.shift * u / (1.0 + (self.shift - 1.0) * u);
+        let times = self.stretched(self.shifted(count(LEVELS, levels)?))?;
+        let times = self.by_law(times)?;
+        Sigmas::new(times.into_iter().map(|t| (t / (1.0 - t)).min(Flow::LARGEST)).collect())
+    }
+}
+
+impl FlowTimes {
+    /// The shifted times.
+    fn shifted(&self, levels: usize) -> Vec<f64> {
+        let shift = |u: f64| self.shift * u / (1.0 + (self.shift - 1.0) * u);
         // The ends of the steps are shifted when the scheduler is made, its steps when the times are set.
-        let ends = |u: f64| (1..self.repeats).fold(u, |u, _| shifted(u));
-        let (first, last) = (ends(1.0), ends(1.0 / self.times as f64));
-        let times = grid(count(LEVELS, levels)?).map(|step| first + step * (last - first));
-        let times = times.map(|u| if self.repeats > 0 { shifted(u) } else { u });
-        Sigmas::new(times.map(|t| (t / (1.0 - t)).min(Flow::LARGEST)).collect())
+        let ends = |u: f64| (1..self.repeats).fold(u, |u, _| shift(u));
+        let last = 1.0 / self.times as f64;
+        let (points, first, last) = match self.ends {
+            FlowEnds::Both => (levels, ends(1.0), ends(last)),
+            FlowEnds::First => (levels + 1, ends(1.0), ends(last)),
+            FlowEnds::Last => (levels + 1, ends(1.0 - last), 0.0),
+        };
+        let times = grid(points).take(levels).map(|step| first + step * (last - first));
+        times.map(|u| if self.repeats > 0 { shift(u) } else { u }).collect()
+    }
+
+    fn stretched(&self, times: Vec<f64>) -> Result<Vec<f64>, Error> {
+        let Some(terminal) = self.terminal else { return Ok(times) };
+        if !(0.0 < terminal && terminal < 1.0) {
+            return Err(Error::parameter("terminal", "between 0 and 1", terminal));
+        }
+        let factor = (1.0 - terminal) / (1.0 - times[times.len() - 1]);
+        Ok(times.into_iter().map(|t| 1.0 - (1.0 - t) * factor).collect())
+    }
+
+    fn by_law(&self, times: Vec<f64>) -> Result<Vec<f64>, Error> {
+        let (count, range) = (times.len(), (times[times.len() - 1], times[0]));
+        let laid = match self.law {
+            FlowLaw::Shifted => return Ok(times),
+            FlowLaw::Karras => Karras::default().sigmas(count, range)?,
+            FlowLaw::Exponential => Geometric::default().sigmas(count, range)?,
+            FlowLaw::Beta => BetaQuantiles::default().sigmas(count, range)?,
+        };
+        Ok(laid.iter().collect())
     }
 }

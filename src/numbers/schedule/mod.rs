@@ -12,6 +12,8 @@ use crate::{
 macro_rules! schedule_rows {
     ($then:ident $(, $($rest:tt)+)?) => {
         $then! { $($($rest)+,)? {
+            beta_quantiles: BetaQuantiles,
+            ending: Ending,
             flow_times: FlowTimes,
             geometric: Geometric,
             in_time: InTime,
@@ -21,6 +23,7 @@ macro_rules! schedule_rows {
             sigmoid: Sigmoid,
             subsequence: Subsequence,
             times: Times,
+            within: Within,
         } }
     };
 }
@@ -31,9 +34,11 @@ macro_rules! chain_rows {
         $then! { $($($rest)+,)? {
             betas: Betas,
             cosine: Cosine,
+            falling: Falling,
             linear_beta: LinearBeta,
             scaled_linear: ScaledLinear,
             sigmoid_beta: SigmoidBeta,
+            zero_snr: ZeroSnr,
         } }
     };
 }

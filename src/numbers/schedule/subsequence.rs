@@ -22,16 +22,21 @@ entry! {
     /// leading:    t = k ⌊N/K⌋ + offset, k = 0 … K − 1
     /// trailing:   t = the nearest of N, N − N/K, … less 1
     /// linspace:   respaced; even: the same without rounding
+    /// distilled:  t = j ⌊N/S⌋ − 1 with j = S − ⌊k S/K⌋: K of the S times of a distillation
     /// ```
     pub struct Subsequence {
         /// The chain.
         pub beta: AnyChain = AnyChain::LinearBeta(LinearBeta::default()) => "any chain",
         /// Spacing of the chosen times.
-        pub spacing: Spacing = Spacing::Uniform => "uniform, quadratic, respaced, leading, trailing, linspace, even",
+        pub spacing: Spacing = Spacing::Uniform => "uniform, quadratic, respaced, leading, trailing, linspace, even, distilled",
         /// Added to leading times, diffusers' `steps_offset`.
         pub offset: usize = 0 => "≥ 0",
         /// Takes K + 1 times and leaves out the last, as diffusers' DPM solvers do.
         pub open: bool = false => "true, false",
+        /// S of distilled times, diffusers' `original_inference_steps`.
+        pub distilled: usize = 50 => "≥ 1, at most N",
+        /// Times of higher levels are left out, and N is the number of the others: exp(−λ) of diffusers' `lambda_min_clipped`.
+        pub max: Option<f64> = None => "> 0" in "data units" or "no limit",
     }
 }
 
@@ -53,38 +58,62 @@ pub enum Spacing {
     Linspace,
     /// Equal steps between the ends, of any fraction: diffusers' for Euler's and Heun's steps.
     Even,
+    /// Some of the times of a distillation: diffusers' for LCM and TCD.
+    Distilled,
 }
 
 impl Schedule for Subsequence {
     /// Times that fall together count once, so that quadratic levels may be fewer than `levels`.
     fn sigmas(&self, levels: usize, _: (f64, f64)) -> Result<Sigmas, Error> {
         let chain = self.beta.get().times()?;
-        let (levels, all) = (count(LEVELS, levels)?, chain.levels());
-        if levels > all.len() {
+        let all = chain.levels().len();
+        let below = self.max.map_or(all, |max| chain.levels().partition_point(|level| *level <= max));
+        if count(LEVELS, levels)? > below {
             return Err(Error::parameter(LEVELS, "at most the times of the chain", levels));
         }
-        let last = chain.last();
-        let points = levels + usize::from(self.open);
-        let mut times: Vec<f64> = match self.spacing {
-            Spacing::Uniform => (0..all.len()).step_by(all.len() / levels).map(|t| t as f64).collect(),
-            Spacing::Quadratic => {
-                let end = (0.8 * all.len() as f64).sqrt();
-                grid(levels).map(|u| (u * end).powi(2).floor()).collect()
-            }
-            Spacing::Leading => {
-                (0..points).map(|k| (k * (all.len() / points) + self.offset) as f64).map(|t| t.min(last)).collect()
-            }
-            Spacing::Trailing => {
-                let step = all.len() as f64 / levels as f64;
-                (0..levels).rev().map(|k| (all.len() as f64 - k as f64 * step).round_ties_even() - 1.0).collect()
-            }
-            Spacing::Respaced | Spacing::Linspace => grid(points).map(|u| (u * last).round_ties_even()).collect(),
-            Spacing::Even => grid(points).map(|u| u * last).collect(),
-        };
+        let mut times = self.times(levels, below, all)?;
         times.dedup();
         if self.open && !matches!(self.spacing, Spacing::Trailing) {
             times.remove(0);
         }
         Sigmas::new(times.iter().rev().map(|&t| chain.sigma(t)).collect())
+    }
+}
+
+impl Subsequence {
+    /// The chosen ones of `count` times of a chain that has `all`, smallest first.
+    fn times(&self, levels: usize, count: usize, all: usize) -> Result<Vec<f64>, Error> {
+        let last = (count - 1) as f64;
+        let points = levels + usize::from(self.open);
+        Ok(match self.spacing {
+            Spacing::Uniform => (0..count).step_by(count / levels).map(|t| t as f64).collect(),
+            Spacing::Quadratic => {
+                let end = (0.8 * count as f64).sqrt();
+                grid(levels).map(|u| (u * end).powi(2).floor()).collect()
+            }
+            Spacing::Leading => {
+                (0..points).map(|k| (k * (count / points) + self.offset) as f64).map(|t| t.min(last)).collect()
+            }
+            Spacing::Trailing => {
+                let step = all as f64 / levels as f64;
+                let times = (0..levels).map(|k| count as f64 - k as f64 * step).take_while(|t| *t > 0.0);
+                let mut times: Vec<f64> = times.map(|t| t.round_ties_even() - 1.0).collect();
+                times.reverse();
+                times
+            }
+            Spacing::Respaced | Spacing::Linspace => grid(points).map(|u| (u * last).round_ties_even()).collect(),
+            Spacing::Even => grid(points).map(|u| u * last).collect(),
+            Spacing::Distilled => {
+                let of = self.distilled;
+                if !(levels..=all).contains(&of) {
+                    return Err(Error::parameter(
+                        "distilled",
+                        "from the number of levels to the times of the chain",
+                        of,
+                    ));
+                }
+                (0..levels).rev().map(|k| ((of - k * of / levels) * (all / of) - 1) as f64).collect()
+            }
+        })
     }
 }

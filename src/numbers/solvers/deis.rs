@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Solver, hops, multistep, order};
+use super::{Solver, landing, multistep, order};
 use crate::{
     Error,
     numbers::{
@@ -16,7 +16,7 @@ use crate::{
 
 entry! {
     name: "deis",
-    what: "ε a polynomial of t or σ; order 1 … 4",
+    what: "ε a polynomial of t, σ or ln σ; order 1 … 4",
     source: "Zhang & Chen 2023",
     facts: { scores: "1", order: "= order", random: "no" },
     /// x ← x + Σⱼ εⱼ ∫ Lⱼ dσ over σ … σ′, with Lⱼ the Lagrange polynomials through the last levels [Zhang & Chen 2023, DEIS].
@@ -27,9 +27,13 @@ entry! {
         /// 1 to 4; 1 is DDIM.
         pub order: usize = 3 => "1, 2, 3, 4",
         /// Variable in which ε is a polynomial.
-        pub variable: Variable = Variable::Time => "time, sigma",
+        pub variable: Variable = Variable::Time => "time, sigma, log-sigma",
         /// The process whose time that is, if it is time.
         pub sde: AnySde = AnySde::Vp(Vp::default()) => "any process",
+        /// Of fewer than 15 steps, the last has order 1 and the one before it at most 2, as in diffusers.
+        pub lower_final: bool = false => "true, false",
+        /// The step to 0 extrapolates as well, in place of ending with the denoised image; for `sigma` alone.
+        pub extrapolate: bool = false => "true, false",
     }
 }
 
@@ -42,31 +46,56 @@ pub enum Variable {
     Time,
     /// σ: ρAB of the paper.
     Sigma,
+    /// ln σ: diffusers' `logrho`.
+    LogSigma,
+}
+
+impl Deis {
+    /// The variable at level σ.
+    fn place(&self, sigma: f64) -> f64 {
+        match self.variable {
+            Variable::Time => self.sde.get().time(sigma),
+            Variable::Sigma => sigma,
+            Variable::LogSigma => sigma.ln(),
+        }
+    }
+
+    /// ∫ Lⱼ dσ over a step.
+    fn weight(&self, places: &[f64], j: usize, (sigma, next): (f64, f64)) -> f64 {
+        if self.variable == Variable::Sigma {
+            return integral(|sigma| lagrange(places, j, sigma), sigma, next);
+        }
+        // In u = ln σ the integrand is smooth however long the step.
+        integral(|u| lagrange(places, j, self.place(u.exp())) * u.exp(), sigma.ln(), next.ln())
+    }
 }
 
 impl Solver for Deis {
     fn scheme(&self, sigmas: &Sigmas) -> Result<Scheme, Error> {
         let most = order(self.order, &[1, 2, 3, 4], "1, 2, 3 or 4")?;
-        let sde = self.sde.get();
-        let place = |sigma: f64| match self.variable {
-            Variable::Time => sde.time(sigma),
-            Variable::Sigma => sigma,
-        };
         if self.variable == Variable::Time {
-            reaches(sde, sigmas)?;
+            reaches(self.sde.get(), sigmas)?;
         }
+        if self.extrapolate && self.variable != Variable::Sigma {
+            return Err(Error::parameter("extrapolate", "false unless the variable is sigma", true));
+        }
+        let count = sigmas.iter().len();
+        let few = self.lower_final && count < 15;
         let mut places: Vec<f64> = Vec::new();
-        Ok(hops(sigmas, |(sigma, next)| {
-            places.insert(0, place(sigma));
+        let step = |(k, pair): (usize, (f64, f64))| {
+            places.insert(0, self.place(pair.0));
             places.truncate(most);
-            // In u = ln σ the integrand is smooth however long the step.
-            let weight = |j: usize| {
-                let basis = |u: f64| lagrange(&places, j, place(u.exp())) * u.exp();
-                integral(basis, sigma.ln(), next.ln())
+            let used = match count - 1 - k {
+                0 if few => 1,
+                1 if few => 2.min(places.len()),
+                _ => places.len(),
             };
-            let weights: Vec<f64> = (0..places.len()).map(weight).collect();
-            multistep(sigma, &weights)
-        }))
+            let weights: Vec<f64> = (0..used).map(|j| self.weight(&places[..used], j, pair)).collect();
+            multistep(pair.0, &weights)
+        };
+        let pairs = sigmas.pairs().enumerate().take_while(|(_, (_, next))| *next > 0.0 || self.extrapolate);
+        let last = landing(sigmas).filter(|_| !self.extrapolate);
+        Ok(pairs.map(step).chain(last).collect())
     }
 }
 

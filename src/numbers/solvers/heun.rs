@@ -1,6 +1,6 @@
 //! EDM's own sampler.
 
-use super::Solver;
+use super::{Solver, landing};
 use crate::{
     Error,
     numbers::{
@@ -59,7 +59,10 @@ impl Solver for Heun {
             }
         };
         let steps = sigmas.pairs().take_while(|(_, next)| *next > 0.0).map(inner);
-        let last = Stage::denoised(first(sigmas.min()), lifted(sigmas.min()));
-        Ok(steps.chain([SolverStep { stages: vec![last], ..SolverStep::denoise(sigmas.min()) }]).collect())
+        let last = landing(sigmas).map(|landing| SolverStep {
+            stages: vec![Stage::denoised(first(sigmas.min()), lifted(sigmas.min()))],
+            ..landing
+        });
+        Ok(steps.chain(last).collect())
     }
 }

@@ -21,7 +21,8 @@ entry! {
     }
 }
 
-const WEIGHTS: [&[f64]; 4] = [
+/// Weights of orders 1 to 4 for equal steps, the newest value first.
+pub(super) const WEIGHTS: [&[f64]; 4] = [
     &[1.0],
     &[3.0 / 2.0, -1.0 / 2.0],
     &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],

@@ -2,9 +2,12 @@
 //!
 //! Each is laid out as a [`Scheme`] in the frame x + σ n. In it the probability flow is dx/dσ = ε(x, σ) [EDM, Eq. 1], and
 //! with h = ln(σ/σ′), half the growth of the log signal-to-noise ratio, α and s of the papers drop out of every formula.
-//! The last step, to σ′ = 0, is x ← D(x, σ) in all of them: there is no slope to be had at 0.
+//! The last step, to σ′ = 0, is x ← D(x, σ) in nearly all of them: there is no slope to be had at 0.
 
+mod exponential;
 mod time;
+
+pub use exponential::{Expansion, SecondOrder};
 
 use crate::{
     Error,
@@ -21,14 +24,21 @@ use crate::{
 macro_rules! solver_rows {
     ($then:ident $(, $($rest:tt)+)?) => {
         $then! { $($($rest)+,)? {
+            ddpm_learned: DdpmLearned,
             deis: Deis,
             dpm: Dpm,
+            dpm_ancestral: DpmAncestral DpmPlusPlusSde,
+            dpm_multistep: DpmMultistep,
             dpm_plus_plus: DpmPlusPlus,
+            dpm_singlestep: DpmSinglestep,
             heun: Heun,
             ipndm: Ipndm,
+            lcm: Lcm,
+            pndm: Pndm,
             predictor_corrector: PredictorCorrector,
             rk45: Rk45,
             runge_kutta: RungeKutta,
+            sa: Sa,
             stochastic: EulerMaruyama ReverseDiffusion Sra1 StochasticHeun,
             unipc: Unipc,
         } }
@@ -61,10 +71,15 @@ impl<S: Sampler> Solver for S {
     }
 }
 
-/// One step for each pair (σ, σ′) but the last, which lands on the denoised image.
+/// One step for each pair (σ, σ′) above 0; to 0 it lands on the denoised image.
 fn hops(sigmas: &Sigmas, hop: impl FnMut((f64, f64)) -> SolverStep) -> Scheme {
     let inner = sigmas.pairs().take_while(|(_, next)| *next > 0.0).map(hop);
-    inner.chain([SolverStep::denoise(sigmas.min())]).collect()
+    inner.chain(landing(sigmas)).collect()
+}
+
+/// The step that lands on the denoised image, if the walk ends at 0.
+fn landing(sigmas: &Sigmas) -> Option<SolverStep> {
+    (sigmas.end() == 0.0).then(|| SolverStep::denoise(sigmas.min()))
 }
 
 /// x ← x + Σⱼ weights\[j\] εⱼ with ε at the beginning of this step and of those before it, the newest first.

@@ -58,7 +58,7 @@ impl Solver for PredictorCorrector {
     fn scheme(&self, sigmas: &Sigmas) -> Result<Scheme, Error> {
         let (ratio, corrections) = (positive("snr", self.snr)?, count("corrections", self.corrections)?);
         let predictor = self.predictor.get().scheme(sigmas)?;
-        if predictor.0.len() != sigmas.iter().len() || !predictor.0.iter().all(|step| step.hop().is_some()) {
+        if predictor.0.len() != sigmas.pairs().count() || !predictor.0.iter().all(|step| step.hop().is_some()) {
             return Err(Error::parameter("predictor", "a sampler of one step a level", "another"));
         }
         let corrected = |((sigma, next), step): ((f64, f64), Update)| {

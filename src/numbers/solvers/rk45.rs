@@ -1,11 +1,11 @@
 //! The flow in steps of its own choice.
 
-use super::Solver;
+use super::{Solver, landing};
 use crate::{
     Error,
     numbers::{
         registry::entry,
-        scheme::{Adaptive, Scheme, SolverStep, Update},
+        scheme::{Adaptive, Scheme, Update},
         sigma::{Sigmas, at_least_zero, positive},
     },
 };
@@ -35,7 +35,7 @@ impl Solver for Rk45 {
         let (absolute, relative) = (positive("absolute", self.absolute)?, at_least_zero("relative", self.relative)?);
         let inner = sigmas.pairs().take_while(|(_, next)| *next > 0.0);
         let inner = inner.map(|(from, to)| Update::Adaptive(Adaptive { from, to, absolute, relative }));
-        Ok(Scheme(inner.chain([Update::SolverStep(SolverStep::denoise(sigmas.min()))]).collect()))
+        Ok(Scheme(inner.chain(landing(sigmas).map(Update::SolverStep)).collect()))
     }
 }
 

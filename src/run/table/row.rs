@@ -30,7 +30,7 @@ use crate::{
         sample::range_note,
     },
     scores::{
-        denoiser::{Clipped, Denoiser},
+        denoiser::{Clip, Clipped, Denoiser},
         sample::sample_to_end,
     },
 };
@@ -261,7 +261,7 @@ impl Way<'_> {
     fn draw(&self, prior: &Prior, block: &Block, engine: &Engine) -> Result<PendingImages, Error> {
         let prior_of = |seeds: &[u64]| -> Box<dyn Denoiser> {
             let denoiser = prior.denoiser(self.classes.rows(seeds.iter().copied()).as_deref());
-            Clipped::within(denoiser, self.clip.then_some(1.0))
+            Clipped::within(denoiser, self.clip.then_some(Clip::Limit(1.0)))
         };
         let Batch { x, checks } = engine.draw(&block.seeds, None, &prior_of, &|_, prior, x, noise, seen| {
             sample_to_end(self.scheme, x, &prior, noise, seen)
