@@ -12,8 +12,8 @@ use crate::{
         precondition::{AnyPrecondition, Consistency, DdpmConfig, Edm, Flow, Prediction},
         samplers::{Beta, Ddim, Ddpm, NonMarkovian, Variance, VeAncestral},
         schedule::{
-            AnyChain, AnySchedule, Betas, Cosine, FlowTimes, Geometric, Karras, LinearBeta, List, ScaledLinear, SigmoidBeta,
-            Spacing, Subsequence,
+            AnyChain, AnySchedule, Betas, Cosine, FlowTimes, Geometric, Karras, LinearBeta, List, ScaledLinear,
+            SigmoidBeta, Spacing, Subsequence,
         },
         solvers::{DpmPlusPlus, Heun},
     },
