@@ -14,6 +14,7 @@ use tch::{Device, Kind, Tensor};
 use super::session::Session;
 use crate::{
     Error,
+    files::depth::Depth,
     inverse::{
         detectors::{Detector, Measurement},
         likelihood::GaussianLikelihood,
@@ -104,6 +105,8 @@ pub struct Problem<'a> {
     /// Degradation, as it is recorded.
     pub(crate) task: Value,
     pub(crate) detector: Option<Detector>,
+    /// Depth of the pictures of results.
+    pub(crate) depth: Depth,
     seed: u64,
     more: Option<Build<'a>>,
     pub(crate) pool: Pool,
@@ -178,10 +181,17 @@ impl<'a> Problem<'a> {
             eta,
             task: description,
             detector: None,
+            depth: Depth::default(),
             seed,
             more,
             pool: Pool(Mutex::new(vec![likelihood])),
         })
+    }
+
+    /// Sets the depth of the pictures of results; it is 8 bits without this call.
+    #[must_use]
+    pub fn depth(self, depth: Depth) -> Self {
+        Self { depth, ..self }
     }
 
     /// Names the images; their files and rows have these names.
