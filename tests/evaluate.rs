@@ -1,13 +1,17 @@
 //! `tweedie evaluate`, and the files that it reads and writes.
 
-use std::{collections::BTreeMap, fs, fs::File, io::Write};
+use std::{collections::BTreeMap, fs, fs::File, io::Write, path::Path};
 
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    evaluation::{features::Published, metrics::Moments},
+    evaluation::{
+        features::{Probe, Published, Resize},
+        metrics::{Moments, Statistics},
+    },
     files::{
         data::{AnyData, Cifar},
+        depth::Depth,
         images, npz,
     },
     models::checkpoint::safetensors,
@@ -79,6 +83,136 @@ fn arrays_come_back_as_they_were_written() {
     }
 }
 
+/// The bytes of a .npy file.
+fn npy(descr: &str, order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
+    [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
+}
+
+/// Every type and byte order of NumPy's that a tensor can hold.
+#[test]
+fn arrays_of_every_byte_order_have_their_numbers() {
+    let place = Place::new();
+    let read = |descr: &str, data: &[u8]| {
+        fs::write(place.path("x.npy"), npy(descr, "False", "(1,)", data)).unwrap();
+        npz::read_npy(&place.path("x.npy"))
+    };
+    for (descr, data, expected) in [
+        ("<f8", &1.5f64.to_le_bytes()[..], 1.5),
+        (">f8", &1.5f64.to_be_bytes(), 1.5),
+        (">f4", &(-0.75f32).to_be_bytes(), -0.75),
+        ("<f2", &[0x00, 0x3E], 1.5),
+        (">f2", &[0x3E, 0x00], 1.5),
+        (">i8", &(-7i64).to_be_bytes(), -7.0),
+        (">i4", &(-7i32).to_be_bytes(), -7.0),
+        ("<i2", &(-7i16).to_le_bytes(), -7.0),
+        (">i2", &(-7i16).to_be_bytes(), -7.0),
+        ("|i1", &(-7i8).to_le_bytes(), -7.0),
+        ("<u2", &65_535u16.to_le_bytes(), 65_535.0),
+        (">u2", &65_535u16.to_be_bytes(), 65_535.0),
+        ("<u4", &u32::MAX.to_le_bytes(), 4_294_967_295.0),
+        (">u4", &u32::MAX.to_be_bytes(), 4_294_967_295.0),
+        (">u8", &12u64.to_be_bytes(), 12.0),
+        ("|b1", &[1], 1.0),
+    ] {
+        let found = read(descr, data).unwrap().to_kind(Kind::Double);
+        assert_eq!(Vec::<f64>::try_from(found).unwrap(), [expected], "{descr}");
+    }
+    for (descr, parts) in [
+        ("<c8", [1.0f32.to_le_bytes(), (-2.0f32).to_le_bytes()].concat()),
+        (">c8", [1.0f32.to_be_bytes(), (-2.0f32).to_be_bytes()].concat()),
+        (">c16", [1.0f64.to_be_bytes(), (-2.0f64).to_be_bytes()].concat()),
+    ] {
+        let found = read(descr, &parts).unwrap().view_as_real().to_kind(Kind::Double).view([-1]);
+        assert_eq!(Vec::<f64>::try_from(found).unwrap(), [1.0, -2.0], "{descr}");
+    }
+    let told = read("<u8", &u64::MAX.to_le_bytes()).unwrap_err().to_string();
+    assert!(told.contains("18446744073709551615 is larger than any number that a tensor holds"), "{told}");
+    let told = read("<U1", &[0; 4]).unwrap_err().to_string();
+    assert!(told.contains("x.npy: holds text or objects: an array of numbers is wanted"), "{told}");
+}
+
+/// Statistics as a machine of the other byte order, or a program of columns first, stores them.
+#[test]
+fn statistics_are_read_in_any_byte_order_and_order_of_axes() {
+    let place = Place::new();
+    let mut zip = ZipWriter::new(File::create(place.path("s.npz")).unwrap());
+    let numbers = |values: &[f64]| values.iter().flat_map(|value| value.to_be_bytes()).collect::<Vec<u8>>();
+    let files = [
+        ("mu", npy(">f8", "False", "(2,)", &numbers(&[1.0, 2.0]))),
+        ("sigma", npy(">f8", "True", "(2, 2)", &numbers(&[4.0, 1.0, 1.0, 3.0]))),
+        ("count", npy(">i8", "False", "()", &50_000i64.to_be_bytes())),
+    ];
+    for (name, contents) in files {
+        zip.start_file(format!("{name}.npy"), SimpleFileOptions::default()).unwrap();
+        zip.write_all(&contents).unwrap();
+    }
+    zip.finish().unwrap();
+    let Statistics { count, mean, covariance } = Published::read(&place.path("s.npz")).unwrap().unwrap().statistics;
+    assert_eq!(count, Some(50_000));
+    assert_eq!(Vec::<f64>::try_from(mean).unwrap(), [1.0, 2.0]);
+    assert_eq!(Vec::<f64>::try_from(covariance.flatten(0, -1)).unwrap(), [4.0, 1.0, 1.0, 3.0]);
+}
+
+/// Sets in .npy: channels last, first and none.
+#[test]
+fn arrays_of_bytes_are_sets_of_images() {
+    let place = Place::new();
+    let all = pixels(3, &[4, 3, 8, 6]);
+    let load = |x: &Tensor| {
+        fs::write(place.path("set.npy"), npz::npy(x).unwrap()).unwrap();
+        AnyData::at(&place.path("set.npy"), 3).load()
+    };
+    assert_eq!(load(&all).unwrap().pixels, all);
+    assert_eq!(load(&last(&all)).unwrap().pixels, all);
+    assert_eq!(load(&all.select(1, 0)).unwrap().pixels, all.narrow(1, 0, 1));
+    save(&place, "first.npz", &[("images", &all)], CompressionMethod::Stored);
+    assert_eq!(AnyData::at(&place.path("first.npz"), 3).load().unwrap().pixels, all);
+    for (x, told) in [
+        (all.to_kind(Kind::Float), "is of Float: images of a set are bytes, 0 … 255 (uint8)"),
+        (all.narrow(3, 0, 3), "is [4, 3, 8, 3], whose channels may be the second or the last: transpose it"),
+        (all.narrow(1, 0, 2), "is [4, 2, 8, 6]: [count, height, width, 1 or 3] or"),
+        (last(&all).get(0), "is [8, 6, 3]: [count, height, width, 1 or 3] or"),
+        (all.narrow(0, 0, 0), "is [0, 3, 8, 6]: "),
+    ] {
+        let found = load(&x).unwrap_err().to_string();
+        assert!(found.contains("set.npy: ") && found.contains(told), "{found}");
+    }
+}
+
+/// Each image of a set of many sizes is resized on its own: the features are those of the images one by one.
+#[test]
+fn images_of_many_sizes_are_measured_by_a_resize_that_is_named() {
+    let place = Place::new();
+    safetensors::write(&place.path("lite.safetensors"), &weights(EfficientNet::new), &BTreeMap::new()).unwrap();
+    fs::create_dir(place.path("set")).unwrap();
+    let sizes = [[3, 40, 30], [3, 40, 30], [3, 25, 60], [1, 20, 20]];
+    for (i, size) in sizes.iter().enumerate() {
+        images::write_png(&place.path(&format!("set/{i}.png")), &pixels(i as u64, size)).unwrap();
+    }
+    let network = ["--network", "efficientnet-lite0:lite.safetensors"];
+    let complaint = place.complaint(&[&["evaluate", "set"], &network[..]].concat());
+    let told =
+        "2.png: is [3, 25, 60], unlike [3, 40, 30] of the files before: --resize names a way for images of many sizes";
+    assert!(complaint.ends_with(told), "{complaint}");
+    images::write(&place.path("set/3.png"), &images::from_bytes(&pixels(3, &sizes[3])), Depth::Sixteen).unwrap();
+    for batch in ["1", "3", "50"] {
+        let arguments = ["set", "--resize", "clean", "--batch", batch, "--save-statistics", "s.npz"];
+        let (_, error) = evaluate(&place, &[&arguments[..], &network].concat());
+        let told = "images are of many sizes: each is resized to the network's by clean on its own";
+        assert!(error.contains(told), "{error}");
+        assert!(error.contains("1 image has more than 8 bits: the nearest bytes are measured"), "{error}");
+        let found = Published::read(&place.path("s.npz")).unwrap().unwrap().statistics;
+        let name = format!("efficientnet-lite0:{}", place.path("lite.safetensors").display());
+        let probe = Probe::open(&name, Some(Resize::Clean), None, Device::Cpu).unwrap();
+        let alone = sizes.iter().enumerate().map(|(i, size)| probe.take(&pixels(i as u64, size).unsqueeze(0)).unwrap());
+        let expected = Tensor::cat(&alone.map(|taken| taken.features).collect::<Vec<_>>(), 0).to_kind(Kind::Double);
+        let apart = (found.mean - expected.mean_dim([0i64].as_slice(), false, None)).abs().max();
+        // Kernels of libtorch round a batch and an image alone differently.
+        assert!(f64::try_from(apart).unwrap() < 1e-5 * f64::try_from(expected.abs().max()).unwrap());
+    }
+}
+
 #[test]
 fn archives_arrays_and_cifar_hold_the_same_images() {
     let place = Place::new();
@@ -146,7 +280,7 @@ fn every_figure_has_its_own_name_spread_and_warnings() {
     sets(&place);
     let network = ["--network", "efficientnet-lite0:lite.safetensors"];
     let all = [&["images.npz", "--reference", "others.npz", "--bootstrap", "2"], &network[..]].concat();
-    let metrics = ["--metrics", "fid,kid,is,prdc,infinity,cmmd,mind", "--parts", "2"];
+    let metrics = ["--metrics", "fid,kid,is,prdc,infinity,cmmd,mind", "--parts", "2", "--subset-size", "10"];
     let (record, error) = evaluate(&place, &[&all[..], &metrics].concat());
     let figures = &record["figures"];
     for (name, said) in [
@@ -178,7 +312,11 @@ fn every_figure_has_its_own_name_spread_and_warnings() {
     assert_eq!(from("statistics.npz", &[])["frechet_distance"], record["frechet_distance"]);
     assert_eq!(from("others.npz", &["--batch", "50"])["frechet_distance"], record["frechet_distance"]);
     let complaint = place.complaint(
-        &[&["evaluate", "images.npz", "--reference", "statistics.npz", "--metrics", "kid"], &network[..]].concat(),
+        &[
+            &["evaluate", "images.npz", "--reference", "statistics.npz", "--metrics", "kid", "--subset-size", "9"],
+            &network[..],
+        ]
+        .concat(),
     );
     assert!(complaint.contains("kid, prdc, cmmd and mind need the images of the reference"), "{complaint}");
     let complaint = place.complaint(&[&["evaluate", "images.npz", "--expect", "50000"], &network[..]].concat());
@@ -187,6 +325,103 @@ fn every_figure_has_its_own_name_spread_and_warnings() {
     assert!(complaint.contains("Inception's state dict"), "{complaint}");
     let complaint = place.complaint(&["evaluate", "images.npz", "--network", "inception:lite.safetensors"]);
     assert!(complaint.contains("is not the Inception of FID (Conv2d_1a_3x3.conv.weight"), "{complaint}");
+}
+
+/// Numbers that are no figures: parts without an image, subsets that are the whole set, a distance below 0.
+#[test]
+fn figures_that_mean_nothing_are_refused_or_said() {
+    let place = Place::new();
+    safetensors::write(&place.path("lite.safetensors"), &weights(EfficientNet::new), &BTreeMap::new()).unwrap();
+    sets(&place);
+    let network = ["--network", "efficientnet-lite0:lite.safetensors"];
+    let told = |more: &[&str]| place.complaint(&[&["evaluate", "images.npz"], &network[..], more].concat());
+    let complaint = told(&["--metrics", "is", "--limit", "3"]);
+    assert_eq!(
+        complaint,
+        "the Inception Score of 3 images cannot be the mean over 10 parts of them: --parts of 1 to 3 are wanted"
+    );
+    assert!(told(&["--metrics", "is", "--parts", "0"]).contains("the mean over 0 parts"));
+    assert!(
+        told(&["--reference", "others.npz", "--metrics", "kid", "--subset-size", "1"])
+            .contains("--subset-size must be")
+    );
+    let kid = |reference: &str, size: &str, more: &[&str]| {
+        let arguments = ["images.npz", "--reference", reference, "--metrics", "kid", "--subset-size", size];
+        let (record, error) = evaluate(&place, &[&arguments[..], &network, more].concat());
+        (record["figures"]["kid"]["spread"].as_f64(), error)
+    };
+    let (spread, error) = kid("others.npz", "10", &[]);
+    assert!(spread.unwrap() > 0.0 && !error.contains("KID"), "{error}");
+    let (spread, error) = kid("others.npz", "1000", &[]);
+    let told =
+        "KID's subsets of 1000 hold all 20 images of a set, so that their spread is too small: --subset-size must be";
+    assert!(spread.unwrap() > 0.0 && error.contains(told), "{error}");
+    let (spread, error) = kid("others.npz", "20", &["--limit", "20"]);
+    let told =
+        "KID's subsets of 20 hold all 20 images of a set, so that there is no spread: --subset-size must be smaller";
+    assert!(spread.is_none() && error.contains(told), "{error}");
+    // The same images: rounding alone would print −0.0000 for half of all sets.
+    let itself = place.succeed(
+        &[&["evaluate", "others.npz", "--reference", "others.npz", "--bootstrap", "0"], &network[..]].concat(),
+    );
+    assert!(itself.contains("(not FID): 0.0000\n"), "{itself}");
+}
+
+/// A `count` decides of which rank a covariance is taken to be.
+#[test]
+fn a_count_that_does_not_go_with_its_statistics_is_refused() {
+    let place = Place::new();
+    let features = uniform(6, 8 * 12).view([8, 12]);
+    let Statistics { mean, covariance, .. } = Moments::from_features(&features).statistics().unwrap();
+    let read = |count: Tensor| {
+        save(&place, "s.npz", &[("mu", &mean), ("sigma", &covariance), ("count", &count)], CompressionMethod::Stored);
+        Published::read(&place.path("s.npz"))
+    };
+    assert_eq!(read(Tensor::from(8i64)).unwrap().unwrap().statistics.count, Some(8));
+    assert_eq!(read(Tensor::from_slice(&[50_000f64])).unwrap().unwrap().statistics.count, Some(50_000));
+    for count in [2i64, 5, 7] {
+        let told = read(Tensor::from(count)).unwrap_err().to_string();
+        let why = format!("s.npz: says that {count} images were counted, but its covariance is of more");
+        assert!(told.contains(&why), "{told}");
+    }
+    for count in [Tensor::from(0i64), Tensor::from(-3i64), Tensor::from(8.5), Tensor::from_slice(&[8i64, 8])] {
+        let told = read(count).unwrap_err().to_string();
+        assert!(told.contains("holds a `count` that is no number of images"), "{told}");
+    }
+}
+
+/// pytorch-fid, clean-fid, torch-fidelity, EDM and ADM open images by Pillow, which turns none.
+#[test]
+fn images_are_measured_as_their_pixels_lie_unless_exif_is_asked_for() {
+    let place = Place::new();
+    safetensors::write(&place.path("lite.safetensors"), &weights(EfficientNet::new), &BTreeMap::new()).unwrap();
+    let exif = b"\xFF\xE1\x00\x22Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    for name in ["plain", "marked", "turned"] {
+        fs::create_dir(place.path(name)).unwrap();
+    }
+    for name in ["420", "444"] {
+        let file = format!("tests/golden/photographs/{name}.jpg");
+        let jpeg = fs::read(&file).unwrap();
+        fs::write(place.path(&format!("plain/{name}.jpg")), &jpeg).unwrap();
+        let marked = [&jpeg[..2], exif, &jpeg[2..]].concat();
+        fs::write(place.path(&format!("marked/{name}.jpg")), marked).unwrap();
+        // Number 6 says that the first row is the viewer's right column: a quarter turn with the clock.
+        let pixels = images::read(Path::new(&file), 3).unwrap().rot90(-1, [1, 2]);
+        images::write_png(&place.path(&format!("turned/{name}.png")), &pixels).unwrap();
+    }
+    let network = ["--network", "efficientnet-lite0:lite.safetensors", "--bootstrap", "0"];
+    let apart = |images: &str, reference: &str, more: &[&str]| {
+        let (record, error) = evaluate(&place, &[&[images, "--reference", reference], &network[..], more].concat());
+        (record["frechet_distance"].as_f64().unwrap(), error)
+    };
+    let (different, error) = apart("marked", "turned", &[]);
+    let told = "2 images are to be turned by EXIF, and measured as the pixels lie, as published programs do: --exif turns them";
+    assert!(error.contains(told), "{error}");
+    let rounding = 1e-5 * different;
+    assert!(different > 0.0 && apart("marked", "plain", &[]).0 < rounding);
+    let (same, error) = apart("marked", "turned", &["--exif"]);
+    assert!(same < rounding && !error.contains("EXIF"), "{same}: {error}");
+    assert!(apart("plain", "marked", &["--exif"]).0 > rounding);
 }
 
 /// JPEG against PNG, and other sizes: each is told.
@@ -214,8 +449,11 @@ fn fid_is_inceptions_alone_and_sfid_reads_adms_statistics() {
     let network = ["--network", "inception:inception.safetensors"];
     let (record, _) = evaluate(
         &place,
-        &[&["four.npz", "--metrics", "is,sfid", "--save-statistics", "adm.npz", "--resize", "adm"], &network[..]]
-            .concat(),
+        &[
+            &["four.npz", "--metrics", "is,sfid", "--parts", "2", "--save-statistics", "adm.npz", "--resize", "adm"],
+            &network[..],
+        ]
+        .concat(),
     );
     assert_eq!(record["figures"]["is"]["name"], "Inception Score");
     let adm = Published::read(&place.path("adm.npz")).unwrap().unwrap();

@@ -1,6 +1,7 @@
 //! Images as tensors and as files.
 //!
-//! Pixels are bytes 0 … 255 in files and data units −1 … 1 in networks: x = byte / 127.5 − 1.
+//! Pixels are bytes 0 … 255 in files and data units −1 … 1 in networks: x = byte / 127.5 − 1. Files of 16 bits and of real
+//! numbers keep their depth where images become data units, and are rounded to bytes where bytes are wanted.
 
 use std::{
     fs,
@@ -8,9 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
+use image::{
+    ColorType, DynamicImage, GrayImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Luma, Rgb,
+    RgbImage, metadata::Orientation,
+};
 use tch::{Device, Kind, Tensor};
 
+use super::{depth::Depth, jpeg, tiff};
 use crate::{Error, files::npz};
 
 /// The contact sheet of a folder of samples.
@@ -33,11 +38,6 @@ pub fn from_bytes(bytes: &Tensor) -> Tensor {
 /// Data units to bytes: the nearest of 127.5 (x + 1), held within 0 … 255.
 pub fn to_bytes(x: &Tensor) -> Tensor {
     ((x + 1.0) * 127.5).round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
-}
-
-/// x in data units as its picture holds it: clipped, and rounded to bytes.
-pub fn as_written(x: &Tensor) -> Tensor {
-    from_bytes(&to_bytes(x))
 }
 
 /// Data units −1 … 1 to the unit range 0 … 1, in which η and PSNR are given on the command line.
@@ -121,7 +121,56 @@ pub fn read(path: &Path, channels: i64) -> Result<Tensor, Error> {
 /// The file's pixels, `[1 or 3, height, width]`, bytes: grey stays grey.
 pub fn read_as_is(path: &Path) -> Result<Tensor, Error> {
     let image = open(path)?;
-    pixels(&image, if image.color().has_color() { 3 } else { 1 })
+    pixels(&image, if coloured(&image) { 3 } else { 1 })
+}
+
+/// The file's pixels in data units, `[channels, height, width]`, from numbers of the file's own depth; grey stays grey where
+/// `channels` are not given.
+pub fn read_units(path: &Path, channels: Option<i64>) -> Result<(Tensor, Depth), Error> {
+    let image = open(path)?;
+    let channels = channels.unwrap_or(if coloured(&image) { 3 } else { 1 });
+    let depth = depth(&image);
+    let x = match depth {
+        Depth::Eight => from_bytes(&pixels(&image, channels)?),
+        Depth::Sixteen | Depth::Real => {
+            let numbers = exact(&image, channels, depth)?.to_kind(Kind::Double);
+            (numbers * (2.0 / depth.white()) - 1.0).to_kind(Kind::Float)
+        }
+    };
+    Ok((x, depth))
+}
+
+/// Whether there are colours. Grey real numbers come as three equal channels.
+fn coloured(image: &DynamicImage) -> bool {
+    match image {
+        DynamicImage::ImageRgb32F(image) => image.pixels().any(|pixel| pixel.0 != [pixel.0[0]; 3]),
+        _ => image.color().has_color(),
+    }
+}
+
+fn depth(image: &DynamicImage) -> Depth {
+    match image.color() {
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => Depth::Sixteen,
+        ColorType::Rgb32F | ColorType::Rgba32F => Depth::Real,
+        _ => Depth::Eight,
+    }
+}
+
+/// The numbers of a picture of 16 bits or of real numbers, f32.
+fn exact(image: &DynamicImage, channels: i64, depth: Depth) -> Result<Tensor, Error> {
+    let (width, height) = (i64::from(image.width()), i64::from(image.height()));
+    let numbers = match depth {
+        Depth::Real => image.to_rgb32f().into_raw(),
+        _ => image.to_rgb16().into_raw().into_iter().map(f32::from).collect(),
+    };
+    let numbers = Tensor::from_slice(&numbers).f_view([height, width, 3])?.permute([2, 0, 1]).contiguous();
+    if channels != 1 {
+        return Ok(numbers);
+    }
+    // BT.601 by differences, which are exactly 0 where the channels are equal.
+    let [red, green, blue] = [0, 1, 2].map(|channel| numbers.narrow(0, channel, 1));
+    let grey = &red + (green - &red) * 0.587 + (blue - &red) * 0.114;
+    Ok(if depth == Depth::Real { grey } else { grey.round() })
 }
 
 fn pixels(image: &DynamicImage, channels: i64) -> Result<Tensor, Error> {
@@ -145,79 +194,135 @@ fn grey(image: &DynamicImage) -> Vec<u8> {
 /// No image may have more pixels: 2²⁷, more than the largest cameras take.
 const MOST_PIXELS: u64 = 1 << 27;
 
-/// The pixels of a file's contents as [`read`] has them, and whether they are JPEG, whose losses features can see.
-pub fn decode(path: &Path, contents: &[u8], channels: i64) -> Result<(Tensor, bool), Error> {
-    let jpeg = image::guess_format(contents).is_ok_and(|format| format == ImageFormat::Jpeg);
-    let image = decoded(contents).map_err(|cause| Error::file(path, cause))?;
-    Ok((pixels(&image, channels)?, jpeg))
+/// An image of a set.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Bytes, `[channels, height, width]`.
+    pub pixels: Tensor,
+    /// Whether the file is JPEG, whose losses features can see.
+    pub jpeg: bool,
+    /// Whether its EXIF says that it is to be turned.
+    pub oriented: bool,
+    /// Whether the file has more than 8 bits, and was rounded.
+    pub rounded: bool,
+}
+
+/// The image in a file's contents; the way up that its EXIF says where `exif`, else as its pixels lie.
+pub fn decode(path: &Path, contents: &[u8], channels: i64, exif: bool) -> Result<Decoded, Error> {
+    let (mut image, orientation) = decoded(contents).map_err(|cause| Error::file(path, cause))?;
+    let oriented = orientation != Orientation::NoTransforms;
+    if exif {
+        image.apply_orientation(orientation);
+    }
+    let rounded = depth(&image) != Depth::Eight;
+    Ok(Decoded { pixels: pixels(&image, channels)?, jpeg: is_jpeg(contents), oriented, rounded })
 }
 
 /// The image in a file, whatever its name ends in, the way up that its EXIF says.
 fn open(path: &Path) -> Result<DynamicImage, Error> {
     let contents = super::read(path)?;
-    decoded(&contents).map_err(|cause| Error::file(path, cause))
-}
-
-fn decoded(contents: &[u8]) -> Result<DynamicImage, String> {
-    let unreadable = |e: ImageError| format!("not a readable image: {e}");
-    if image::guess_format(contents).is_ok_and(|format| format == ImageFormat::Jpeg) && !ends(contents) {
-        return Err("is cut off before the end of its JPEG data: fetch it again".to_owned());
-    }
-    let reader = ImageReader::new(Cursor::new(contents)).with_guessed_format().map_err(|e| unreadable(e.into()))?;
-    let mut decoder = reader.into_decoder().map_err(unreadable)?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MOST_PIXELS {
-        return Err(format!("has {width}×{height} pixels, more than {MOST_PIXELS}: make a smaller copy of it"));
-    }
-    let orientation = decoder.orientation().map_err(unreadable)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
-    if image.color().has_alpha() && image.to_rgba8().pixels().any(|pixel| pixel.0[3] < 255) {
-        return Err(
-            "has transparent pixels, which have no colour of their own: put it on a background first".to_owned()
-        );
-    }
+    let (mut image, orientation) = decoded(&contents).map_err(|cause| Error::file(path, cause))?;
     image.apply_orientation(orientation);
     Ok(image)
 }
 
-/// Whether a JPEG file has its end mark: a decoder paints what is missing grey.
-///
-/// Segments are skipped, since the small picture within EXIF has an end mark as well; in the data after them the byte 255 is
-/// always followed by another, so that the mark cannot occur by chance.
-fn ends(jpeg: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[255, kind, high, low]) = jpeg.get(at..at + 4) {
-        match kind {
-            // Start of the scan: all that follows is data.
-            0xDA => return jpeg[at..].windows(2).any(|pair| pair == [255, 0xD9]),
-            // Any number of these bytes may fill the space between segments.
-            255 => at += 1,
-            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
-        }
-    }
-    false
+fn is_jpeg(contents: &[u8]) -> bool {
+    image::guess_format(contents).is_ok_and(|format| format == ImageFormat::Jpeg)
 }
 
-/// Writes bytes `[channels, height, width]` as PNG, whole or not at all.
+/// The image as its pixels lie, and the orientation that its EXIF says.
+fn decoded(contents: &[u8]) -> Result<(DynamicImage, Orientation), String> {
+    if is_jpeg(contents) {
+        return Ok((jpeg::decode(contents, at_most)?, jpeg::orientation(contents)));
+    }
+    let unreadable = |e: ImageError| format!("not a readable image: {e}");
+    if image::guess_format(contents).is_ok_and(|format| format == ImageFormat::Tiff)
+        && let Some(grey) = tiff::grey_real(contents, at_most)
+    {
+        let image = grey.map_err(|cause| format!("not a readable image: {cause}"))?;
+        return within_unit(&image).map(|()| (image, Orientation::NoTransforms));
+    }
+    let reader = ImageReader::new(Cursor::new(contents)).with_guessed_format().map_err(|e| unreadable(e.into()))?;
+    let mut decoder = reader.into_decoder().map_err(unreadable)?;
+    let (width, height) = decoder.dimensions();
+    at_most(u64::from(width), u64::from(height))?;
+    let orientation = decoder.orientation().map_err(unreadable)?;
+    let image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    within_unit(&image)?;
+    if image.color().has_alpha() && image.to_rgba16().pixels().any(|pixel| pixel.0[3] < u16::MAX) {
+        return Err(
+            "has transparent pixels, which have no colour of their own: put it on a background first".to_owned()
+        );
+    }
+    Ok((image, orientation))
+}
+
+/// Refuses real numbers that are no pixels.
+fn within_unit(image: &DynamicImage) -> Result<(), String> {
+    let numbers = match image {
+        DynamicImage::ImageRgb32F(image) => image.as_raw(),
+        DynamicImage::ImageRgba32F(image) => image.as_raw(),
+        _ => return Ok(()),
+    };
+    if numbers.iter().all(|number| (0.0..=1.0).contains(number)) {
+        return Ok(());
+    }
+    let (least, most) =
+        numbers.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), x| (least.min(*x), most.max(*x)));
+    Err(format!(
+        "holds real numbers from {least} to {most}, and pixels are 0 … 1 there: divide by the number of white, and clip"
+    ))
+}
+
+/// Refuses an image with too many pixels.
+fn at_most(width: u64, height: u64) -> Result<(), String> {
+    if width * height > MOST_PIXELS {
+        return Err(format!("has {width}×{height} pixels, more than {MOST_PIXELS}: make a smaller copy of it"));
+    }
+    Ok(())
+}
+
+/// Writes a picture in data units, `[channels, height, width]`, whole or not at all: as TIFF of this depth where the name
+/// ends in .tif or .tiff, and else as PNG, which has real numbers in 16 bits.
+pub fn write(path: &Path, x: &Tensor, depth: Depth) -> Result<(), Error> {
+    if !matches!(ending(path).as_str(), "tif" | "tiff") {
+        return write_png(path, &depth.pixels(x));
+    }
+    write_whole(
+        path,
+        &tiff::encode(x, depth).map_err(|cause| Error::file(path, format!("cannot be encoded: {cause}")))?,
+    )
+}
+
+/// Writes bytes, or numbers 0 … 65535 of 16 bits (i32), `[channels, height, width]`, as PNG, whole or not at all.
 ///
 /// One channel is grey, three are colours; any others, such as a measurement's, are drawn in grey beside each other.
 pub fn write_png(path: &Path, pixels: &Tensor) -> Result<(), Error> {
     write_whole(path, &png(pixels).map_err(|cause| Error::file(path, cause))?)
 }
 
-/// Bytes `[channels, height, width]` as those of a PNG file; see [`write_png`].
+/// Pixels `[channels, height, width]` as the bytes of a PNG file; see [`write_png`].
 pub fn png(pixels: &Tensor) -> Result<Vec<u8>, String> {
     let size = pixels.size();
     let beside = if matches!(size[..], [1 | 3, ..]) { pixels.permute([1, 2, 0]) } else { beside(pixels) };
     let (height, width) = (size[1] as u32, (beside.numel() as i64 / size[1].max(1)) as u32);
-    let image = match size[0] {
-        3 => RgbImage::from_raw(width / 3, height, raw(&beside)?).map(DynamicImage::from),
+    let image = match (size[0], pixels.kind()) {
+        (3, Kind::Int) => {
+            ImageBuffer::<Rgb<u16>, _>::from_raw(width / 3, height, words(&beside)?).map(DynamicImage::from)
+        }
+        (_, Kind::Int) => ImageBuffer::<Luma<u16>, _>::from_raw(width, height, words(&beside)?).map(DynamicImage::from),
+        (3, _) => RgbImage::from_raw(width / 3, height, raw(&beside)?).map(DynamicImage::from),
         _ => GrayImage::from_raw(width, height, raw(&beside)?).map(DynamicImage::from),
     };
     let image = image.ok_or_else(|| format!("cannot be encoded: {size:?} has no channel or no pixel"))?;
     let mut file = Cursor::new(Vec::new());
     image.write_to(&mut file, ImageFormat::Png).map_err(|e| format!("cannot be encoded: {e}"))?;
     Ok(file.into_inner())
+}
+
+fn words(tensor: &Tensor) -> Result<Vec<u16>, String> {
+    let numbers = Vec::<i32>::try_from(tensor.contiguous().view([-1])).map_err(|e| e.to_string())?;
+    Ok(numbers.into_iter().map(|number| number as u16).collect())
 }
 
 fn raw(tensor: &Tensor) -> Result<Vec<u8>, String> {
@@ -261,7 +366,7 @@ pub fn write_by(path: &Path, write: impl FnOnce(&Path) -> Result<(), String>) ->
 
 /// Refuses NaN and infinity in a tensor from `path`.
 pub fn finite(x: &Tensor, path: &Path) -> Result<(), Error> {
-    let bad = i64::try_from(x.to_kind(Kind::Double).isfinite().logical_not().sum(Kind::Int64))?;
+    let bad = i64::try_from(x.isfinite().logical_not().sum(Kind::Int64))?;
     if bad > 0 {
         return Err(Error::file(path, format!("{bad} of its {} values are NaN or infinite", x.numel())));
     }
@@ -275,11 +380,8 @@ pub fn write_npy(path: &Path, x: &Tensor) -> Result<(), Error> {
 
 /// The array in a .npy file, all of whose values must be finite.
 pub fn read_npy(path: &Path) -> Result<Tensor, Error> {
-    let x = Tensor::read_npy(path).map_err(|e| Error::file(path, format!("not a readable .npy file: {e}")))?;
-    let bad = i64::try_from(x.to_kind(Kind::Double).isfinite().logical_not().sum(Kind::Int64))?;
-    if bad > 0 {
-        return Err(Error::file(path, format!("{bad} of its {} values are NaN or infinite", x.numel())));
-    }
+    let x = npz::read_npy(path)?;
+    finite(&x, path)?;
     Ok(x)
 }
 

@@ -2,12 +2,15 @@
 
 pub mod archive;
 pub mod data;
+pub mod depth;
 pub mod images;
+mod jpeg;
 pub mod json;
 pub mod npz;
 pub mod preprocessing;
 pub mod resample;
 pub mod rounding;
+mod tiff;
 pub mod yaml;
 pub mod zip;
 

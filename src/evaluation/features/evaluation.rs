@@ -15,7 +15,7 @@ use crate::{
         Moments, NEAREST, Neighbourhood, Statistics, bootstrap, cmmd, extrapolated, kid, mind, neighbours,
     },
     files::{
-        data::{AnyData, located},
+        data::{AnyData, Reader, Sizes, located},
         npz,
     },
     numbers::registry::{Alias, Info, List},
@@ -116,6 +116,9 @@ pub struct Evaluation {
     /// Parts for the Inception Score.
     #[serde(default = "parts")]
     pub parts: usize,
+    /// Whether images of files are turned as their EXIF says. Published programs measure them as their pixels lie.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exif: bool,
     /// Seed of all that is drawn at random.
     #[serde(default)]
     pub seed: u64,
@@ -238,7 +241,23 @@ impl Evaluation {
 
     /// Least number of images for its figures.
     pub fn fewest(&self) -> u64 {
-        if self.has(Metric::Prdc) { NEAREST as u64 + 1 } else { 2 }
+        let parts = if self.has(Metric::Is) { self.parts as u64 } else { 0 };
+        parts.max(if self.has(Metric::Prdc) { NEAREST as u64 + 1 } else { 2 })
+    }
+
+    /// Refuses parts of fewer images than there are parts, and subsets of which no distance is defined.
+    pub fn enough(&self, images: usize) -> Result<(), Error> {
+        let parts = self.parts;
+        if self.has(Metric::Is) && !(1..=images).contains(&parts) {
+            return Err(Error::request(format!(
+                "the Inception Score of {images} images cannot be the mean over {parts} parts of them: `parts` of 1 to \
+                 {images} are wanted"
+            )));
+        }
+        if self.has(Metric::Kid) && self.subset_size < 2 {
+            return Err(Error::parameter("`subset_size`", "at least 2", self.subset_size));
+        }
+        Ok(())
     }
 
     /// Sums to keep of a set that is, or is not, compared with a reference.
@@ -289,8 +308,19 @@ impl Evaluation {
     pub fn check(&self, probe: &Probe, target: &Target) -> Result<(), Error> {
         match target.archive().map(Published::read).transpose()?.flatten() {
             Some(published) => fits(probe, target, &published.statistics),
-            None => target.data(probe.channels()).reader().map(drop),
+            None => self.reader(probe, target).map(drop),
         }
+    }
+
+    /// Images of `target` as they are measured.
+    pub fn reader(&self, probe: &Probe, target: &Target) -> Result<Reader, Error> {
+        // Figures of images that were resized differently cannot be compared: many sizes need a way that is named.
+        let sizes = match (self.resize, probe.resize) {
+            (Some(_), _) => Sizes::Any,
+            (None, Some(_)) => Sizes::One(": `resize` names a way for images of many sizes"),
+            (None, None) => Sizes::One(""),
+        };
+        Ok(target.data(probe.channels()).reader()?.turned(self.exif).sized(sizes))
     }
 
     /// Measures the reference's images; statistics that were published beside them count for more, since they may be of
@@ -303,7 +333,7 @@ impl Evaluation {
         batch: usize,
         progress: &mut Progress,
     ) -> Result<Reference, Error> {
-        let mut reader = target.data(probe.channels()).reader()?;
+        let mut reader = self.reader(probe, target)?;
         let wanted = CollectOptions { score: None, features: self.needs_features(), ..self.wanted(true) };
         let count = reader.count();
         let mut images = collect(probe, &mut reader, (count, batch), wanted, progress)?;
@@ -367,7 +397,13 @@ impl Evaluation {
         let [own, others] = [kept(images.features.as_ref())?, kept(reference.features.as_ref())?];
         let found = kid(own, others, self.subsets, self.subset_size, self.seed)?;
         let name = if probe.is_fid() { "KID".to_owned() } else { format!("kernel distance in {}", probe.name) };
-        Ok(figure("kid", &name, found.mean).with(found.deviation, format!("{} subsets", self.subsets)))
+        let figure = figure("kid", &name, found.mean);
+        // Subsets that are both whole sets are all the same.
+        let (own, others) = (own.size()[0], others.size()[0]);
+        if own == others && self.subset_size >= own {
+            return Ok(figure);
+        }
+        Ok(figure.with(found.deviation, format!("{} subsets", self.subsets)))
     }
 
     fn score(&self, probe: &Probe, images: &Collected) -> Result<Figure, Error> {
@@ -380,15 +416,57 @@ impl Evaluation {
 
     /// Warnings of anything that makes figures wrong or incomparable.
     pub fn warnings(&self, probe: &Probe, images: &Collected, reference: Option<&Reference>) -> Vec<String> {
+        let mut warnings = self.of_images(probe, images);
+        warnings.extend(self.of_files(probe, images, reference.and_then(|reference| reference.images.as_ref())));
+        if let Some(reference) = reference {
+            warnings.extend(self.of_distance(probe, images, reference));
+        }
+        warnings
+    }
+
+    fn of_images(&self, probe: &Probe, images: &Collected) -> Vec<String> {
         let mut warnings = Vec::new();
-        let (count, dimensions) = (images.moments.count() as usize, images.moments.mean().size()[0] as usize);
-        if images.duplicates > 0 {
-            let same = images.duplicates;
+        let (same, count, parts) = (images.duplicates, images.moments.count() as usize, self.parts);
+        if same > 0 {
             warnings.push(format!(
                 "{same} of {count} images are the same as one before: was a run resumed with the same seeds?"
             ));
         }
-        let Some(reference) = reference else { return warnings };
+        if probe.is_inception() && self.has(Metric::Is) && (count, parts) != (PUBLISHED, 10) {
+            warnings.push(format!(
+                "published Inception Scores are of 10 parts of 5,000 images; this is of {parts} of {count}, and fewer give less"
+            ));
+        }
+        warnings
+    }
+
+    /// Files of both sets that are turned or resized one by one.
+    fn of_files(&self, probe: &Probe, images: &Collected, others: Option<&Collected>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let oriented = images.oriented + others.map_or(0, |others| others.oriented);
+        if oriented > 0 && !self.exif {
+            let are = if oriented == 1 { "1 image is" } else { &format!("{oriented} images are") };
+            warnings.push(format!(
+                "{are} to be turned by EXIF, and measured as the pixels lie, as published programs do: `exif` turns them"
+            ));
+        }
+        let rounded = images.rounded + others.map_or(0, |others| others.rounded);
+        if rounded > 0 {
+            let have = if rounded == 1 { "1 image has" } else { &format!("{rounded} images have") };
+            warnings.push(format!(
+                "{have} more than 8 bits: the nearest bytes are measured, where Pillow takes the upper 8 bits of colours and clips grey"
+            ));
+        }
+        if images.mixed || others.is_some_and(|others| others.mixed) {
+            let way = probe.resize.map_or("", Resize::name);
+            warnings.push(format!("images are of many sizes: each is resized to the network's by {way} on its own"));
+        }
+        warnings
+    }
+
+    fn of_distance(&self, probe: &Probe, images: &Collected, reference: &Reference) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let (count, dimensions) = (images.moments.count() as usize, images.moments.mean().size()[0] as usize);
         if count <= dimensions && (self.has(Metric::Frechet) || self.has(Metric::Infinity)) {
             warnings.push(format!(
                 "{count} images for {dimensions} features: their covariance is singular, and a distance mostly bias"
@@ -397,10 +475,23 @@ impl Evaluation {
         if probe.is_fid() && self.has(Metric::Frechet) && count != PUBLISHED {
             warnings.push(format!("published FIDs are of 50,000 images; these are {count}, and fewer give more"));
         }
-        if let Some(others) = &reference.images {
-            warnings.extend(unlike(images, others));
-        }
+        warnings.extend(self.whole_subsets(images, reference));
+        warnings.extend(reference.images.iter().flat_map(|others| unlike(images, others)));
         warnings
+    }
+}
+
+impl Evaluation {
+    /// A warning if KID's subsets hold a whole set, whose part in their spread is then missing.
+    fn whole_subsets(&self, images: &Collected, reference: &Reference) -> Option<String> {
+        let (own, others) = (images.features.as_ref()?.size()[0], reference.features.as_ref()?.size()[0]);
+        let (smaller, size) = (own.min(others), self.subset_size);
+        (self.has(Metric::Kid) && size >= smaller).then(|| {
+            let spread = if own == others { "there is no spread" } else { "their spread is too small" };
+            format!(
+                "KID's subsets of {size} hold all {smaller} images of a set, so that {spread}: `subset_size` must be smaller"
+            )
+        })
     }
 }
 
@@ -455,7 +546,7 @@ fn prdc(probe: &Probe, images: &Collected, reference: &Reference) -> Result<[Fig
 /// Differences between images and the reference's that are seen before anything is measured.
 fn unlike(images: &Collected, others: &Collected) -> Vec<String> {
     let mut warnings = Vec::new();
-    if images.size != others.size {
+    if images.size != others.size && !images.mixed && !others.mixed {
         let (own, other) = (&images.size, &others.size);
         warnings.push(format!(
             "images are {own:?}, those of the reference {other:?}: resized differently, both look different"
