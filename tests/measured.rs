@@ -57,7 +57,7 @@ fn what_an_operator_does_not_see_is_found() {
     // 2 of 8 columns, of 64 frequencies 16; of a real image the imaginary part of frequency 0, and of that of half the
     // side's, is 0. Column 4 is in the middle; with rows 0 and 4.
     let mri = hidden(r#"{"kind": "mri-cartesian"}"#, [1, 8, 8]);
-    assert!([98, 96].contains(&(mri & !1)) || mri == 98, "{mri}");
+    assert_eq!(mri, 98, "{mri}");
     // Rays beside the picture.
     assert_eq!(hidden(r#"{"kind": "tomography", "angles": [0], "detectors": 12}"#, [1, 8, 8]), 4);
     assert_eq!(hidden(r#"{"kind": "high-dynamic-range"}"#, [1, 8, 8]), 0);
@@ -105,7 +105,8 @@ fn pixels_of_0_to_1_are_restored_as_those_of_data_units() {
     };
     assert!(said("data.npy", &[], "data").contains("taken to be of pixels −1 … 1, as its negative values say"));
     assert!(!said("unit.npy", &["--units", "0-1"], "unit").contains("taken to be"));
-    assert!(said("unit.npy", &[], "wrong").contains("no value of it is negative: --units 0-1 is for pixels 0 … 1"));
+    let wrong = said("unit.npy", &[], "wrong");
+    assert!(wrong.contains("no value of it is negative: --units 0-1 is for pixels 0 … 1"), "{wrong}");
     let state = |out: &str, name: &str| Tensor::read_npy(place.path(&format!("{out}/{name}-sample-000.npy"))).unwrap();
     let apart = number(&(state("data", "data") - state("unit", "unit")).abs().max());
     assert!(apart < 1e-4, "{apart}");
@@ -299,7 +300,8 @@ fn tasks_with_singular_vectors_are_listed_as_they_are() {
     assert!(!refused.contains("tomography,") && !refused.contains("compose"), "{refused}");
     assert!(!ddrm("{kind: compose, tasks: [deblur-gaussian, inpaint-random]}").status.success());
     assert!(ddrm("deblur-gaussian").status.success());
-    assert!(place.succeed(&["methods"]).contains("deblur-motion if circular"));
+    let listed = place.succeed(&["methods"]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(listed.contains("deblur-motion if circular"), "{listed}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Progress on standard error: a bar on a terminal, one line a minute elsewhere.
 
 use std::{
-    fmt,
+    env, fmt,
     io::{self, IsTerminal, Write},
     sync::{Mutex, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
@@ -96,7 +96,8 @@ impl Observer for Terminal {
     }
 
     fn said(&self, note: &str) {
-        self.bar.suspend(|| self.output.say(format_args!("note: {note}")));
+        let command = env::args().nth(1).unwrap_or_default();
+        self.bar.suspend(|| self.output.say(format_args!("note: {}", super::with_flags(note, &command))));
     }
 
     fn stops(&self) -> bool {

@@ -226,7 +226,7 @@ fn assumed(source: &OperatorSource, y: &Tensor, shape: [i64; 3]) -> Result<Strin
     let is_average = bright.as_ref().is_some_and(|bright| f64::try_from(bright.min()).is_ok_and(|least| least >= 0.0));
     let least = f64::try_from(y.min())?;
     let hint = if is_average && least >= 0.0 {
-        " although no value of it is negative: `units` 0-1 is for pixels 0 … 1"
+        ", although no value of it is negative: `units` 0-1 is for pixels 0 … 1"
     } else if is_average && least < 0.0 {
         ", as its negative values say"
     } else {
