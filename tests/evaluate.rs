@@ -1,11 +1,14 @@
 //! `tweedie evaluate`, and the files that it reads and writes.
 
-use std::{collections::BTreeMap, fs, fs::File, io::Write};
+use std::{collections::BTreeMap, fs, fs::File, io::Write, path::Path};
 
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
-    evaluation::{features::Published, metrics::Moments},
+    evaluation::{
+        features::Published,
+        metrics::{Moments, Statistics},
+    },
     files::{
         data::{AnyData, Cifar},
         images, npz,
@@ -146,7 +149,7 @@ fn every_figure_has_its_own_name_spread_and_warnings() {
     sets(&place);
     let network = ["--network", "efficientnet-lite0:lite.safetensors"];
     let all = [&["images.npz", "--reference", "others.npz", "--bootstrap", "2"], &network[..]].concat();
-    let metrics = ["--metrics", "fid,kid,is,prdc,infinity,cmmd,mind", "--parts", "2"];
+    let metrics = ["--metrics", "fid,kid,is,prdc,infinity,cmmd,mind", "--parts", "2", "--subset-size", "10"];
     let (record, error) = evaluate(&place, &[&all[..], &metrics].concat());
     let figures = &record["figures"];
     for (name, said) in [
@@ -178,7 +181,11 @@ fn every_figure_has_its_own_name_spread_and_warnings() {
     assert_eq!(from("statistics.npz", &[])["frechet_distance"], record["frechet_distance"]);
     assert_eq!(from("others.npz", &["--batch", "50"])["frechet_distance"], record["frechet_distance"]);
     let complaint = place.complaint(
-        &[&["evaluate", "images.npz", "--reference", "statistics.npz", "--metrics", "kid"], &network[..]].concat(),
+        &[
+            &["evaluate", "images.npz", "--reference", "statistics.npz", "--metrics", "kid", "--subset-size", "9"],
+            &network[..],
+        ]
+        .concat(),
     );
     assert!(complaint.contains("kid, prdc, cmmd and mind need the images of the reference"), "{complaint}");
     let complaint = place.complaint(&[&["evaluate", "images.npz", "--expect", "50000"], &network[..]].concat());
@@ -187,6 +194,93 @@ fn every_figure_has_its_own_name_spread_and_warnings() {
     assert!(complaint.contains("Inception's state dict"), "{complaint}");
     let complaint = place.complaint(&["evaluate", "images.npz", "--network", "inception:lite.safetensors"]);
     assert!(complaint.contains("is not the Inception of FID (Conv2d_1a_3x3.conv.weight"), "{complaint}");
+}
+
+/// Numbers that are no figures: parts without an image, subsets that are the whole set, a distance below 0.
+#[test]
+fn figures_that_mean_nothing_are_refused() {
+    let place = Place::new();
+    safetensors::write(&place.path("lite.safetensors"), &weights(EfficientNet::new), &BTreeMap::new()).unwrap();
+    sets(&place);
+    let network = ["--network", "efficientnet-lite0:lite.safetensors"];
+    let told = |more: &[&str]| place.complaint(&[&["evaluate", "images.npz"], &network[..], more].concat());
+    let complaint = told(&["--metrics", "is", "--limit", "3"]);
+    assert_eq!(
+        complaint,
+        "the Inception Score of 3 images cannot be the mean over 10 parts of them: --parts of 1 to 3 are wanted"
+    );
+    assert!(told(&["--metrics", "is", "--parts", "0"]).contains("the mean over 0 parts"));
+    for (size, which) in [("1000", 25), ("20", 20)] {
+        assert_eq!(
+            told(&["--reference", "others.npz", "--metrics", "kid", "--subset-size", size]),
+            format!(
+                "KID's subsets of {size} images must be smaller than each set, or they are all the same; one set has {which}: \
+                 set --subset-size"
+            )
+        );
+    }
+    // The same images: rounding alone would print −0.0000 for half of all sets.
+    let itself = place.succeed(
+        &[&["evaluate", "others.npz", "--reference", "others.npz", "--bootstrap", "0"], &network[..]].concat(),
+    );
+    assert!(itself.contains("(not FID): 0.0000\n"), "{itself}");
+}
+
+/// A `count` decides of which rank a covariance is taken to be.
+#[test]
+fn a_count_that_does_not_go_with_its_statistics_is_refused() {
+    let place = Place::new();
+    let features = uniform(6, 8 * 12).view([8, 12]);
+    let Statistics { mean, covariance, .. } = Moments::from_features(&features).statistics().unwrap();
+    let read = |count: Tensor| {
+        save(&place, "s.npz", &[("mu", &mean), ("sigma", &covariance), ("count", &count)], CompressionMethod::Stored);
+        Published::read(&place.path("s.npz"))
+    };
+    assert_eq!(read(Tensor::from(8i64)).unwrap().unwrap().statistics.count, Some(8));
+    assert_eq!(read(Tensor::from_slice(&[50_000f64])).unwrap().unwrap().statistics.count, Some(50_000));
+    for count in [2i64, 5, 7] {
+        let told = read(Tensor::from(count)).unwrap_err().to_string();
+        let why = format!("s.npz: says that {count} images were counted, but its covariance is of more");
+        assert!(told.contains(&why), "{told}");
+    }
+    for count in [Tensor::from(0i64), Tensor::from(-3i64), Tensor::from(8.5), Tensor::from_slice(&[8i64, 8])] {
+        let told = read(count).unwrap_err().to_string();
+        assert!(told.contains("holds a `count` that is no number of images"), "{told}");
+    }
+}
+
+/// pytorch-fid, clean-fid, torch-fidelity, EDM and ADM open images by Pillow, which turns none.
+#[test]
+fn images_are_measured_as_their_pixels_lie_unless_exif_is_asked_for() {
+    let place = Place::new();
+    safetensors::write(&place.path("lite.safetensors"), &weights(EfficientNet::new), &BTreeMap::new()).unwrap();
+    let exif = b"\xFF\xE1\x00\x22Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    for name in ["plain", "marked", "turned"] {
+        fs::create_dir(place.path(name)).unwrap();
+    }
+    for name in ["420", "444"] {
+        let file = format!("tests/golden/photographs/{name}.jpg");
+        let jpeg = fs::read(&file).unwrap();
+        fs::write(place.path(&format!("plain/{name}.jpg")), &jpeg).unwrap();
+        let marked = [&jpeg[..2], exif, &jpeg[2..]].concat();
+        fs::write(place.path(&format!("marked/{name}.jpg")), marked).unwrap();
+        // Number 6 says that the first row is the viewer's right column: a quarter turn with the clock.
+        let pixels = images::read(Path::new(&file), 3).unwrap().rot90(-1, [1, 2]);
+        images::write_png(&place.path(&format!("turned/{name}.png")), &pixels).unwrap();
+    }
+    let network = ["--network", "efficientnet-lite0:lite.safetensors", "--bootstrap", "0"];
+    let apart = |images: &str, reference: &str, more: &[&str]| {
+        let (record, error) = evaluate(&place, &[&[images, "--reference", reference], &network[..], more].concat());
+        (record["frechet_distance"].as_f64().unwrap(), error)
+    };
+    let (different, error) = apart("marked", "turned", &[]);
+    let told = "2 images are to be turned by EXIF, and measured as the pixels lie, as published programs do: --exif turns them";
+    assert!(error.contains(told), "{error}");
+    let rounding = 1e-5 * different;
+    assert!(different > 0.0 && apart("marked", "plain", &[]).0 < rounding);
+    let (same, error) = apart("marked", "turned", &["--exif"]);
+    assert!(same < rounding && !error.contains("EXIF"), "{same}: {error}");
+    assert!(apart("plain", "marked", &["--exif"]).0 > rounding);
 }
 
 /// JPEG against PNG, and other sizes: each is told.
@@ -214,8 +308,11 @@ fn fid_is_inceptions_alone_and_sfid_reads_adms_statistics() {
     let network = ["--network", "inception:inception.safetensors"];
     let (record, _) = evaluate(
         &place,
-        &[&["four.npz", "--metrics", "is,sfid", "--save-statistics", "adm.npz", "--resize", "adm"], &network[..]]
-            .concat(),
+        &[
+            &["four.npz", "--metrics", "is,sfid", "--parts", "2", "--save-statistics", "adm.npz", "--resize", "adm"],
+            &network[..],
+        ]
+        .concat(),
     );
     assert_eq!(record["figures"]["is"]["name"], "Inception Score");
     let adm = Published::read(&place.path("adm.npz")).unwrap().unwrap();

@@ -132,6 +132,78 @@ fn grey_and_printers_jpegs_have_their_colours() {
     }
 }
 
+/// What Pillow reads, by libjpeg-turbo: every byte.
+#[test]
+fn jpegs_have_the_bytes_that_libjpeg_turbo_gives() {
+    for name in [
+        "444",
+        "422",
+        "420",
+        "440",
+        "411",
+        "420-progressive",
+        "420-wide",
+        "420-narrow",
+        "grey",
+        "rgb",
+        "cmyk",
+        "inks",
+        "ycck",
+    ] {
+        let [found, expected] =
+            ["jpg", "png"].map(|ending| images::read_as_is(&golden(&format!("{name}.{ending}"))).unwrap());
+        assert_eq!(found.size(), expected.size(), "{name}");
+        let apart = (found.to_kind(Kind::Int64) - expected.to_kind(Kind::Int64)).abs();
+        assert_eq!(
+            i64::try_from(apart.max()).unwrap(),
+            0,
+            "{name}: mean {}",
+            apart.to_kind(Kind::Double).mean(Kind::Double)
+        );
+    }
+}
+
+/// The frame's header says what a decoder must know; each fault in it is a sentence, and none ends the program.
+#[test]
+fn jpegs_that_cannot_be_decoded_are_refused_for_their_reason() {
+    let folder = Folder::new();
+    let whole = fs::read(golden("420.jpg")).unwrap();
+    let frame = whole.windows(2).position(|pair| pair == [255, 0xC0]).unwrap();
+    let scan = whole.windows(2).position(|pair| pair == [255, 0xDA]).unwrap();
+    for (at, byte, told) in [
+        (frame + 1, 0xC3, "Unsupported JPEG process: SOF type 0xc3"),
+        (frame + 1, 0xC9, "arithmetic coding"),
+        (frame + 4, 12, "Unsupported JPEG data precision 12"),
+        (frame + 9, 2, "ogus"),
+        (scan + 4, 9, "ogus"),
+    ] {
+        let mut broken = whole.clone();
+        broken[at] = byte;
+        let found = folder.refused("broken.jpg", &broken);
+        assert!(found.contains("is not a readable JPEG file (") && found.contains(told), "{found}");
+    }
+    let large = [&whole[..frame + 5], &[0xFF, 0xDC, 0xFF, 0xDC][..], &whole[frame + 9..]].concat();
+    let told = folder.refused("large.jpg", &large);
+    assert!(told.contains("has 65500×65500 pixels, more than"), "{told}");
+}
+
+/// Any byte of a JPEG file may be wrong: it is read as libjpeg-turbo reads it, or refused.
+#[test]
+fn damaged_jpegs_are_read_or_refused() {
+    let folder = Folder::new();
+    for name in ["420.jpg", "420-progressive.jpg", "ycck.jpg"] {
+        let whole = fs::read(golden(name)).unwrap();
+        for at in (2..whole.len()).step_by(7) {
+            let mut broken = whole.clone();
+            broken[at] ^= 0xFF;
+            let path = folder.file("damaged.jpg", &broken);
+            if let Err(e) = images::read(&path, 3) {
+                assert!(e.to_string().contains("damaged.jpg") && e.to_string().lines().count() == 1, "{e}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_wrong_ending_does_not_matter() {
     let folder = Folder::new();

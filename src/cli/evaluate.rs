@@ -9,14 +9,14 @@ use tweedie::{
     },
 };
 
-use super::{args::evaluate::EvaluateArgs, target, thousands};
+use super::{args::evaluate::EvaluateArgs, target, thousands, with_flags};
 
 impl EvaluateArgs {
     pub fn run(&self) -> Result<()> {
         let session = Session { batch: Some(self.batch), ..self.place.session()? };
         let evaluated = self.request()?.run(&session, &self.output.observer())?;
         for warning in &evaluated.warnings {
-            eprintln!("warning: {warning}");
+            eprintln!("warning: {}", with_flags(warning, "evaluate"));
         }
         for line in lines(&evaluated) {
             self.output.say(line);
@@ -45,6 +45,7 @@ impl EvaluateArgs {
             subsets: self.subsets,
             subset_size: self.subset_size,
             parts: self.parts,
+            exif: self.exif,
             seed: self.seed.seed,
         })
     }
@@ -68,5 +69,7 @@ fn lines(evaluated: &Evaluated) -> Vec<String> {
 
 fn figure(Figure { name, value, spread, spread_of, .. }: &Figure) -> String {
     let spread = spread.zip(spread_of.as_ref()).map(|(spread, what)| format!(" ± {spread:.4} ({what})"));
+    // Adding 0 makes 0 of −0.
+    let value = (value * 1e4).round() / 1e4 + 0.0;
     format!("{name}: {value:.4}{}", spread.unwrap_or_default())
 }

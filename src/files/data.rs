@@ -20,7 +20,7 @@ use tch::{Kind, Tensor};
 use crate::{
     Error,
     files::{
-        images::{self, Listing},
+        images::{self, Decoded, Listing},
         npz,
         preprocessing::Preprocessing,
         zip,
@@ -98,7 +98,7 @@ impl AnyData {
             }
             Self::Zip(zip) => zip.open()?,
         };
-        Ok(Reader { store, size: None, passed_over })
+        Ok(Reader { store, size: None, passed_over, exif: true })
     }
 }
 
@@ -150,6 +150,7 @@ pub struct Reader {
     /// A sentence on the entries of a folder that are no images.
     pub passed_over: Option<String>,
     size: Option<Vec<i64>>,
+    exif: bool,
 }
 
 #[derive(Debug)]
@@ -170,9 +171,18 @@ pub struct ImageChunk {
     pub images: Images,
     /// Number of images from JPEG files.
     pub jpegs: usize,
+    /// Number of images whose EXIF says that they are to be turned.
+    pub oriented: usize,
 }
 
 impl Reader {
+    /// The reader, which turns images as their EXIF says, or leaves them as their pixels lie. Without this call it turns
+    /// them.
+    #[must_use]
+    pub fn turned(self, exif: bool) -> Self {
+        Self { exif, ..self }
+    }
+
     /// Number of images.
     pub fn count(&self) -> usize {
         match &self.store {
@@ -184,21 +194,22 @@ impl Reader {
 
     /// Those of these numbers.
     pub fn read(&mut self, range: Range<usize>) -> Result<ImageChunk, Error> {
+        let exif = self.exif;
         let decoded = match &mut self.store {
             ReaderStore::Memory(images) => {
                 let part = |all: &Tensor| all.narrow(0, range.start as i64, range.len() as i64);
                 let images = Images { pixels: part(&images.pixels), labels: images.labels.as_ref().map(part) };
-                return Ok(ImageChunk { images, jpegs: 0 });
+                return Ok(ImageChunk { images, jpegs: 0, oriented: 0 });
             }
             ReaderStore::Files(files, channels) => {
-                let read = |path: &PathBuf| Ok((path.clone(), decoded(path, *channels)?));
+                let read = |path: &PathBuf| Ok((path.clone(), decoded(path, *channels, exif)?));
                 files[range].par_iter().map(read).collect::<Result<Vec<_>, Error>>()?
             }
             ReaderStore::Photographs(files, set) => {
                 let read = |path: &PathBuf| {
-                    let (image, jpeg) = decoded(path, 3)?;
-                    let square = set.recipe.apply(&image, set.side).map_err(|e| Error::file(path, e))?;
-                    Ok((path.clone(), (square, jpeg)))
+                    let image = decoded(path, 3, exif)?;
+                    let pixels = set.recipe.apply(&image.pixels, set.side).map_err(|e| Error::file(path, e))?;
+                    Ok((path.clone(), Decoded { pixels, ..image }))
                 };
                 files[range].iter().map(read).collect::<Result<Vec<_>, Error>>()?
             }
@@ -206,7 +217,7 @@ impl Reader {
                 let mut read = |name: &String| {
                     let path = path.join(name);
                     let contents = archive.contents(name).map_err(|cause| Error::file(&path, cause))?;
-                    let decoded = images::decode(&path, &contents, *channels)?;
+                    let decoded = images::decode(&path, &contents, *channels, exif)?;
                     Ok((path, decoded))
                 };
                 names[range].iter().map(&mut read).collect::<Result<Vec<_>, Error>>()?
@@ -215,26 +226,26 @@ impl Reader {
         self.stacked(decoded)
     }
 
-    fn stacked(&mut self, decoded: Vec<(PathBuf, (Tensor, bool))>) -> Result<ImageChunk, Error> {
+    fn stacked(&mut self, decoded: Vec<(PathBuf, Decoded)>) -> Result<ImageChunk, Error> {
         let mut pixels = Vec::with_capacity(decoded.len());
-        let mut jpegs = 0;
-        for (path, (image, jpeg)) in decoded {
-            let first = self.size.get_or_insert_with(|| image.size());
-            if *first != image.size() {
-                let cause = format!("is {:?}, unlike {first:?} of the files before", image.size());
+        let (mut jpegs, mut oriented) = (0, 0);
+        for (path, image) in decoded {
+            let size = image.pixels.size();
+            let first = self.size.get_or_insert_with(|| size.clone());
+            if *first != size {
+                let cause = format!("is {size:?}, unlike {first:?} of the files before");
                 return Err(Error::file(path, cause));
             }
-            jpegs += usize::from(jpeg);
-            pixels.push(image);
+            jpegs += usize::from(image.jpeg);
+            oriented += usize::from(image.oriented);
+            pixels.push(image.pixels);
         }
-        Ok(ImageChunk { images: Images { pixels: Tensor::stack(&pixels, 0), labels: None }, jpegs })
+        Ok(ImageChunk { images: Images { pixels: Tensor::stack(&pixels, 0), labels: None }, jpegs, oriented })
     }
 }
 
-/// A file's pixels, and whether it is a JPEG.
-fn decoded(path: &Path, channels: i64) -> Result<(Tensor, bool), Error> {
-    let contents = super::read(path)?;
-    images::decode(path, &contents, channels)
+fn decoded(path: &Path, channels: i64, exif: bool) -> Result<Decoded, Error> {
+    images::decode(path, &super::read(path)?, channels, exif)
 }
 
 /// The files of MNIST and its kin, plain or gzipped.

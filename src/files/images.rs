@@ -8,9 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
+use image::{
+    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage, metadata::Orientation,
+};
 use tch::{Device, Kind, Tensor};
 
+use super::jpeg;
 use crate::{Error, files::npz};
 
 /// The contact sheet of a folder of samples.
@@ -145,57 +148,65 @@ fn grey(image: &DynamicImage) -> Vec<u8> {
 /// No image may have more pixels: 2²⁷, more than the largest cameras take.
 const MOST_PIXELS: u64 = 1 << 27;
 
-/// The pixels of a file's contents as [`read`] has them, and whether they are JPEG, whose losses features can see.
-pub fn decode(path: &Path, contents: &[u8], channels: i64) -> Result<(Tensor, bool), Error> {
-    let jpeg = image::guess_format(contents).is_ok_and(|format| format == ImageFormat::Jpeg);
-    let image = decoded(contents).map_err(|cause| Error::file(path, cause))?;
-    Ok((pixels(&image, channels)?, jpeg))
+/// An image of a set.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Bytes, `[channels, height, width]`.
+    pub pixels: Tensor,
+    /// Whether the file is JPEG, whose losses features can see.
+    pub jpeg: bool,
+    /// Whether its EXIF says that it is to be turned.
+    pub oriented: bool,
+}
+
+/// The image in a file's contents; the way up that its EXIF says where `exif`, else as its pixels lie.
+pub fn decode(path: &Path, contents: &[u8], channels: i64, exif: bool) -> Result<Decoded, Error> {
+    let (mut image, orientation) = decoded(contents).map_err(|cause| Error::file(path, cause))?;
+    let oriented = orientation != Orientation::NoTransforms;
+    if exif {
+        image.apply_orientation(orientation);
+    }
+    Ok(Decoded { pixels: pixels(&image, channels)?, jpeg: is_jpeg(contents), oriented })
 }
 
 /// The image in a file, whatever its name ends in, the way up that its EXIF says.
 fn open(path: &Path) -> Result<DynamicImage, Error> {
     let contents = super::read(path)?;
-    decoded(&contents).map_err(|cause| Error::file(path, cause))
+    let (mut image, orientation) = decoded(&contents).map_err(|cause| Error::file(path, cause))?;
+    image.apply_orientation(orientation);
+    Ok(image)
 }
 
-fn decoded(contents: &[u8]) -> Result<DynamicImage, String> {
-    let unreadable = |e: ImageError| format!("not a readable image: {e}");
-    if image::guess_format(contents).is_ok_and(|format| format == ImageFormat::Jpeg) && !ends(contents) {
-        return Err("is cut off before the end of its JPEG data: fetch it again".to_owned());
+fn is_jpeg(contents: &[u8]) -> bool {
+    image::guess_format(contents).is_ok_and(|format| format == ImageFormat::Jpeg)
+}
+
+/// The image as its pixels lie, and the orientation that its EXIF says.
+fn decoded(contents: &[u8]) -> Result<(DynamicImage, Orientation), String> {
+    if is_jpeg(contents) {
+        return Ok((jpeg::decode(contents, at_most)?, jpeg::orientation(contents)));
     }
+    let unreadable = |e: ImageError| format!("not a readable image: {e}");
     let reader = ImageReader::new(Cursor::new(contents)).with_guessed_format().map_err(|e| unreadable(e.into()))?;
     let mut decoder = reader.into_decoder().map_err(unreadable)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MOST_PIXELS {
-        return Err(format!("has {width}×{height} pixels, more than {MOST_PIXELS}: make a smaller copy of it"));
-    }
+    at_most(u64::from(width), u64::from(height))?;
     let orientation = decoder.orientation().map_err(unreadable)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    let image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
     if image.color().has_alpha() && image.to_rgba8().pixels().any(|pixel| pixel.0[3] < 255) {
         return Err(
             "has transparent pixels, which have no colour of their own: put it on a background first".to_owned()
         );
     }
-    image.apply_orientation(orientation);
-    Ok(image)
+    Ok((image, orientation))
 }
 
-/// Whether a JPEG file has its end mark: a decoder paints what is missing grey.
-///
-/// Segments are skipped, since the small picture within EXIF has an end mark as well; in the data after them the byte 255 is
-/// always followed by another, so that the mark cannot occur by chance.
-fn ends(jpeg: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[255, kind, high, low]) = jpeg.get(at..at + 4) {
-        match kind {
-            // Start of the scan: all that follows is data.
-            0xDA => return jpeg[at..].windows(2).any(|pair| pair == [255, 0xD9]),
-            // Any number of these bytes may fill the space between segments.
-            255 => at += 1,
-            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
-        }
+/// Refuses an image with too many pixels.
+fn at_most(width: u64, height: u64) -> Result<(), String> {
+    if width * height > MOST_PIXELS {
+        return Err(format!("has {width}×{height} pixels, more than {MOST_PIXELS}: make a smaller copy of it"));
     }
-    false
+    Ok(())
 }
 
 /// Writes bytes `[channels, height, width]` as PNG, whole or not at all.

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod data;
 pub mod images;
+mod jpeg;
 pub mod json;
 pub mod npz;
 pub mod preprocessing;

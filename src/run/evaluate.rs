@@ -67,11 +67,12 @@ impl EvaluationRequest {
         session.apply()?;
         let evaluation = &self.evaluation;
         let probe = evaluation.open(None, session.device)?;
-        let mut reader = self.images.data(probe.channels()).reader()?;
+        let mut reader = evaluation.reader(&probe, &self.images)?;
         if let Some(note) = &reader.passed_over {
             observer.said(note);
         }
         let count = self.count(reader.count())?;
+        evaluation.enough(count)?;
         let batch = batch(session)?;
         observer.begun("measuring", count as u64);
         let mut progress = |done: usize| {

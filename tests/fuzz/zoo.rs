@@ -3,7 +3,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use tch::{Device, Kind};
-use tweedie::{networks::weights::Weights, models::zoo::{self, Contents, Shapes}};
+use tweedie::{
+    models::zoo::{self, Contents, Shapes},
+    networks::weights::Weights,
+};
 
 fuzz_target!(|text: &str| {
     let entry = |line: &str| {

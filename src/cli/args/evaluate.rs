@@ -53,6 +53,9 @@ pub struct EvaluateArgs {
     /// Number of parts for the Inception Score
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub parts: usize,
+    /// Turns images as their EXIF says; without it they are measured as their pixels lie, as published programs do
+    #[arg(long)]
+    pub exif: bool,
     /// Writes mean and covariance of IMAGES as pytorch-fid and EDM read them; with the metric sfid, as ADM's evaluator
     /// reads them
     #[arg(long, value_name = "FILE.npz")]

@@ -47,6 +47,8 @@ pub struct Collected {
     pub size: Vec<i64>,
     /// Number of images from JPEG files.
     pub jpegs: usize,
+    /// Number of images whose EXIF says that they are to be turned.
+    pub oriented: usize,
     /// Number of images that repeat an earlier one, pixel by pixel.
     pub duplicates: usize,
 }
@@ -91,14 +93,16 @@ pub struct Met {
     pub labels: Option<Tensor>,
     /// Number of images from JPEG files.
     pub jpegs: usize,
+    /// Number of images whose EXIF says that they are to be turned.
+    pub oriented: usize,
 }
 
 impl Met {
     /// The facts of images that were read.
     pub fn from_chunk(chunk: &ImageChunk) -> Result<Self, Error> {
-        let ImageChunk { images, jpegs, .. } = chunk;
+        let ImageChunk { images, jpegs, oriented } = chunk;
         let labels = images.labels.as_ref().map(Tensor::shallow_clone);
-        Ok(Self { labels, jpegs: *jpegs, ..Self::drawn(&images.pixels)? })
+        Ok(Self { labels, jpegs: *jpegs, oriented: *oriented, ..Self::drawn(&images.pixels)? })
     }
 
     /// Creates the facts of bytes `[count, channels, height, width]` that come from no file.
@@ -110,7 +114,7 @@ impl Met {
             hash.finish()
         };
         let digests = bytes.chunks_exact((bytes.len() / count.max(1)).max(1)).map(digest).collect();
-        Ok(Self { size: pixels.size()[1..].to_vec(), digests, labels: None, jpegs: 0 })
+        Ok(Self { size: pixels.size()[1..].to_vec(), digests, labels: None, jpegs: 0, oriented: 0 })
     }
 }
 
@@ -138,6 +142,7 @@ impl Collector {
             empty => empty.insert(self.wanted.start(self.count, &met.size, taken)?),
         };
         found.jpegs += met.jpegs;
+        found.oriented += met.oriented;
         found.duplicates += duplicates;
         found.moments.push(&taken.features);
         if let (Some(moments), Some(spatial)) = (&mut found.spatial, &taken.spatial) {
@@ -184,6 +189,7 @@ impl CollectOptions {
             right: None,
             size: size.to_vec(),
             jpegs: 0,
+            oriented: 0,
             duplicates: 0,
         })
     }

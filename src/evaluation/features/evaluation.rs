@@ -15,7 +15,7 @@ use crate::{
         Moments, NEAREST, Neighbourhood, Statistics, bootstrap, cmmd, extrapolated, kid, mind, neighbours,
     },
     files::{
-        data::{AnyData, located},
+        data::{AnyData, Reader, located},
         npz,
     },
     numbers::registry::{Alias, Info, List},
@@ -116,6 +116,9 @@ pub struct Evaluation {
     /// Parts for the Inception Score.
     #[serde(default = "parts")]
     pub parts: usize,
+    /// Whether images of files are turned as their EXIF says. Published programs measure them as their pixels lie.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exif: bool,
     /// Seed of all that is drawn at random.
     #[serde(default)]
     pub seed: u64,
@@ -238,7 +241,40 @@ impl Evaluation {
 
     /// Least number of images for its figures.
     pub fn fewest(&self) -> u64 {
-        if self.has(Metric::Prdc) { NEAREST as u64 + 1 } else { 2 }
+        let least = |metric, least: u64| if self.has(metric) { least } else { 0 };
+        let parts = least(Metric::Is, self.parts as u64);
+        least(Metric::Prdc, NEAREST as u64 + 1).max(least(Metric::Kid, self.larger_than_subsets())).max(parts).max(2)
+    }
+
+    /// KID's subsets must not be whole sets: they would all be the same.
+    fn larger_than_subsets(&self) -> u64 {
+        self.subset_size.max(0) as u64 + 1
+    }
+
+    /// Refuses images that are too few for parts and subsets of their own.
+    pub fn enough(&self, images: usize) -> Result<(), Error> {
+        let parts = self.parts;
+        if self.has(Metric::Is) && !(1..=images).contains(&parts) {
+            return Err(Error::request(format!(
+                "the Inception Score of {images} images cannot be the mean over {parts} parts of them: `parts` of 1 to \
+                 {images} are wanted"
+            )));
+        }
+        if self.has(Metric::Kid) && self.subset_size < 2 {
+            return Err(Error::parameter("`subset_size`", "at least 2", self.subset_size));
+        }
+        self.enough_for_subsets(images)
+    }
+
+    fn enough_for_subsets(&self, images: usize) -> Result<(), Error> {
+        if self.has(Metric::Kid) && (images as u64) < self.larger_than_subsets() {
+            return Err(Error::request(format!(
+                "KID's subsets of {} images must be smaller than each set, or they are all the same; one set has {images}: \
+                 set `subset_size`",
+                self.subset_size
+            )));
+        }
+        Ok(())
     }
 
     /// Sums to keep of a set that is, or is not, compared with a reference.
@@ -282,6 +318,9 @@ impl Evaluation {
             let why = "sfid needs mu_s and sigma_s, as ADM's files have them, or the images of the reference";
             return Err(Error::file(target.name(), why));
         }
+        if let Some(features) = &reference.features {
+            self.enough_for_subsets(features.size()[0] as usize)?;
+        }
         Ok(reference)
     }
 
@@ -289,8 +328,13 @@ impl Evaluation {
     pub fn check(&self, probe: &Probe, target: &Target) -> Result<(), Error> {
         match target.archive().map(Published::read).transpose()?.flatten() {
             Some(published) => fits(probe, target, &published.statistics),
-            None => target.data(probe.channels()).reader().map(drop),
+            None => self.reader(probe, target).map(drop),
         }
+    }
+
+    /// Images of `target` as they are measured.
+    pub fn reader(&self, probe: &Probe, target: &Target) -> Result<Reader, Error> {
+        Ok(target.data(probe.channels()).reader()?.turned(self.exif))
     }
 
     /// Measures the reference's images; statistics that were published beside them count for more, since they may be of
@@ -303,9 +347,10 @@ impl Evaluation {
         batch: usize,
         progress: &mut Progress,
     ) -> Result<Reference, Error> {
-        let mut reader = target.data(probe.channels()).reader()?;
+        let mut reader = self.reader(probe, target)?;
         let wanted = CollectOptions { score: None, features: self.needs_features(), ..self.wanted(true) };
         let count = reader.count();
+        self.enough_for_subsets(count)?;
         let mut images = collect(probe, &mut reader, (count, batch), wanted, progress)?;
         let spatial = images.spatial.as_ref().map(Moments::statistics).transpose()?;
         let (statistics, spatial) = match published {
@@ -386,6 +431,20 @@ impl Evaluation {
             let same = images.duplicates;
             warnings.push(format!(
                 "{same} of {count} images are the same as one before: was a run resumed with the same seeds?"
+            ));
+        }
+        let of_reference = reference.and_then(|reference| reference.images.as_ref());
+        let oriented = images.oriented + of_reference.map_or(0, |images| images.oriented);
+        if oriented > 0 && !self.exif {
+            let are = if oriented == 1 { "1 image is" } else { &format!("{oriented} images are") };
+            warnings.push(format!(
+                "{are} to be turned by EXIF, and measured as the pixels lie, as published programs do: `exif` turns them"
+            ));
+        }
+        if probe.is_inception() && self.has(Metric::Is) && (count, self.parts) != (PUBLISHED, 10) {
+            let parts = self.parts;
+            warnings.push(format!(
+                "published Inception Scores are of 10 parts of 5,000 images; this is of {parts} of {count}, and fewer give less"
             ));
         }
         let Some(reference) = reference else { return warnings };

@@ -27,7 +27,7 @@ impl Published {
         let mut arrays = npz::read(path, |name| NAMES.contains(&name))?;
         let mut take = |name: &str| arrays.remove(name);
         let (mu, sigma, features) = (take("mu"), take("sigma"), take("pool_3"));
-        let count = take("count").and_then(|count| i64::try_from(count).ok());
+        let count = take("count").map(|count| number(path, &count)).transpose()?;
         let spatial = whole(path, take("mu_s"), take("sigma_s"), count)?;
         let features = features.map(|features| features.flatten(1, -1).to_kind(Kind::Float));
         let statistics = match (whole(path, mu, sigma, count)?, &features) {
@@ -46,7 +46,7 @@ fn whole(
     path: &Path,
     mean: Option<Tensor>,
     covariance: Option<Tensor>,
-    count: Option<i64>,
+    count: Option<u64>,
 ) -> Result<Option<Statistics>, Error> {
     match (mean, covariance) {
         (None, None) => Ok(None),
@@ -56,10 +56,28 @@ fn whole(
             if !f64::try_from(mean.sum(Kind::Double) + covariance.sum(Kind::Double))?.is_finite() {
                 return Err(Error::file(path, "holds statistics that are not finite"));
             }
-            Ok(Some(Statistics { count: count.and_then(|count| u64::try_from(count).ok()), mean, covariance }))
+            let statistics = Statistics { count, mean, covariance };
+            match count {
+                Some(count) if !statistics.fits_count()? => Err(Error::file(
+                    path,
+                    format!(
+                        "says that {count} images were counted, but its covariance is of more: correct or remove `count`"
+                    ),
+                )),
+                _ => Ok(Some(statistics)),
+            }
         }
         _ => Err(Error::file(path, "holds a mean and a covariance that do not go together: [n] and [n, n] are wanted")),
     }
+}
+
+/// The number of images that `count` holds.
+fn number(path: &Path, count: &Tensor) -> Result<u64, Error> {
+    let one =
+        (count.numel() == 1).then(|| f64::try_from(count.to_kind(Kind::Double).reshape([-1]).get(0))).transpose()?;
+    let number = one.filter(|count| *count >= 2.0 && *count < 9e15 && count.fract() == 0.0);
+    let why = "holds a `count` that is no number of images, 2 or more: correct or remove it";
+    number.map(|count| count as u64).ok_or_else(|| Error::file(path, why))
 }
 
 fn of_all(features: &Tensor) -> Result<Statistics, Error> {

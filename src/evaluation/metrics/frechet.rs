@@ -116,6 +116,22 @@ impl Statistics {
         self.count.map_or(dimensions, |count| (count as i64 - 1).min(dimensions))
     }
 
+    /// Whether C has at most the rank count − 1 of so many vectors: Q then holds all its variance, tr(Qᵀ C Q) = tr C.
+    pub fn fits_count(&self) -> Result<bool, Error> {
+        /// Roundings of a covariance that programs store as f32.
+        const ROUNDING: f64 = 1e-4;
+        let rank = self.rank();
+        if rank == self.dimensions() {
+            return Ok(true);
+        }
+        if rank < 1 {
+            return Ok(false);
+        }
+        let (_, within) = confined(&self.covariance, rank)?;
+        let (held, all) = (f64::try_from(within.trace())?, f64::try_from(self.covariance.trace())?);
+        Ok((all - held).abs() <= ROUNDING * all)
+    }
+
     /// Prepared for distances to many others.
     pub fn factored(&self) -> Result<Factored<'_>, Error> {
         let rank = self.rank();
@@ -147,7 +163,8 @@ impl Factored<'_> {
         let overlap = cross.f_linalg_eigvalsh("L")?.clamp_min(0.0).sqrt().sum(Kind::Double);
         let means = (&self.statistics.mean - &other.mean).square().sum(Kind::Double);
         let distance = means + self.statistics.covariance.trace() + other.covariance.trace() - overlap * 2.0;
-        Ok(f64::try_from(distance)?)
+        // Roundings take the distance of a set from itself below 0.
+        Ok(f64::try_from(distance.clamp_min(0.0))?)
     }
 }
 

@@ -193,6 +193,7 @@ impl RowRun<'_> {
             digests: digests.into_iter().map(i64::cast_unsigned).collect(),
             labels: None,
             jpegs: 0,
+            oriented: 0,
         };
         for (k, collector) in collectors.iter_mut().enumerate() {
             let taken = Taken {
