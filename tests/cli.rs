@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
     evaluation::metrics::{self, Lpips, Window},
-    files::images,
+    files::{depth::Depth, images},
     models::{
         card::Model,
         checkpoint::safetensors::{self, Metadata, Tensors},
@@ -667,6 +667,55 @@ fn classes_go_by_seed() {
     assert_eq!(all["000003.png"], one["000003.png"]);
     place.succeed(&["sample", file, "--steps", "2", "--batch", "1", "--class", "4", "--seeds", "3", "--out", "four"]);
     assert_ne!(place.images("four")["000003.png"], one["000003.png"]);
+}
+
+/// A file of 16 bits gives pictures of 16 bits, which hold a sample to half a step of 1/65535, and so does one of real numbers.
+#[test]
+fn pictures_have_the_depth_of_the_image() {
+    let place = Place::new();
+    let x = (Tensor::arange(64, (Kind::Float, Device::Cpu)).view([1, 8, 8]) * 1000.0 + 77.0) / 32_767.5 - 1.0;
+    images::write(&place.path("deep.png"), &x, Depth::Sixteen).unwrap();
+    images::write(&place.path("real.tif"), &x, Depth::Real).unwrap();
+    fs::write(place.path("words.npy"), {
+        let numbers = (0..64u16).flat_map(|k| (k * 1000 + 77).to_be_bytes()).collect::<Vec<_>>();
+        let header = "{'descr': '>u2', 'fortran_order': False, 'shape': (8, 8), }\n";
+        [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &numbers].concat()
+    })
+    .unwrap();
+    let mut truths = Vec::new();
+    for (image, range) in
+        [("deep.png", "numbers 0 … 65535"), ("real.tif", "real numbers 0 … 1"), ("words.npy", "numbers 0 … 65535")]
+    {
+        let name = image.split('.').next().unwrap();
+        let arguments = ["restore", "tiny.safetensors", "--image", image, "--task", "identity", "--samples", "2"];
+        let said = place.succeed(&[&arguments[..], &["--states", "--out", name]].concat());
+        let told =
+            format!("images have {range}: PSNR takes the whole of that range, and pictures are written with 16 bits");
+        assert!(said.contains(&told), "{said}");
+        let picture = |what: &str| images::read_units(&place.path(&format!("{name}/{name}-{what}.png")), None).unwrap();
+        let (sample, depth) = picture("sample-001");
+        assert_eq!(depth, Depth::Sixteen);
+        let state = Tensor::read_npy(place.path(&format!("{name}/{name}-sample-001.npy"))).unwrap();
+        let apart = f64::try_from((sample - state.clamp(-1.0, 1.0)).abs().max()).unwrap();
+        // Half a step of 2/65535, and a rounding of f32.
+        assert!(apart < 1.6e-5, "{name}: {apart}");
+        truths.push(picture("truth").0);
+        assert!(f64::try_from((&truths[0] - &x).abs().max()).unwrap() < 1e-6, "{name}");
+    }
+    assert!(truths.iter().all(|truth| truth.equal(&truths[0])));
+    // The answer to real numbers is real where the name asks for TIFF.
+    place.succeed(&["denoise", "tiny.safetensors", "--sigma", "0.5", "real.tif", "clean.tif"]);
+    place.succeed(&["denoise", "tiny.safetensors", "--sigma", "0.5", "real.tif", "clean.png"]);
+    let [(exact, Depth::Real), (rounded, Depth::Sixteen)] =
+        ["clean.tif", "clean.png"].map(|name| images::read_units(&place.path(name), None).unwrap())
+    else {
+        panic!("another depth")
+    };
+    assert!(f64::try_from((&exact - &rounded).abs().max()).unwrap() < 1.6e-5 && !exact.equal(&rounded));
+    images::write_npy(&place.path("wide.npy"), &(&x * 2.0)).unwrap();
+    let wide = ["restore", "tiny.safetensors", "--image", "wide.npy", "--task", "identity", "--out", "wide"];
+    let complaint = place.complaint(&wide);
+    assert!(complaint.contains("wide.npy: holds numbers from") && complaint.contains("images of its type are -1 … 1"));
 }
 
 #[test]

@@ -6,11 +6,12 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tweedie::{
     evaluation::{
-        features::Published,
+        features::{Probe, Published, Resize},
         metrics::{Moments, Statistics},
     },
     files::{
         data::{AnyData, Cifar},
+        depth::Depth,
         images, npz,
     },
     models::checkpoint::safetensors,
@@ -79,6 +80,136 @@ fn arrays_come_back_as_they_were_written() {
     ] {
         let told = write(header, data).unwrap_err().to_string();
         assert!(told.contains("f.npz: not a whole .npz file (f: "), "{told}");
+    }
+}
+
+/// The bytes of a .npy file.
+fn npy(descr: &str, order: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
+    [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
+}
+
+/// Every type and byte order of NumPy's that a tensor can hold.
+#[test]
+fn arrays_of_every_byte_order_have_their_numbers() {
+    let place = Place::new();
+    let read = |descr: &str, data: &[u8]| {
+        fs::write(place.path("x.npy"), npy(descr, "False", "(1,)", data)).unwrap();
+        npz::read_npy(&place.path("x.npy"))
+    };
+    for (descr, data, expected) in [
+        ("<f8", &1.5f64.to_le_bytes()[..], 1.5),
+        (">f8", &1.5f64.to_be_bytes(), 1.5),
+        (">f4", &(-0.75f32).to_be_bytes(), -0.75),
+        ("<f2", &[0x00, 0x3E], 1.5),
+        (">f2", &[0x3E, 0x00], 1.5),
+        (">i8", &(-7i64).to_be_bytes(), -7.0),
+        (">i4", &(-7i32).to_be_bytes(), -7.0),
+        ("<i2", &(-7i16).to_le_bytes(), -7.0),
+        (">i2", &(-7i16).to_be_bytes(), -7.0),
+        ("|i1", &(-7i8).to_le_bytes(), -7.0),
+        ("<u2", &65_535u16.to_le_bytes(), 65_535.0),
+        (">u2", &65_535u16.to_be_bytes(), 65_535.0),
+        ("<u4", &u32::MAX.to_le_bytes(), 4_294_967_295.0),
+        (">u4", &u32::MAX.to_be_bytes(), 4_294_967_295.0),
+        (">u8", &12u64.to_be_bytes(), 12.0),
+        ("|b1", &[1], 1.0),
+    ] {
+        let found = read(descr, data).unwrap().to_kind(Kind::Double);
+        assert_eq!(Vec::<f64>::try_from(found).unwrap(), [expected], "{descr}");
+    }
+    for (descr, parts) in [
+        ("<c8", [1.0f32.to_le_bytes(), (-2.0f32).to_le_bytes()].concat()),
+        (">c8", [1.0f32.to_be_bytes(), (-2.0f32).to_be_bytes()].concat()),
+        (">c16", [1.0f64.to_be_bytes(), (-2.0f64).to_be_bytes()].concat()),
+    ] {
+        let found = read(descr, &parts).unwrap().view_as_real().to_kind(Kind::Double).view([-1]);
+        assert_eq!(Vec::<f64>::try_from(found).unwrap(), [1.0, -2.0], "{descr}");
+    }
+    let told = read("<u8", &u64::MAX.to_le_bytes()).unwrap_err().to_string();
+    assert!(told.contains("18446744073709551615 is larger than any number that a tensor holds"), "{told}");
+    let told = read("<U1", &[0; 4]).unwrap_err().to_string();
+    assert!(told.contains("x.npy: holds text or objects: an array of numbers is wanted"), "{told}");
+}
+
+/// Statistics as a machine of the other byte order, or a program of columns first, stores them.
+#[test]
+fn statistics_are_read_in_any_byte_order_and_order_of_axes() {
+    let place = Place::new();
+    let mut zip = ZipWriter::new(File::create(place.path("s.npz")).unwrap());
+    let numbers = |values: &[f64]| values.iter().flat_map(|value| value.to_be_bytes()).collect::<Vec<u8>>();
+    let files = [
+        ("mu", npy(">f8", "False", "(2,)", &numbers(&[1.0, 2.0]))),
+        ("sigma", npy(">f8", "True", "(2, 2)", &numbers(&[4.0, 1.0, 1.0, 3.0]))),
+        ("count", npy(">i8", "False", "()", &50_000i64.to_be_bytes())),
+    ];
+    for (name, contents) in files {
+        zip.start_file(format!("{name}.npy"), SimpleFileOptions::default()).unwrap();
+        zip.write_all(&contents).unwrap();
+    }
+    zip.finish().unwrap();
+    let Statistics { count, mean, covariance } = Published::read(&place.path("s.npz")).unwrap().unwrap().statistics;
+    assert_eq!(count, Some(50_000));
+    assert_eq!(Vec::<f64>::try_from(mean).unwrap(), [1.0, 2.0]);
+    assert_eq!(Vec::<f64>::try_from(covariance.flatten(0, -1)).unwrap(), [4.0, 1.0, 1.0, 3.0]);
+}
+
+/// Sets in .npy: channels last, first and none.
+#[test]
+fn arrays_of_bytes_are_sets_of_images() {
+    let place = Place::new();
+    let all = pixels(3, &[4, 3, 8, 6]);
+    let load = |x: &Tensor| {
+        fs::write(place.path("set.npy"), npz::npy(x).unwrap()).unwrap();
+        AnyData::at(&place.path("set.npy"), 3).load()
+    };
+    assert_eq!(load(&all).unwrap().pixels, all);
+    assert_eq!(load(&last(&all)).unwrap().pixels, all);
+    assert_eq!(load(&all.select(1, 0)).unwrap().pixels, all.narrow(1, 0, 1));
+    save(&place, "first.npz", &[("images", &all)], CompressionMethod::Stored);
+    assert_eq!(AnyData::at(&place.path("first.npz"), 3).load().unwrap().pixels, all);
+    for (x, told) in [
+        (all.to_kind(Kind::Float), "is of Float: images of a set are bytes, 0 … 255 (uint8)"),
+        (all.narrow(3, 0, 3), "is [4, 3, 8, 3], whose channels may be the second or the last: transpose it"),
+        (all.narrow(1, 0, 2), "is [4, 2, 8, 6]: [count, height, width, 1 or 3] or"),
+        (last(&all).get(0), "is [8, 6, 3]: [count, height, width, 1 or 3] or"),
+        (all.narrow(0, 0, 0), "is [0, 3, 8, 6]: "),
+    ] {
+        let found = load(&x).unwrap_err().to_string();
+        assert!(found.contains("set.npy: ") && found.contains(told), "{found}");
+    }
+}
+
+/// Each image of a set of many sizes is resized on its own: the features are those of the images one by one.
+#[test]
+fn images_of_many_sizes_are_measured_by_a_resize_that_is_named() {
+    let place = Place::new();
+    safetensors::write(&place.path("lite.safetensors"), &weights(EfficientNet::new), &BTreeMap::new()).unwrap();
+    fs::create_dir(place.path("set")).unwrap();
+    let sizes = [[3, 40, 30], [3, 40, 30], [3, 25, 60], [1, 20, 20]];
+    for (i, size) in sizes.iter().enumerate() {
+        images::write_png(&place.path(&format!("set/{i}.png")), &pixels(i as u64, size)).unwrap();
+    }
+    let network = ["--network", "efficientnet-lite0:lite.safetensors"];
+    let complaint = place.complaint(&[&["evaluate", "set"], &network[..]].concat());
+    let told =
+        "2.png: is [3, 25, 60], unlike [3, 40, 30] of the files before: --resize names a way for images of many sizes";
+    assert!(complaint.ends_with(told), "{complaint}");
+    images::write(&place.path("set/3.png"), &images::from_bytes(&pixels(3, &sizes[3])), Depth::Sixteen).unwrap();
+    for batch in ["1", "3", "50"] {
+        let arguments = ["set", "--resize", "clean", "--batch", batch, "--save-statistics", "s.npz"];
+        let (_, error) = evaluate(&place, &[&arguments[..], &network].concat());
+        let told = "images are of many sizes: each is resized to the network's by clean on its own";
+        assert!(error.contains(told), "{error}");
+        assert!(error.contains("1 image has more than 8 bits: the nearest bytes are measured"), "{error}");
+        let found = Published::read(&place.path("s.npz")).unwrap().unwrap().statistics;
+        let name = format!("efficientnet-lite0:{}", place.path("lite.safetensors").display());
+        let probe = Probe::open(&name, Some(Resize::Clean), None, Device::Cpu).unwrap();
+        let alone = sizes.iter().enumerate().map(|(i, size)| probe.take(&pixels(i as u64, size).unsqueeze(0)).unwrap());
+        let expected = Tensor::cat(&alone.map(|taken| taken.features).collect::<Vec<_>>(), 0).to_kind(Kind::Double);
+        let apart = (found.mean - expected.mean_dim([0i64].as_slice(), false, None)).abs().max();
+        // Kernels of libtorch round a batch and an image alone differently.
+        assert!(f64::try_from(apart).unwrap() < 1e-5 * f64::try_from(expected.abs().max()).unwrap());
     }
 }
 

@@ -195,6 +195,37 @@ fn a_mask_file_is_a_task() {
     assert!(refusal(r#"{"kind": "inpaint-mask", "file": "none.png"}"#, [1, 8, 8]).starts_with("none.png: "));
 }
 
+/// Masks as NumPy stores them: yes and no, 0 and 1 of any type, or bytes of a picture.
+#[test]
+fn a_mask_is_an_array_as_well() {
+    let place = TempDir::new().unwrap();
+    let x = image([3, 2, 3], 2);
+    let seen = Tensor::from_slice(&[1.0, 0.0, 0.0, 1.0, 1.0, 0.0]).view([2, 3]);
+    let build = |descr: &str, order: &str, shape: &str, data: &[u8]| {
+        let file = place.path().join("mask.npy");
+        let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
+        let length = (header.len() as u16).to_le_bytes();
+        std::fs::write(&file, [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), data].concat()).unwrap();
+        format!(r#"{{"kind": "inpaint-mask", "file": {:?}}}"#, file.to_str().unwrap())
+    };
+    let reals: Vec<u8> = [1f32, 0.0, 0.0, 1.0, 1.0, 0.0].iter().flat_map(|value| value.to_be_bytes()).collect();
+    for (descr, order, shape, data) in [
+        ("|b1", "False", "(2, 3)", &[1u8, 0, 0, 1, 1, 0][..]),
+        ("|u1", "False", "(1, 2, 3)", &[1, 0, 0, 1, 1, 0]),
+        ("|u1", "False", "(2, 3)", &[255, 127, 0, 128, 200, 3]),
+        ("|b1", "True", "(2, 3)", &[1, 1, 0, 1, 0, 0]),
+        (">f4", "False", "(2, 3)", &reals),
+    ] {
+        let json = build(descr, order, shape, data);
+        assert!(self::build(&json, [3, 2, 3], 0).apply(&x).equal(&(&x * &seen)), "{descr} {order} {shape}");
+    }
+    let half: Vec<u8> = [0.5f32; 6].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let told = refusal(&build("<f4", "False", "(2, 3)", &half), [3, 2, 3]);
+    assert!(told.contains("mask.npy: holds other numbers than 0 (hidden) and 1"), "{told}");
+    let told = refusal(&build("|b1", "False", "(2, 1, 3)", &[0; 6]), [3, 2, 3]);
+    assert!(told.contains("is [2, 1, 3]: one mask, [height, width], is wanted"), "{told}");
+}
+
 #[test]
 fn compressed_measurements_are_orthonormal_and_follow_the_seed() {
     let shape = [2, 9, 10];

@@ -5,7 +5,7 @@ use std::{fs, io::Cursor, path::PathBuf};
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
-use tweedie::files::images;
+use tweedie::files::{depth::Depth, images};
 
 struct Folder(TempDir);
 
@@ -42,17 +42,66 @@ fn golden(name: &str) -> PathBuf {
     PathBuf::from("tests/golden/photographs").join(name)
 }
 
+/// x = n / 32767.5 − 1 of a number n of 16 bits, n / 127.5 − 1 of 8.
 #[test]
-fn sixteen_bits_are_rounded_to_eight() {
+fn images_become_data_units_from_their_own_depth() {
     let folder = Folder::new();
-    // 257 v is v exactly; 128 above it is half a step, and goes up.
-    let grey =
-        ImageBuffer::from_fn(4, 1, |x, _| Luma([[0u16, 257 * 100, 257 * 100 + 127, 257 * 100 + 129][x as usize]]));
-    let pixels = images::read_as_is(&folder.file("grey.png", &encoded(grey, ImageFormat::Png))).unwrap();
-    assert_eq!((pixels.size(), channel(&pixels, 0)), (vec![1, 1, 4], vec![0, 100, 100, 101]));
-    let colour = ImageBuffer::from_fn(2, 1, |x, _| Rgb([257 * x as u16, 65535, 257 * 9]));
-    let pixels = images::read(&folder.file("colour.png", &encoded(colour, ImageFormat::Png)), 3).unwrap();
-    assert_eq!([0, 1, 2].map(|c| channel(&pixels, c)), [vec![0, 1], vec![255, 255], vec![9, 9]]);
+    let numbers = [0u16, 1, 25_700, 25_827, 32_768, 65_535];
+    let grey = ImageBuffer::from_fn(6, 1, |x, _| Luma([numbers[x as usize]]));
+    for (name, format) in [("grey.png", ImageFormat::Png), ("grey.tif", ImageFormat::Tiff)] {
+        let file = folder.file(name, &encoded(grey.clone(), format));
+        let (x, depth) = images::read_units(&file, None).unwrap();
+        assert_eq!((x.size(), depth), (vec![1, 1, 6], Depth::Sixteen));
+        for (found, number) in Vec::<f32>::try_from(x.flatten(0, -1)).unwrap().into_iter().zip(numbers) {
+            assert_eq!(f64::from(found), f64::from((f64::from(number) / 32_767.5 - 1.0) as f32), "{number}");
+        }
+        // Bytes, where they are wanted, are the nearest: 257 b is b, and 128 above it is half a step.
+        assert_eq!(channel(&images::read(&file, 1).unwrap(), 0), [0, 0, 100, 100, 128, 255]);
+        // And back: every number is the one that it was.
+        images::write(&folder.0.path().join(format!("again-{name}")), &x, depth).unwrap();
+        let again = image::open(folder.0.path().join(format!("again-{name}"))).unwrap();
+        assert_eq!(again.as_luma16().unwrap().as_raw()[..], numbers, "{name}");
+    }
+    let colour = ImageBuffer::from_fn(2, 1, |x, _| Rgb([257 * x as u16, 65_535, 1_000]));
+    let file = folder.file("colour.png", &encoded(colour, ImageFormat::Png));
+    let (x, _) = images::read_units(&file, Some(3)).unwrap();
+    images::write(&folder.0.path().join("again.png"), &x, Depth::Sixteen).unwrap();
+    let again = image::open(folder.0.path().join("again.png")).unwrap();
+    assert_eq!(again.as_rgb16().unwrap().as_raw()[..], [0, 65_535, 1_000, 257, 65_535, 1_000]);
+    // BT.601: 0.299 · 257 + 0.587 · 65535 + 0.114 · 1000 = 38659.888.
+    let (grey, _) = images::read_units(&file, Some(1)).unwrap();
+    assert_eq!(channel(&Depth::Sixteen.pixels(&grey), 0)[1], 38_660);
+    let bytes = ImageBuffer::from_fn(2, 1, |x, _| Luma([200 * x as u8]));
+    let (x, depth) = images::read_units(&folder.file("bytes.png", &encoded(bytes, ImageFormat::Png)), None).unwrap();
+    assert_eq!((depth, channel(&Depth::Eight.pixels(&x), 0)), (Depth::Eight, vec![0, 200]));
+}
+
+/// TIFF as tifffile writes it: real numbers of 32 and 64 bits, and 16 bits with the high byte first.
+#[test]
+fn tiff_of_real_numbers_has_them() {
+    let folder = Folder::new();
+    let pixels = Tensor::arange(12, (Kind::Float, Device::Cpu)).view([1, 3, 4]) / 11.0;
+    for (name, channels) in [("real.tif", 1), ("real-64.tif", 1), ("real-colour.tif", 3)] {
+        let (x, depth) = images::read_units(&golden(name), None).unwrap();
+        assert_eq!((depth, x.size()), (Depth::Real, vec![channels, 3, 4]));
+        let found = (&x + 1.0) / 2.0;
+        for channel in 0..channels {
+            // The rounding of 2 v − 1 in f32.
+            let expected = if channel == 1 { 1.0 - &pixels } else { pixels.shallow_clone() };
+            let apart = f64::try_from((found.narrow(0, channel, 1) - expected).abs().max()).unwrap();
+            assert!(apart < 1e-7, "{name} {channel}: {apart}");
+        }
+        let path = folder.0.path().join(format!("again-{name}"));
+        images::write(&path, &x, depth).unwrap();
+        let (again, depth) = images::read_units(&path, None).unwrap();
+        assert_eq!(depth, Depth::Real);
+        assert!(f64::try_from((again - x).abs().max()).unwrap() < 1e-7, "{name}");
+    }
+    let (x, depth) = images::read_units(&golden("sixteen-big.tif"), None).unwrap();
+    assert_eq!(depth, Depth::Sixteen);
+    assert_eq!(channel(&depth.pixels(&x), 0), (0..12).map(|k| 5_000 * k).collect::<Vec<_>>());
+    let told = folder.refused("wide.tif", &fs::read(golden("real-wide.tif")).unwrap());
+    assert!(told.contains("holds real numbers from 0 to 11, and pixels are 0 … 1 there"), "{told}");
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl RestoreArgs {
         }
         let folder = asked.map(|(released, _)| released.images.display().to_string());
         let image = self.problem.image.clone().or(folder).unwrap_or_default();
-        let ImageSet { names, images, notes } = self.problem.images(&image, model)?;
+        let ImageSet { names, images, depth, notes } = self.problem.images(&image, model)?;
         for note in notes {
             self.output.say(format_args!("note: {note}"));
         }
@@ -95,7 +95,7 @@ impl RestoreArgs {
             Some(text) => Problem::detected(source, &images, choice::<Detector>(text, "--detector")?, session.seed)?,
             None => Problem::new(source, &images, noise, session.seed)?,
         };
-        Ok(problem.named(names)?)
+        Ok(problem.depth(depth).named(names)?)
     }
 
     fn folder(&self) -> Result<RestorationFolder> {

@@ -39,6 +39,8 @@ pub enum AnyData {
     Zip(Zip),
     /// See [`Npz`].
     Npz(Npz),
+    /// See [`Npy`].
+    Npy(Npy),
     /// See [`Cifar`].
     Cifar(Cifar),
     /// See [`Prepared`].
@@ -46,12 +48,13 @@ pub enum AnyData {
 }
 
 impl AnyData {
-    /// The data at `path`, by the end of its name: a .zip, .npz or .bin (CIFAR) file, or else a folder.
+    /// The data at `path`, by the end of its name: a .zip, .npz, .npy or .bin (CIFAR) file, or else a folder.
     pub fn at(path: &Path, channels: i64) -> Self {
         let path = path.to_owned();
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("zip") => Self::Zip(Zip { path, channels }),
             Some("npz") => Self::Npz(Npz { path }),
+            Some("npy") => Self::Npy(Npy { path }),
             Some("bin") => Self::Cifar(Cifar { path }),
             _ => Self::Folder(Folder { path, channels }),
         }
@@ -66,6 +69,7 @@ impl AnyData {
             Self::Folder(folder) => &mut folder.path,
             Self::Zip(zip) => &mut zip.path,
             Self::Npz(npz) => &mut npz.path,
+            Self::Npy(npy) => &mut npy.path,
             Self::Cifar(cifar) => &mut cifar.path,
             Self::Prepared(set) => &mut set.path,
         };
@@ -85,6 +89,7 @@ impl AnyData {
         let store = match self {
             Self::Idx(idx) => ReaderStore::Memory(idx.load()?),
             Self::Npz(npz) => ReaderStore::Memory(npz.load()?),
+            Self::Npy(npy) => ReaderStore::Memory(npy.load()?),
             Self::Cifar(cifar) => ReaderStore::Memory(cifar.load()?),
             Self::Folder(folder) => {
                 let listing = Listing::new(&folder.path, true)?;
@@ -98,7 +103,7 @@ impl AnyData {
             }
             Self::Zip(zip) => zip.open()?,
         };
-        Ok(Reader { store, size: None, passed_over, exif: true })
+        Ok(Reader { store, size: None, passed_over, exif: true, sizes: Sizes::One("") })
     }
 }
 
@@ -143,7 +148,7 @@ pub fn located(path: &Path, folder: Option<&Path>) -> PathBuf {
     within.unwrap_or_else(|| path.to_owned())
 }
 
-/// Images that are read as they are asked for; all must be of one size.
+/// Images that are read as they are asked for.
 #[derive(Debug)]
 pub struct Reader {
     store: ReaderStore,
@@ -151,6 +156,16 @@ pub struct Reader {
     pub passed_over: Option<String>,
     size: Option<Vec<i64>>,
     exif: bool,
+    sizes: Sizes,
+}
+
+/// Sizes that images of a set may have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sizes {
+    /// One; the remedy for others, as the end of a sentence.
+    One(&'static str),
+    /// Any.
+    Any,
 }
 
 #[derive(Debug)]
@@ -173,6 +188,8 @@ pub struct ImageChunk {
     pub jpegs: usize,
     /// Number of images whose EXIF says that they are to be turned.
     pub oriented: usize,
+    /// Number of images of more than 8 bits, which were rounded.
+    pub rounded: usize,
 }
 
 impl Reader {
@@ -181,6 +198,12 @@ impl Reader {
     #[must_use]
     pub fn turned(self, exif: bool) -> Self {
         Self { exif, ..self }
+    }
+
+    /// The reader, with the sizes that images may have. Without this call all must be of one size.
+    #[must_use]
+    pub fn sized(self, sizes: Sizes) -> Self {
+        Self { sizes, ..self }
     }
 
     /// Number of images.
@@ -192,14 +215,23 @@ impl Reader {
         }
     }
 
-    /// Those of these numbers.
+    /// Those of these numbers, which must be of one size.
     pub fn read(&mut self, range: Range<usize>) -> Result<ImageChunk, Error> {
+        let mut chunks = self.chunks(range)?;
+        match (chunks.pop(), chunks.is_empty()) {
+            (Some(chunk), true) => Ok(chunk),
+            _ => Err(Error::request("images of one size, and at least one, are wanted here")),
+        }
+    }
+
+    /// Those of these numbers, in order: a chunk for each run of images of one size.
+    pub fn chunks(&mut self, range: Range<usize>) -> Result<Vec<ImageChunk>, Error> {
         let exif = self.exif;
         let decoded = match &mut self.store {
             ReaderStore::Memory(images) => {
                 let part = |all: &Tensor| all.narrow(0, range.start as i64, range.len() as i64);
                 let images = Images { pixels: part(&images.pixels), labels: images.labels.as_ref().map(part) };
-                return Ok(ImageChunk { images, jpegs: 0, oriented: 0 });
+                return Ok(vec![ImageChunk { images, jpegs: 0, oriented: 0, rounded: 0 }]);
             }
             ReaderStore::Files(files, channels) => {
                 let read = |path: &PathBuf| Ok((path.clone(), decoded(path, *channels, exif)?));
@@ -226,21 +258,28 @@ impl Reader {
         self.stacked(decoded)
     }
 
-    fn stacked(&mut self, decoded: Vec<(PathBuf, Decoded)>) -> Result<ImageChunk, Error> {
-        let mut pixels = Vec::with_capacity(decoded.len());
-        let (mut jpegs, mut oriented) = (0, 0);
-        for (path, image) in decoded {
+    fn stacked(&mut self, decoded: Vec<(PathBuf, Decoded)>) -> Result<Vec<ImageChunk>, Error> {
+        for (path, image) in &decoded {
             let size = image.pixels.size();
             let first = self.size.get_or_insert_with(|| size.clone());
-            if *first != size {
-                let cause = format!("is {size:?}, unlike {first:?} of the files before");
-                return Err(Error::file(path, cause));
+            if let Sizes::One(remedy) = self.sizes
+                && *first != size
+            {
+                return Err(Error::file(path, format!("is {size:?}, unlike {first:?} of the files before{remedy}")));
             }
-            jpegs += usize::from(image.jpeg);
-            oriented += usize::from(image.oriented);
-            pixels.push(image.pixels);
         }
-        Ok(ImageChunk { images: Images { pixels: Tensor::stack(&pixels, 0), labels: None }, jpegs, oriented })
+        let runs = decoded.chunk_by(|(_, one), (_, other)| one.pixels.size() == other.pixels.size());
+        let chunk = |run: &[(PathBuf, Decoded)]| {
+            let pixels: Vec<&Tensor> = run.iter().map(|(_, image)| &image.pixels).collect();
+            let count = |is: fn(&Decoded) -> bool| run.iter().filter(|(_, image)| is(image)).count();
+            ImageChunk {
+                images: Images { pixels: Tensor::stack(&pixels, 0), labels: None },
+                jpegs: count(|image| image.jpeg),
+                oriented: count(|image| image.oriented),
+                rounded: count(|image| image.rounded),
+            }
+        };
+        Ok(runs.map(chunk).collect())
     }
 }
 
@@ -330,7 +369,7 @@ impl Zip {
     }
 }
 
-/// Bytes `[count, height, width, channels]` in NumPy's .npz: `arr_0` as ADM's evaluator has it, or the first such array.
+/// Bytes in NumPy's .npz: `arr_0` as ADM's evaluator has it, or the first array that [`Npy`] would take.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Npz {
@@ -340,15 +379,51 @@ pub struct Npz {
 
 impl Npz {
     fn load(&self) -> Result<Images, Error> {
-        let arrays = npz::read(&self.path, |name| !matches!(name, "mu" | "sigma" | "mu_s" | "sigma_s" | "pool_3"))?;
-        let is_images =
-            |x: &&Tensor| x.kind() == Kind::Uint8 && matches!(x.size()[..], [count, _, _, 1 | 3] if count > 0);
-        let pixels = arrays.get("arr_0").filter(is_images).or_else(|| arrays.values().find(is_images));
-        let Some(pixels) = pixels else {
+        let mut arrays = npz::read(&self.path, |name| !matches!(name, "mu" | "sigma" | "mu_s" | "sigma_s" | "pool_3"))?;
+        let first = arrays.remove("arr_0").into_iter().chain(arrays.into_values()).find_map(|x| bytes(&x).ok());
+        let Some(pixels) = first else {
             let cause = "holds no images: bytes [count, height, width, 1 or 3], in ADM's files arr_0";
             return Err(Error::file(&self.path, cause));
         };
-        Ok(Images { pixels: pixels.permute([0, 3, 1, 2]).contiguous(), labels: None })
+        Ok(Images { pixels, labels: None })
+    }
+}
+
+/// Bytes `[count, height, width, 1 or 3]`, `[count, 1 or 3, height, width]` or `[count, height, width]` in NumPy's .npy.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Npy {
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl Npy {
+    fn load(&self) -> Result<Images, Error> {
+        let pixels = bytes(&npz::read_npy(&self.path)?).map_err(|cause| Error::file(&self.path, cause))?;
+        Ok(Images { pixels, labels: None })
+    }
+}
+
+fn bytes(x: &Tensor) -> Result<Tensor, String> {
+    if x.kind() != Kind::Uint8 {
+        return Err(format!("is of {:?}: images of a set are bytes, 0 … 255 (uint8)", x.kind()));
+    }
+    channels_first(x)
+}
+
+/// Images as `[count, channels, height, width]`, from an array with channels last, first or none.
+pub(crate) fn channels_first(x: &Tensor) -> Result<Tensor, String> {
+    let (size, is_few) = (x.size(), |side: i64| matches!(side, 1 | 3));
+    match size[..] {
+        [count, height, width] if count > 0 && !is_few(width) => Ok(x.view([count, 1, height, width])),
+        [count, first, _, last] if count > 0 && is_few(last) && !is_few(first) => {
+            Ok(x.permute([0, 3, 1, 2]).contiguous())
+        }
+        [count, first, _, last] if count > 0 && is_few(first) && !is_few(last) => Ok(x.shallow_clone()),
+        [_, first, _, last] if is_few(first) && is_few(last) => {
+            Err(format!("is {size:?}, whose channels may be the second or the last: transpose it"))
+        }
+        _ => Err(format!("is {size:?}: [count, height, width, 1 or 3] or [count, 1 or 3, height, width] is wanted")),
     }
 }
 

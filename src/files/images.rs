@@ -1,6 +1,7 @@
 //! Images as tensors and as files.
 //!
-//! Pixels are bytes 0 … 255 in files and data units −1 … 1 in networks: x = byte / 127.5 − 1.
+//! Pixels are bytes 0 … 255 in files and data units −1 … 1 in networks: x = byte / 127.5 − 1. Files of 16 bits and of real
+//! numbers keep their depth where images become data units, and are rounded to bytes where bytes are wanted.
 
 use std::{
     fs,
@@ -9,11 +10,12 @@ use std::{
 };
 
 use image::{
-    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage, metadata::Orientation,
+    ColorType, DynamicImage, GrayImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Luma, Rgb,
+    RgbImage, metadata::Orientation,
 };
 use tch::{Device, Kind, Tensor};
 
-use super::jpeg;
+use super::{depth::Depth, jpeg, tiff};
 use crate::{Error, files::npz};
 
 /// The contact sheet of a folder of samples.
@@ -124,7 +126,56 @@ pub fn read(path: &Path, channels: i64) -> Result<Tensor, Error> {
 /// The file's pixels, `[1 or 3, height, width]`, bytes: grey stays grey.
 pub fn read_as_is(path: &Path) -> Result<Tensor, Error> {
     let image = open(path)?;
-    pixels(&image, if image.color().has_color() { 3 } else { 1 })
+    pixels(&image, if coloured(&image) { 3 } else { 1 })
+}
+
+/// The file's pixels in data units, `[channels, height, width]`, from numbers of the file's own depth; grey stays grey where
+/// `channels` are not given.
+pub fn read_units(path: &Path, channels: Option<i64>) -> Result<(Tensor, Depth), Error> {
+    let image = open(path)?;
+    let channels = channels.unwrap_or(if coloured(&image) { 3 } else { 1 });
+    let depth = depth(&image);
+    let x = match depth {
+        Depth::Eight => from_bytes(&pixels(&image, channels)?),
+        Depth::Sixteen | Depth::Real => {
+            let numbers = exact(&image, channels, depth)?.to_kind(Kind::Double);
+            (numbers * (2.0 / depth.white()) - 1.0).to_kind(Kind::Float)
+        }
+    };
+    Ok((x, depth))
+}
+
+/// Whether there are colours. Grey real numbers come as three equal channels.
+fn coloured(image: &DynamicImage) -> bool {
+    match image {
+        DynamicImage::ImageRgb32F(image) => image.pixels().any(|pixel| pixel.0 != [pixel.0[0]; 3]),
+        _ => image.color().has_color(),
+    }
+}
+
+fn depth(image: &DynamicImage) -> Depth {
+    match image.color() {
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => Depth::Sixteen,
+        ColorType::Rgb32F | ColorType::Rgba32F => Depth::Real,
+        _ => Depth::Eight,
+    }
+}
+
+/// The numbers of a picture of 16 bits or of real numbers, f32.
+fn exact(image: &DynamicImage, channels: i64, depth: Depth) -> Result<Tensor, Error> {
+    let (width, height) = (i64::from(image.width()), i64::from(image.height()));
+    let numbers = match depth {
+        Depth::Real => image.to_rgb32f().into_raw(),
+        _ => image.to_rgb16().into_raw().into_iter().map(f32::from).collect(),
+    };
+    let numbers = Tensor::from_slice(&numbers).f_view([height, width, 3])?.permute([2, 0, 1]).contiguous();
+    if channels != 1 {
+        return Ok(numbers);
+    }
+    // BT.601 by differences, which are exactly 0 where the channels are equal.
+    let [red, green, blue] = [0, 1, 2].map(|channel| numbers.narrow(0, channel, 1));
+    let grey = &red + (green - &red) * 0.587 + (blue - &red) * 0.114;
+    Ok(if depth == Depth::Real { grey } else { grey.round() })
 }
 
 fn pixels(image: &DynamicImage, channels: i64) -> Result<Tensor, Error> {
@@ -157,6 +208,8 @@ pub struct Decoded {
     pub jpeg: bool,
     /// Whether its EXIF says that it is to be turned.
     pub oriented: bool,
+    /// Whether the file has more than 8 bits, and was rounded.
+    pub rounded: bool,
 }
 
 /// The image in a file's contents; the way up that its EXIF says where `exif`, else as its pixels lie.
@@ -166,7 +219,8 @@ pub fn decode(path: &Path, contents: &[u8], channels: i64, exif: bool) -> Result
     if exif {
         image.apply_orientation(orientation);
     }
-    Ok(Decoded { pixels: pixels(&image, channels)?, jpeg: is_jpeg(contents), oriented })
+    let rounded = depth(&image) != Depth::Eight;
+    Ok(Decoded { pixels: pixels(&image, channels)?, jpeg: is_jpeg(contents), oriented, rounded })
 }
 
 /// The image in a file, whatever its name ends in, the way up that its EXIF says.
@@ -187,18 +241,42 @@ fn decoded(contents: &[u8]) -> Result<(DynamicImage, Orientation), String> {
         return Ok((jpeg::decode(contents, at_most)?, jpeg::orientation(contents)));
     }
     let unreadable = |e: ImageError| format!("not a readable image: {e}");
+    if image::guess_format(contents).is_ok_and(|format| format == ImageFormat::Tiff)
+        && let Some(grey) = tiff::grey_real(contents, at_most)
+    {
+        let image = grey.map_err(|cause| format!("not a readable image: {cause}"))?;
+        return within_unit(&image).map(|()| (image, Orientation::NoTransforms));
+    }
     let reader = ImageReader::new(Cursor::new(contents)).with_guessed_format().map_err(|e| unreadable(e.into()))?;
     let mut decoder = reader.into_decoder().map_err(unreadable)?;
     let (width, height) = decoder.dimensions();
     at_most(u64::from(width), u64::from(height))?;
     let orientation = decoder.orientation().map_err(unreadable)?;
     let image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
-    if image.color().has_alpha() && image.to_rgba8().pixels().any(|pixel| pixel.0[3] < 255) {
+    within_unit(&image)?;
+    if image.color().has_alpha() && image.to_rgba16().pixels().any(|pixel| pixel.0[3] < u16::MAX) {
         return Err(
             "has transparent pixels, which have no colour of their own: put it on a background first".to_owned()
         );
     }
     Ok((image, orientation))
+}
+
+/// Refuses real numbers that are no pixels.
+fn within_unit(image: &DynamicImage) -> Result<(), String> {
+    let numbers = match image {
+        DynamicImage::ImageRgb32F(image) => image.as_raw(),
+        DynamicImage::ImageRgba32F(image) => image.as_raw(),
+        _ => return Ok(()),
+    };
+    if numbers.iter().all(|number| (0.0..=1.0).contains(number)) {
+        return Ok(());
+    }
+    let (least, most) =
+        numbers.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), x| (least.min(*x), most.max(*x)));
+    Err(format!(
+        "holds real numbers from {least} to {most}, and pixels are 0 … 1 there: divide by the number of white, and clip"
+    ))
 }
 
 /// Refuses an image with too many pixels.
@@ -209,26 +287,47 @@ fn at_most(width: u64, height: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes bytes `[channels, height, width]` as PNG, whole or not at all.
+/// Writes a picture in data units, `[channels, height, width]`, whole or not at all: as TIFF of this depth where the name
+/// ends in .tif or .tiff, and else as PNG, which has real numbers in 16 bits.
+pub fn write(path: &Path, x: &Tensor, depth: Depth) -> Result<(), Error> {
+    if !matches!(ending(path).as_str(), "tif" | "tiff") {
+        return write_png(path, &depth.pixels(x));
+    }
+    write_whole(
+        path,
+        &tiff::encode(x, depth).map_err(|cause| Error::file(path, format!("cannot be encoded: {cause}")))?,
+    )
+}
+
+/// Writes bytes, or numbers 0 … 65535 of 16 bits (i32), `[channels, height, width]`, as PNG, whole or not at all.
 ///
 /// One channel is grey, three are colours; any others, such as a measurement's, are drawn in grey beside each other.
 pub fn write_png(path: &Path, pixels: &Tensor) -> Result<(), Error> {
     write_whole(path, &png(pixels).map_err(|cause| Error::file(path, cause))?)
 }
 
-/// Bytes `[channels, height, width]` as those of a PNG file; see [`write_png`].
+/// Pixels `[channels, height, width]` as the bytes of a PNG file; see [`write_png`].
 pub fn png(pixels: &Tensor) -> Result<Vec<u8>, String> {
     let size = pixels.size();
     let beside = if matches!(size[..], [1 | 3, ..]) { pixels.permute([1, 2, 0]) } else { beside(pixels) };
     let (height, width) = (size[1] as u32, (beside.numel() as i64 / size[1].max(1)) as u32);
-    let image = match size[0] {
-        3 => RgbImage::from_raw(width / 3, height, raw(&beside)?).map(DynamicImage::from),
+    let image = match (size[0], pixels.kind()) {
+        (3, Kind::Int) => {
+            ImageBuffer::<Rgb<u16>, _>::from_raw(width / 3, height, words(&beside)?).map(DynamicImage::from)
+        }
+        (_, Kind::Int) => ImageBuffer::<Luma<u16>, _>::from_raw(width, height, words(&beside)?).map(DynamicImage::from),
+        (3, _) => RgbImage::from_raw(width / 3, height, raw(&beside)?).map(DynamicImage::from),
         _ => GrayImage::from_raw(width, height, raw(&beside)?).map(DynamicImage::from),
     };
     let image = image.ok_or_else(|| format!("cannot be encoded: {size:?} has no channel or no pixel"))?;
     let mut file = Cursor::new(Vec::new());
     image.write_to(&mut file, ImageFormat::Png).map_err(|e| format!("cannot be encoded: {e}"))?;
     Ok(file.into_inner())
+}
+
+fn words(tensor: &Tensor) -> Result<Vec<u16>, String> {
+    let numbers = Vec::<i32>::try_from(tensor.contiguous().view([-1])).map_err(|e| e.to_string())?;
+    Ok(numbers.into_iter().map(|number| number as u16).collect())
 }
 
 fn raw(tensor: &Tensor) -> Result<Vec<u8>, String> {
@@ -272,7 +371,7 @@ pub fn write_by(path: &Path, write: impl FnOnce(&Path) -> Result<(), String>) ->
 
 /// Refuses NaN and infinity in a tensor from `path`.
 pub fn finite(x: &Tensor, path: &Path) -> Result<(), Error> {
-    let bad = i64::try_from(x.to_kind(Kind::Double).isfinite().logical_not().sum(Kind::Int64))?;
+    let bad = i64::try_from(x.isfinite().logical_not().sum(Kind::Int64))?;
     if bad > 0 {
         return Err(Error::file(path, format!("{bad} of its {} values are NaN or infinite", x.numel())));
     }
@@ -286,11 +385,8 @@ pub fn write_npy(path: &Path, x: &Tensor) -> Result<(), Error> {
 
 /// The array in a .npy file, all of whose values must be finite.
 pub fn read_npy(path: &Path) -> Result<Tensor, Error> {
-    let x = Tensor::read_npy(path).map_err(|e| Error::file(path, format!("not a readable .npy file: {e}")))?;
-    let bad = i64::try_from(x.to_kind(Kind::Double).isfinite().logical_not().sum(Kind::Int64))?;
-    if bad > 0 {
-        return Err(Error::file(path, format!("{bad} of its {} values are NaN or infinite", x.numel())));
-    }
+    let x = npz::read_npy(path)?;
+    finite(&x, path)?;
     Ok(x)
 }
 

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod data;
+pub mod depth;
 pub mod images;
 mod jpeg;
 pub mod json;
@@ -9,6 +10,7 @@ pub mod npz;
 pub mod preprocessing;
 pub mod resample;
 pub mod rounding;
+mod tiff;
 pub mod yaml;
 pub mod zip;
 

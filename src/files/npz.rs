@@ -83,6 +83,13 @@ pub fn names(path: &Path) -> Result<Vec<String>, Error> {
     Ok(Zip::open(path)?.names().map(|name| name.trim_end_matches(".npy").to_owned()).collect())
 }
 
+/// The array of a .npy file, in any byte order, rows or columns first.
+pub fn read_npy(path: &Path) -> Result<Tensor, Error> {
+    let array =
+        array(&super::read(path)?).map_err(|cause| Error::file(path, format!("not a whole .npy file ({cause})")))?;
+    array.ok_or_else(|| Error::file(path, "holds text or objects: an array of numbers is wanted"))
+}
+
 /// The bytes of a .npy file as a tensor, if they are numbers that a tensor can hold.
 fn array(bytes: &[u8]) -> Result<Option<Tensor>, String> {
     let (header, data) = parts(bytes).ok_or("it does not begin as an array of NumPy")?;
@@ -90,12 +97,12 @@ fn array(bytes: &[u8]) -> Result<Option<Tensor>, String> {
     let (Some(descr), Some(order), Some(shape)) = (value("descr"), value("fortran_order"), value("shape")) else {
         return Err("its header is not NumPy's".to_owned());
     };
-    let Some(kind) = descr.strip_prefix('\'').and_then(|descr| kind(descr.split('\'').next()?)) else {
+    let Some(dtype) = descr.strip_prefix('\'').and_then(|descr| Dtype::parse(descr.split('\'').next()?)) else {
         return Ok(None);
     };
     let mut size = sides(shape).ok_or("its shape is not one of numbers")?;
     let count = size.iter().try_fold(1usize, |count, &side| count.checked_mul(usize::try_from(side).ok()?));
-    let length = count.and_then(|count| count.checked_mul(kind.elt_size_in_bytes()));
+    let length = count.and_then(|count| count.checked_mul(dtype.bytes));
     if length != Some(data.len()) {
         return Err(format!("{} bytes for an array of {size:?}", data.len()));
     }
@@ -104,9 +111,78 @@ fn array(bytes: &[u8]) -> Result<Option<Tensor>, String> {
     if columns_first {
         size.reverse();
     }
-    let tensor = Tensor::f_from_data_size(data, &size, kind).map_err(|e| e.to_string())?;
+    let tensor = dtype.tensor(data, &size)?;
     let reversed: Vec<i64> = (0..size.len() as i64).rev().collect();
     Ok(Some(if columns_first { tensor.permute(&reversed).contiguous() } else { tensor }))
+}
+
+/// A type of NumPy's.
+#[derive(Clone, Copy, Debug)]
+struct Dtype {
+    /// Kind of the tensor.
+    kind: Kind,
+    /// Bytes of an element in the file.
+    bytes: usize,
+    /// Bytes of a number: half of a complex element.
+    number: usize,
+    /// Whether a number begins with its highest byte.
+    big: bool,
+    /// Whether it is an integer without a sign, which no tensor has: it is read as a larger one.
+    unsigned: bool,
+}
+
+impl Dtype {
+    fn parse(descr: &str) -> Option<Self> {
+        let (order, name) = descr.split_at_checked(1)?;
+        let (kind, number, unsigned) = match name {
+            "f8" => (Kind::Double, 8, false),
+            "f4" => (Kind::Float, 4, false),
+            "f2" => (Kind::Half, 2, false),
+            "c8" => (Kind::ComplexFloat, 4, false),
+            "c16" => (Kind::ComplexDouble, 8, false),
+            "i8" => (Kind::Int64, 8, false),
+            "i4" => (Kind::Int, 4, false),
+            "i2" => (Kind::Int16, 2, false),
+            "i1" => (Kind::Int8, 1, false),
+            "u8" => (Kind::Int64, 8, true),
+            "u4" => (Kind::Int64, 4, true),
+            "u2" => (Kind::Int, 2, true),
+            "u1" => (Kind::Uint8, 1, false),
+            "b1" => (Kind::Bool, 1, false),
+            _ => return None,
+        };
+        let bytes = if name.starts_with('c') { 2 * number } else { number };
+        let big = match order {
+            "<" | "|" | "=" => false,
+            ">" => true,
+            _ => return None,
+        };
+        Some(Self { kind, bytes, number, big, unsigned })
+    }
+
+    fn tensor(self, data: &[u8], size: &[i64]) -> Result<Tensor, String> {
+        let whole = |data: &[u8]| Tensor::f_from_data_size(data, size, self.kind).map_err(|e| e.to_string());
+        if self.unsigned {
+            return self.widened(data, size);
+        }
+        if self.big && self.number > 1 {
+            return whole(
+                &data.chunks_exact(self.number).flat_map(|number| number.iter().rev().copied()).collect::<Vec<_>>(),
+            );
+        }
+        whole(data)
+    }
+
+    /// Integers without a sign as i64, or as i32 where these suffice.
+    fn widened(self, data: &[u8], size: &[i64]) -> Result<Tensor, String> {
+        let number = |number: &[u8]| {
+            let add = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
+            let value = if self.big { number.iter().fold(0, add) } else { number.iter().rev().fold(0, add) };
+            i64::try_from(value).map_err(|_| format!("{value} is larger than any number that a tensor holds"))
+        };
+        let numbers = data.chunks_exact(self.number).map(number).collect::<Result<Vec<_>, _>>()?;
+        Ok(Tensor::from_slice(&numbers).view(size).to_kind(self.kind))
+    }
 }
 
 /// Header and data.
@@ -118,18 +194,6 @@ fn parts(bytes: &[u8]) -> Option<(&str, &[u8])> {
     };
     let end = start.checked_add(length)?;
     Some((std::str::from_utf8(rest.get(start..end)?).ok()?, &rest[end..]))
-}
-
-fn kind(descr: &str) -> Option<Kind> {
-    Some(match descr {
-        "<f8" => Kind::Double,
-        "<f4" => Kind::Float,
-        "<f2" => Kind::Half,
-        "|u1" => Kind::Uint8,
-        "<i8" => Kind::Int64,
-        "<i4" => Kind::Int,
-        _ => return None,
-    })
 }
 
 /// The sides in `(3, 4), …}`.

@@ -208,7 +208,7 @@ impl RestorationExperiment {
 fn problem<'a>(named: &NamedProblem, set: &ImageSet, session: &Session) -> Result<Problem<'a>, Error> {
     let size = set.images.size();
     let source = OperatorSource::task(&named.task, [size[1], size[2], size[3]], session)?;
-    Problem::new(source, &set.images, named.noise, session.seed)?.named(set.names.clone())
+    Problem::new(source, &set.images, named.noise, session.seed)?.depth(set.depth).named(set.names.clone())
 }
 
 fn restored(

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error,
     error::Within,
-    files::images,
+    files::{depth::Depth, images, npz},
     models::card::{Card, Model},
 };
 
@@ -74,12 +74,12 @@ impl DenoiseRequest {
         let prior = prior.into();
         let pixels = Pixels(prior.model.card.pixels);
         Classes::new(self.classes.as_ref(), &prior)?;
-        let x = read(input, prior.model, pixels)?;
+        let (x, depth) = read(input, prior.model, pixels)?;
         go_on(observer)?;
         let denoised = self.denoise(prior, &x)?;
         images::finite(&denoised, input).within(|| "the network's answer".to_owned())?;
         go_on(observer)?;
-        write(out, &denoised, pixels)?;
+        write(out, &denoised, (pixels, depth))?;
         self.range_note(prior.model, pixels).iter().for_each(|note| observer.said(note));
         Ok(Denoised { images: x.size()[0], sigma: self.sigma, out: out.to_owned(), pixels: pixels.0 })
     }
@@ -93,13 +93,13 @@ impl DenoiseRequest {
     }
 }
 
-/// Reads the images, in −1 … 1.
-fn read(input: &Path, model: &Model, pixels: Pixels) -> Result<Tensor, Error> {
-    let x = if is_npy(input) {
-        let x = Tensor::read_npy(input).map_err(|e| Error::file(input, format!("not a readable .npy file: {e}")))?;
-        pixels.read(&x.to_kind(Kind::Float))
+/// Reads the images, in −1 … 1, and their depth.
+fn read(input: &Path, model: &Model, pixels: Pixels) -> Result<(Tensor, Depth), Error> {
+    let (x, depth) = if is_npy(input) {
+        (pixels.read(&npz::read_npy(input)?.to_kind(Kind::Float)), Depth::default())
     } else {
-        images::from_bytes(&images::read(input, model.card.image[0])?).unsqueeze(0)
+        let (x, depth) = images::read_units(input, Some(model.card.image[0]))?;
+        (x.unsqueeze(0), depth)
     };
     let size = x.size();
     let &[_, channels, height, width] = size.as_slice() else {
@@ -107,15 +107,15 @@ fn read(input: &Path, model: &Model, pixels: Pixels) -> Result<Tensor, Error> {
     };
     images::finite(&x, input)?;
     model.denoiser.network.check([channels, height, width]).within(|| input.display().to_string())?;
-    Ok(x)
+    Ok((x, depth))
 }
 
-fn write(out: &Path, x: &Tensor, pixels: Pixels) -> Result<(), Error> {
+fn write(out: &Path, x: &Tensor, (pixels, depth): (Pixels, Depth)) -> Result<(), Error> {
     if is_npy(out) {
         return images::write_npy(out, &pixels.write(x));
     }
     match x.size()[0] {
-        1 => images::write_png(out, &images::to_bytes(&x.get(0))),
+        1 => images::write(out, &x.get(0), depth),
         count => Err(Error::file(out, format!("{count} images do not fit one picture: write .npy"))),
     }
 }

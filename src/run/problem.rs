@@ -14,6 +14,7 @@ use tch::{Device, Kind, Tensor};
 use super::session::Session;
 use crate::{
     Error,
+    files::depth::Depth,
     inverse::{
         detectors::{Detector, Measurement},
         likelihood::GaussianLikelihood,
@@ -125,6 +126,8 @@ pub struct Problem<'a> {
     pub(crate) detector: Option<Detector>,
     /// Notes for a reader of the results.
     pub(crate) notes: Vec<String>,
+    /// Depth of the pictures of results.
+    pub(crate) depth: Depth,
     seed: u64,
     more: Option<Build<'a>>,
     pub(crate) pool: Pool,
@@ -212,6 +215,7 @@ impl<'a> Problem<'a> {
             task: description,
             detector: None,
             notes: Vec::new(),
+            depth: Depth::default(),
             seed,
             more,
             pool: Pool(Mutex::new(vec![likelihood])),
@@ -227,6 +231,12 @@ impl<'a> Problem<'a> {
     pub(crate) fn noting(mut self, note: Option<String>) -> Self {
         self.notes.extend(note);
         self
+    }
+
+    /// Sets the depth of the pictures of results; it is 8 bits without this call.
+    #[must_use]
+    pub fn depth(self, depth: Depth) -> Self {
+        Self { depth, ..self }
     }
 
     /// Names the images; their files and rows have these names.

@@ -327,7 +327,7 @@ impl Results<'_> {
     fn kept(&self, name: &str, sample: usize) -> Result<Tensor, Error> {
         let file = self.state(name, sample);
         if !file.exists() {
-            return Ok(images::from_bytes(&images::read_as_is(&self.sample(name, sample))?));
+            return Ok(images::read_units(&self.sample(name, sample), None)?.0);
         }
         let state =
             Tensor::read_npy(&file).map_err(|e| Error::file(&file, format!("not a readable .npy file: {e}")))?;
@@ -338,7 +338,7 @@ impl Results<'_> {
         let name = |image: &usize| &self.names()[*image];
         let rounded = wanted.iter().any(|(i, samples)| (0..samples.start).any(|s| !self.state(name(i), s).exists()));
         rounded.then(|| {
-            "the finished samples were kept as pictures of 8 bits: mean, spread and figures are of those and of the new \
+            "the finished samples were kept as pictures, rounded: mean, spread and figures are of those and of the new \
              ones; states keep samples exactly"
                 .to_owned()
         })
@@ -358,7 +358,7 @@ impl Results<'_> {
             if self.folder.states {
                 images::write_npy(&self.state(name, s), &x)?;
             }
-            images::write_png(&self.sample(name, s), &images::to_bytes(&x))?;
+            images::write(&self.sample(name, s), &x, problem.depth)?;
             samples.push(x);
         }
         let samples = Tensor::stack(&samples, 0);
@@ -382,7 +382,7 @@ impl Results<'_> {
     /// Writes the pictures of mean, spread, measurement and so on of the i-th image.
     fn pictures(&self, i: usize, summary: &Summary, baseline: Option<&Tensor>) -> Result<(), Error> {
         let (name, problem) = (&self.names()[i], &self.restoration.problem);
-        let write = |what: &str, x: &Tensor| images::write_png(&self.file(name, what), &images::to_bytes(x));
+        let write = |what: &str, x: &Tensor| images::write(&self.file(name, what), x, problem.depth);
         write("mean", &summary.mean)?;
         write("std", &(&summary.std * STD_GAIN - 1.0))?;
         let y = problem.measurement.narrow(0, i as i64, 1);

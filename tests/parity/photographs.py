@@ -1,7 +1,7 @@
 """Small pictures as other programs write them, and what Pillow (libjpeg-turbo) reads in them: ../golden/photographs.
 
 Each `NAME.jpg` has a `NAME.png` beside it: the pixels of `Image.open(NAME.jpg).convert("RGB")`, grey where it is grey. OpenCV
-writes the sampling 4:4:0 and 4:1:1, which Pillow does not.
+writes the sampling 4:4:0 and 4:1:1, which Pillow does not; tifffile writes TIFF.
 """
 
 import io
@@ -9,6 +9,7 @@ import pathlib
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image
 
 FOLDER = pathlib.Path(__file__).parent.parent / "golden" / "photographs"
@@ -72,9 +73,24 @@ def jpegs():
     }
 
 
+def tiffs():
+    """Real numbers k / 11 (the second of three channels 1 minus that), 5000 k in 16 bits with the high byte first, and k."""
+    k = np.arange(12).reshape(3, 4)
+    unit = k / 11
+    for name, pixels in [
+        ("real", unit.astype(np.float32)),
+        ("real-64", unit),
+        ("real-colour", np.stack([unit, 1 - unit, unit], 2).astype(np.float32)),
+        ("real-wide", k.astype(np.float32)),
+    ]:
+        tifffile.imwrite(FOLDER / f"{name}.tif", pixels, metadata=None)
+    tifffile.imwrite(FOLDER / "sixteen-big.tif", (5000 * k).astype(">u2"), byteorder=">", metadata=None)
+
+
 def main():
     FOLDER.mkdir(exist_ok=True)
     palette()
+    tiffs()
     for name, contents in jpegs().items():
         (FOLDER / f"{name}.jpg").write_bytes(contents)
         image = Image.open(io.BytesIO(contents))

@@ -15,10 +15,12 @@ use super::flags::{OutputFlags, PlaceFlags, SeedFlag};
   tweedie evaluate out/samples --reference '{kind: idx, images: t10k-images-idx3-ubyte.gz, pad: 2}'
   tweedie evaluate '{kind: idx, images: t10k-images-idx3-ubyte.gz, labels: t10k-labels-idx1-ubyte.gz, pad: 2}'
   tweedie evaluate samples.npz --reference cifar10-32x32.npz --network inception:pt_inception-2015-12-05-6726825d.pth
+  tweedie evaluate photos/ --reference others/ --network inception:FILE --resize clean
   tweedie evaluate cifar-10-batches-bin --network inception:FILE --save-statistics cifar10-train.npz
 Labelled images tell the classifier's accuracy as well.")]
 pub struct EvaluateArgs {
-    /// A folder of images, a .zip, .npz or .bin (CIFAR) file of them, or '{kind: idx, images: FILE, pad: 2}'
+    /// A folder of images with the folders in it, a .zip, .npz, .npy (bytes) or .bin (CIFAR) file of them, or '{kind: idx,
+    /// images: FILE, pad: 2}'
     #[arg(value_name = "IMAGES")]
     pub images: String,
     /// Images that IMAGES should resemble, in the form of IMAGES; or a .npz file of statistics (mu, sigma) or features
@@ -34,8 +36,8 @@ pub struct EvaluateArgs {
     /// infinity, cmmd, mind; all but is and sfid keep features in memory (of frechet, --bootstrap does)
     #[arg(long, value_delimiter = ',', default_value = "frechet", value_name = "LIST")]
     pub metrics: Vec<String>,
-    /// Way to resize images to the network's size: tf1 (also adm), pytorch or clean [default: tf1; EfficientNet's:
-    /// clean]
+    /// Way to resize images to the network's size: tf1 (also adm), pytorch or clean; where it is given, images may be of
+    /// many sizes, and each is resized on its own [default: tf1; EfficientNet's: clean]
     #[arg(long, value_name = "WAY")]
     pub resize: Option<String>,
     /// Number of Inception's features: 64, 192, 768 or 2048 [default: 2048]
@@ -47,10 +49,10 @@ pub struct EvaluateArgs {
     /// Number of subsets for KID
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub subsets: u64,
-    /// Number of images in a subset for KID
+    /// Number of images in a subset for KID, fewer than either set has
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub subset_size: i64,
-    /// Number of parts for the Inception Score
+    /// Number of parts for the Inception Score, at most one for each image
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub parts: usize,
     /// Turns images as their EXIF says; without it they are measured as their pixels lie, as published programs do

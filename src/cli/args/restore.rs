@@ -62,7 +62,8 @@ pub struct RestoreArgs {
 /// The images, and their degradation.
 #[derive(Args, Debug)]
 pub struct ProblemFlags {
-    /// Images to damage and restore: an image, a folder, or '{kind: idx, images: FILE, pad: 2}'
+    /// Images to damage and restore: an image, a folder, a .npy (bytes, 16 bits, or real numbers −1 … 1), or '{kind: idx,
+    /// images: FILE, pad: 2}'
     #[arg(long, value_name = "FILE|DIR", required_unless_present_any = ["measurement", "config"], conflicts_with = "measurement")]
     pub image: Option<String>,
     /// Restores only the first N images of --image
@@ -78,7 +79,7 @@ pub struct ProblemFlags {
     /// Degradation of the images: a name that `tweedie tasks` lists, or '{kind: NAME, …}'
     #[arg(long, value_name = "NAME", required_unless_present_any = ["mask", "kernel", "config", "measurement"])]
     pub task: Option<String>,
-    /// Inpaints with this mask: white (255) marks the pixels that are seen
+    /// Inpaints with this mask, a picture or .npy: white (255), or 1, marks the pixels that are seen
     #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "kernel"])]
     pub mask: Option<PathBuf>,
     /// Deblurs with this kernel: a grey image, or .npy [height, width]; it is scaled to sum 1

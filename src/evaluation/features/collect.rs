@@ -43,12 +43,16 @@ pub struct Collected {
     pub features: Option<Tensor>,
     /// Number of images classified as labelled.
     pub right: Option<i64>,
-    /// `[channels, height, width]`.
+    /// `[channels, height, width]` of the first images.
     pub size: Vec<i64>,
+    /// Whether there are images of other sizes.
+    pub mixed: bool,
     /// Number of images from JPEG files.
     pub jpegs: usize,
     /// Number of images whose EXIF says that they are to be turned.
     pub oriented: usize,
+    /// Number of images of more than 8 bits, which were rounded.
+    pub rounded: usize,
     /// Number of images that repeat an earlier one, pixel by pixel.
     pub duplicates: usize,
 }
@@ -75,9 +79,10 @@ pub fn collect(
     let count = count.min(reader.count());
     let mut collector = Collector::new(wanted, count);
     for start in (0..count).step_by(batch.max(1)) {
-        let chunk = reader.read(start..(start + batch.max(1)).min(count))?;
-        collector.add(&Met::from_chunk(&chunk)?, &probe.take(&chunk.images.pixels)?)?;
-        progress(chunk.images.count())?;
+        let chunks = reader.chunks(start..(start + batch.max(1)).min(count))?;
+        let pixels: Vec<&Tensor> = chunks.iter().map(|chunk| &chunk.images.pixels).collect();
+        collector.add(&Met::from_chunks(&chunks)?, &probe.take_all(&pixels)?)?;
+        progress(chunks.iter().map(|chunk| chunk.images.count()).sum())?;
     }
     collector.finish()
 }
@@ -85,8 +90,10 @@ pub fn collect(
 /// Facts about a batch of images besides its features.
 #[derive(Debug)]
 pub struct Met {
-    /// `[channels, height, width]`.
+    /// `[channels, height, width]` of the first.
     pub size: Vec<i64>,
+    /// Whether there are images of other sizes.
+    pub mixed: bool,
     /// A digest of each image's pixels: equal images have equal digests.
     pub digests: Vec<u64>,
     /// The class of each, where it is known.
@@ -95,14 +102,27 @@ pub struct Met {
     pub jpegs: usize,
     /// Number of images whose EXIF says that they are to be turned.
     pub oriented: usize,
+    /// Number of images of more than 8 bits, which were rounded.
+    pub rounded: usize,
 }
 
 impl Met {
     /// The facts of images that were read.
-    pub fn from_chunk(chunk: &ImageChunk) -> Result<Self, Error> {
-        let ImageChunk { images, jpegs, oriented } = chunk;
-        let labels = images.labels.as_ref().map(Tensor::shallow_clone);
-        Ok(Self { labels, jpegs: *jpegs, oriented: *oriented, ..Self::drawn(&images.pixels)? })
+    pub fn from_chunks(chunks: &[ImageChunk]) -> Result<Self, Error> {
+        let size = chunks.first().map_or_else(Vec::new, |chunk| chunk.images.pixels.size()[1..].to_vec());
+        let mixed = chunks.len() > 1;
+        let mut met = Self { size, mixed, digests: Vec::new(), labels: None, jpegs: 0, oriented: 0, rounded: 0 };
+        let mut labels = Vec::new();
+        for ImageChunk { images, jpegs, oriented, rounded } in chunks {
+            let drawn = Self::drawn(&images.pixels)?;
+            met.digests.extend(drawn.digests);
+            met.jpegs += jpegs;
+            met.oriented += oriented;
+            met.rounded += rounded;
+            labels.extend(&images.labels);
+        }
+        met.labels = (!labels.is_empty()).then(|| Tensor::cat(&labels, 0));
+        Ok(met)
     }
 
     /// Creates the facts of bytes `[count, channels, height, width]` that come from no file.
@@ -114,7 +134,15 @@ impl Met {
             hash.finish()
         };
         let digests = bytes.chunks_exact((bytes.len() / count.max(1)).max(1)).map(digest).collect();
-        Ok(Self { size: pixels.size()[1..].to_vec(), digests, labels: None, jpegs: 0, oriented: 0 })
+        Ok(Self {
+            size: pixels.size()[1..].to_vec(),
+            mixed: false,
+            digests,
+            labels: None,
+            jpegs: 0,
+            oriented: 0,
+            rounded: 0,
+        })
     }
 }
 
@@ -141,8 +169,10 @@ impl Collector {
             Some(found) => found,
             empty => empty.insert(self.wanted.start(self.count, &met.size, taken)?),
         };
+        found.mixed |= met.mixed || met.size != found.size;
         found.jpegs += met.jpegs;
         found.oriented += met.oriented;
+        found.rounded += met.rounded;
         found.duplicates += duplicates;
         found.moments.push(&taken.features);
         if let (Some(moments), Some(spatial)) = (&mut found.spatial, &taken.spatial) {
@@ -188,8 +218,10 @@ impl CollectOptions {
             features: None,
             right: None,
             size: size.to_vec(),
+            mixed: false,
             jpegs: 0,
             oriented: 0,
+            rounded: 0,
             duplicates: 0,
         })
     }

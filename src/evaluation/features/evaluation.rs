@@ -15,7 +15,7 @@ use crate::{
         Moments, NEAREST, Neighbourhood, Statistics, bootstrap, cmmd, extrapolated, kid, mind, neighbours,
     },
     files::{
-        data::{AnyData, Reader, located},
+        data::{AnyData, Reader, Sizes, located},
         npz,
     },
     numbers::registry::{Alias, Info, List},
@@ -334,7 +334,13 @@ impl Evaluation {
 
     /// Images of `target` as they are measured.
     pub fn reader(&self, probe: &Probe, target: &Target) -> Result<Reader, Error> {
-        Ok(target.data(probe.channels()).reader()?.turned(self.exif))
+        // Figures of images that were resized differently cannot be compared: many sizes need a way that is named.
+        let sizes = match (self.resize, probe.resize) {
+            (Some(_), _) => Sizes::Any,
+            (None, Some(_)) => Sizes::One(": `resize` names a way for images of many sizes"),
+            (None, None) => Sizes::One(""),
+        };
+        Ok(target.data(probe.channels()).reader()?.turned(self.exif).sized(sizes))
     }
 
     /// Measures the reference's images; statistics that were published beside them count for more, since they may be of
@@ -425,29 +431,57 @@ impl Evaluation {
 
     /// Warnings of anything that makes figures wrong or incomparable.
     pub fn warnings(&self, probe: &Probe, images: &Collected, reference: Option<&Reference>) -> Vec<String> {
+        let mut warnings = self.of_images(probe, images);
+        warnings.extend(self.of_files(probe, images, reference.and_then(|reference| reference.images.as_ref())));
+        if let Some(reference) = reference {
+            warnings.extend(self.of_distance(probe, images, reference));
+        }
+        warnings
+    }
+
+    fn of_images(&self, probe: &Probe, images: &Collected) -> Vec<String> {
         let mut warnings = Vec::new();
-        let (count, dimensions) = (images.moments.count() as usize, images.moments.mean().size()[0] as usize);
-        if images.duplicates > 0 {
-            let same = images.duplicates;
+        let (same, count, parts) = (images.duplicates, images.moments.count() as usize, self.parts);
+        if same > 0 {
             warnings.push(format!(
                 "{same} of {count} images are the same as one before: was a run resumed with the same seeds?"
             ));
         }
-        let of_reference = reference.and_then(|reference| reference.images.as_ref());
-        let oriented = images.oriented + of_reference.map_or(0, |images| images.oriented);
+        if probe.is_inception() && self.has(Metric::Is) && (count, parts) != (PUBLISHED, 10) {
+            warnings.push(format!(
+                "published Inception Scores are of 10 parts of 5,000 images; this is of {parts} of {count}, and fewer give less"
+            ));
+        }
+        warnings
+    }
+
+    /// Files of both sets that are turned or resized one by one.
+    fn of_files(&self, probe: &Probe, images: &Collected, others: Option<&Collected>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let oriented = images.oriented + others.map_or(0, |others| others.oriented);
         if oriented > 0 && !self.exif {
             let are = if oriented == 1 { "1 image is" } else { &format!("{oriented} images are") };
             warnings.push(format!(
                 "{are} to be turned by EXIF, and measured as the pixels lie, as published programs do: `exif` turns them"
             ));
         }
-        if probe.is_inception() && self.has(Metric::Is) && (count, self.parts) != (PUBLISHED, 10) {
-            let parts = self.parts;
+        let rounded = images.rounded + others.map_or(0, |others| others.rounded);
+        if rounded > 0 {
+            let have = if rounded == 1 { "1 image has" } else { &format!("{rounded} images have") };
             warnings.push(format!(
-                "published Inception Scores are of 10 parts of 5,000 images; this is of {parts} of {count}, and fewer give less"
+                "{have} more than 8 bits: the nearest bytes are measured, where Pillow takes the upper 8 bits of colours and clips grey"
             ));
         }
-        let Some(reference) = reference else { return warnings };
+        if images.mixed || others.is_some_and(|others| others.mixed) {
+            let way = probe.resize.map_or("", Resize::name);
+            warnings.push(format!("images are of many sizes: each is resized to the network's by {way} on its own"));
+        }
+        warnings
+    }
+
+    fn of_distance(&self, probe: &Probe, images: &Collected, reference: &Reference) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let (count, dimensions) = (images.moments.count() as usize, images.moments.mean().size()[0] as usize);
         if count <= dimensions && (self.has(Metric::Frechet) || self.has(Metric::Infinity)) {
             warnings.push(format!(
                 "{count} images for {dimensions} features: their covariance is singular, and a distance mostly bias"
@@ -456,9 +490,7 @@ impl Evaluation {
         if probe.is_fid() && self.has(Metric::Frechet) && count != PUBLISHED {
             warnings.push(format!("published FIDs are of 50,000 images; these are {count}, and fewer give more"));
         }
-        if let Some(others) = &reference.images {
-            warnings.extend(unlike(images, others));
-        }
+        warnings.extend(reference.images.iter().flat_map(|others| unlike(images, others)));
         warnings
     }
 }
@@ -514,7 +546,7 @@ fn prdc(probe: &Probe, images: &Collected, reference: &Reference) -> Result<[Fig
 /// Differences between images and the reference's that are seen before anything is measured.
 fn unlike(images: &Collected, others: &Collected) -> Vec<String> {
     let mut warnings = Vec::new();
-    if images.size != others.size {
+    if images.size != others.size && !images.mixed && !others.mixed {
         let (own, other) = (&images.size, &others.size);
         warnings.push(format!(
             "images are {own:?}, those of the reference {other:?}: resized differently, both look different"

@@ -123,32 +123,54 @@ impl Probe {
     /// Features of bytes `[batch, channels, height, width]`; grey images become of three equal channels where three are
     /// wanted.
     pub fn take(&self, pixels: &Tensor) -> Result<Taken, Error> {
+        self.take_all(&[pixels])
+    }
+
+    /// [`Self::take`] of images of many sizes, in order: each tensor of images of one size is resized on its own.
+    pub fn take_all(&self, pixels: &[&Tensor]) -> Result<Taken, Error> {
+        tch::no_grad(|| {
+            let inputs = pixels.iter().map(|pixels| self.input(pixels)).collect::<Result<Vec<_>, _>>()?;
+            self.features(&Tensor::f_cat(&inputs, 0)?)
+        })
+    }
+
+    /// The network's input for bytes `[batch, channels, height, width]`.
+    fn input(&self, pixels: &Tensor) -> Result<Tensor, Error> {
         let pixels = self.colours(pixels)?.to_device(self.device);
-        tch::no_grad(|| match &self.network {
+        Ok(match &self.network {
             ProbeNetwork::Card(features) => {
                 features.check(&pixels.size()[1..])?;
-                let (features, logits) = features.forward(&images::from_bytes(&pixels));
+                images::from_bytes(&pixels)
+            }
+            ProbeNetwork::Inception(_) => self.way().forward(&pixels),
+            // It resizes as TensorFlow did, which leaves 299×299 as they are, and scales by (x − 128) / 128.
+            ProbeNetwork::InceptionProgram(_) => self.way().forward(&pixels) * 128.0 + 128.0,
+            ProbeNetwork::EfficientNet(_) => self.way().pixels(&pixels, EFFICIENTNET_SIDE),
+            ProbeNetwork::Program(_) => images::from_bytes(&pixels),
+        })
+    }
+
+    fn features(&self, x: &Tensor) -> Result<Taken, Error> {
+        match &self.network {
+            ProbeNetwork::Card(features) => {
+                let (features, logits) = features.forward(x);
                 Ok(Taken { features, logits: Some(logits), spatial: None })
             }
             ProbeNetwork::Inception(inception) => {
-                let mut found = inception.forward(&self.way().forward(&pixels));
+                let mut found = inception.forward(x);
                 let logits = inception.logits_without_bias(found.features());
                 let features = std::mem::take(&mut found.means[self.tap]);
                 Ok(Taken { features, logits: Some(logits), spatial: Some(found.spatial) })
             }
-            ProbeNetwork::InceptionProgram(program) => {
-                // It resizes as TensorFlow did, which leaves 299×299 as they are, and scales by (x − 128) / 128.
-                let x = self.way().forward(&pixels) * 128.0 + 128.0;
-                alone(&inception_program(program, &x)?)
-            }
+            ProbeNetwork::InceptionProgram(program) => alone(&inception_program(program, x)?),
             ProbeNetwork::EfficientNet(network) => {
-                let features = network.features(&self.way().pixels(&pixels, EFFICIENTNET_SIDE));
+                let features = network.features(x);
                 Ok(Taken { logits: Some(network.logits(&features)), features, spatial: None })
             }
             ProbeNetwork::Program(program) => {
-                alone(&called(program, [images::from_bytes(&pixels)].into_iter()).map_err(|e| self.failed(e))?)
+                alone(&called(program, [x.shallow_clone()].into_iter()).map_err(|e| self.failed(e))?)
             }
-        })
+        }
     }
 
     fn failed(&self, cause: String) -> Error {

@@ -190,10 +190,12 @@ impl RowRun<'_> {
         let digests = Vec::<i64>::try_from(needed("digests")?).map_err(|e| e.to_string())?;
         let met = Met {
             size: self.model.card.image.to_vec(),
+            mixed: false,
             digests: digests.into_iter().map(i64::cast_unsigned).collect(),
             labels: None,
             jpegs: 0,
             oriented: 0,
+            rounded: 0,
         };
         for (k, collector) in collectors.iter_mut().enumerate() {
             let taken = Taken {
