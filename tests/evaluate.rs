@@ -329,7 +329,7 @@ fn every_figure_has_its_own_name_spread_and_warnings() {
 
 /// Numbers that are no figures: parts without an image, subsets that are the whole set, a distance below 0.
 #[test]
-fn figures_that_mean_nothing_are_refused() {
+fn figures_that_mean_nothing_are_refused_or_said() {
     let place = Place::new();
     safetensors::write(&place.path("lite.safetensors"), &weights(EfficientNet::new), &BTreeMap::new()).unwrap();
     sets(&place);
@@ -341,15 +341,25 @@ fn figures_that_mean_nothing_are_refused() {
         "the Inception Score of 3 images cannot be the mean over 10 parts of them: --parts of 1 to 3 are wanted"
     );
     assert!(told(&["--metrics", "is", "--parts", "0"]).contains("the mean over 0 parts"));
-    for (size, which) in [("1000", 25), ("20", 20)] {
-        assert_eq!(
-            told(&["--reference", "others.npz", "--metrics", "kid", "--subset-size", size]),
-            format!(
-                "KID's subsets of {size} images must be smaller than each set, or they are all the same; one set has {which}: \
-                 set --subset-size"
-            )
-        );
-    }
+    assert!(
+        told(&["--reference", "others.npz", "--metrics", "kid", "--subset-size", "1"])
+            .contains("--subset-size must be")
+    );
+    let kid = |reference: &str, size: &str, more: &[&str]| {
+        let arguments = ["images.npz", "--reference", reference, "--metrics", "kid", "--subset-size", size];
+        let (record, error) = evaluate(&place, &[&arguments[..], &network, more].concat());
+        (record["figures"]["kid"]["spread"].as_f64(), error)
+    };
+    let (spread, error) = kid("others.npz", "10", &[]);
+    assert!(spread.unwrap() > 0.0 && !error.contains("KID"), "{error}");
+    let (spread, error) = kid("others.npz", "1000", &[]);
+    let told =
+        "KID's subsets of 1000 hold all 20 images of a set, so that their spread is too small: --subset-size must be";
+    assert!(spread.unwrap() > 0.0 && error.contains(told), "{error}");
+    let (spread, error) = kid("others.npz", "20", &["--limit", "20"]);
+    let told =
+        "KID's subsets of 20 hold all 20 images of a set, so that there is no spread: --subset-size must be smaller";
+    assert!(spread.is_none() && error.contains(told), "{error}");
     // The same images: rounding alone would print −0.0000 for half of all sets.
     let itself = place.succeed(
         &[&["evaluate", "others.npz", "--reference", "others.npz", "--bootstrap", "0"], &network[..]].concat(),

@@ -227,7 +227,7 @@ repeats: {repeats}
 chunk: 4
 rounding: edm
 store: {store}
-evaluate: [{{network: judge.safetensors, metrics: [frechet, is, prdc, kid]}}]
+evaluate: [{{network: judge.safetensors, metrics: [frechet, is, prdc, kid], subset_size: 10}}]
 reference: {{kind: folder, path: real, channels: 1}}
 image: [1, 8, 8]
 range: [0.01, 40]
@@ -307,7 +307,7 @@ fn a_row_is_drawn_measured_and_recorded() {
     assert_eq!(place.succeed(&RUN), said);
     assert_eq!(outcome(&place).1.len(), 1);
     let complaint = place.complaint(&[&RUN[..], &["--images", "5"]].concat());
-    assert_eq!(complaint, "images: 5 are too few for the metrics of judge.safetensors: at least 6");
+    assert_eq!(complaint, "images: 5 are too few for the metrics of judge.safetensors: at least 10");
     let complaint = place.complaint(&[&RUN[..], &["--images", "8"]].concat());
     let wanted = "Heun: out/tiny/Heun: holds the images of another run (images was 40, is 8): choose another \
                   --out, or remove it";

@@ -49,7 +49,7 @@ pub struct EvaluateArgs {
     /// Number of subsets for KID
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub subsets: u64,
-    /// Number of images in a subset for KID, fewer than either set has
+    /// Number of images in a subset for KID; fewer than either set has, or its spread is too small
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub subset_size: i64,
     /// Number of parts for the Inception Score, at most one for each image

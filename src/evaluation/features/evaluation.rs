@@ -241,17 +241,11 @@ impl Evaluation {
 
     /// Least number of images for its figures.
     pub fn fewest(&self) -> u64 {
-        let least = |metric, least: u64| if self.has(metric) { least } else { 0 };
-        let parts = least(Metric::Is, self.parts as u64);
-        least(Metric::Prdc, NEAREST as u64 + 1).max(least(Metric::Kid, self.larger_than_subsets())).max(parts).max(2)
+        let parts = if self.has(Metric::Is) { self.parts as u64 } else { 0 };
+        parts.max(if self.has(Metric::Prdc) { NEAREST as u64 + 1 } else { 2 })
     }
 
-    /// KID's subsets must not be whole sets: they would all be the same.
-    fn larger_than_subsets(&self) -> u64 {
-        self.subset_size.max(0) as u64 + 1
-    }
-
-    /// Refuses images that are too few for parts and subsets of their own.
+    /// Refuses parts of fewer images than there are parts, and subsets of which no distance is defined.
     pub fn enough(&self, images: usize) -> Result<(), Error> {
         let parts = self.parts;
         if self.has(Metric::Is) && !(1..=images).contains(&parts) {
@@ -262,17 +256,6 @@ impl Evaluation {
         }
         if self.has(Metric::Kid) && self.subset_size < 2 {
             return Err(Error::parameter("`subset_size`", "at least 2", self.subset_size));
-        }
-        self.enough_for_subsets(images)
-    }
-
-    fn enough_for_subsets(&self, images: usize) -> Result<(), Error> {
-        if self.has(Metric::Kid) && (images as u64) < self.larger_than_subsets() {
-            return Err(Error::request(format!(
-                "KID's subsets of {} images must be smaller than each set, or they are all the same; one set has {images}: \
-                 set `subset_size`",
-                self.subset_size
-            )));
         }
         Ok(())
     }
@@ -318,9 +301,6 @@ impl Evaluation {
             let why = "sfid needs mu_s and sigma_s, as ADM's files have them, or the images of the reference";
             return Err(Error::file(target.name(), why));
         }
-        if let Some(features) = &reference.features {
-            self.enough_for_subsets(features.size()[0] as usize)?;
-        }
         Ok(reference)
     }
 
@@ -356,7 +336,6 @@ impl Evaluation {
         let mut reader = self.reader(probe, target)?;
         let wanted = CollectOptions { score: None, features: self.needs_features(), ..self.wanted(true) };
         let count = reader.count();
-        self.enough_for_subsets(count)?;
         let mut images = collect(probe, &mut reader, (count, batch), wanted, progress)?;
         let spatial = images.spatial.as_ref().map(Moments::statistics).transpose()?;
         let (statistics, spatial) = match published {
@@ -418,7 +397,13 @@ impl Evaluation {
         let [own, others] = [kept(images.features.as_ref())?, kept(reference.features.as_ref())?];
         let found = kid(own, others, self.subsets, self.subset_size, self.seed)?;
         let name = if probe.is_fid() { "KID".to_owned() } else { format!("kernel distance in {}", probe.name) };
-        Ok(figure("kid", &name, found.mean).with(found.deviation, format!("{} subsets", self.subsets)))
+        let figure = figure("kid", &name, found.mean);
+        // Subsets that are both whole sets are all the same.
+        let (own, others) = (own.size()[0], others.size()[0]);
+        if own == others && self.subset_size >= own {
+            return Ok(figure);
+        }
+        Ok(figure.with(found.deviation, format!("{} subsets", self.subsets)))
     }
 
     fn score(&self, probe: &Probe, images: &Collected) -> Result<Figure, Error> {
@@ -490,8 +475,23 @@ impl Evaluation {
         if probe.is_fid() && self.has(Metric::Frechet) && count != PUBLISHED {
             warnings.push(format!("published FIDs are of 50,000 images; these are {count}, and fewer give more"));
         }
+        warnings.extend(self.whole_subsets(images, reference));
         warnings.extend(reference.images.iter().flat_map(|others| unlike(images, others)));
         warnings
+    }
+}
+
+impl Evaluation {
+    /// A warning if KID's subsets hold a whole set, whose part in their spread is then missing.
+    fn whole_subsets(&self, images: &Collected, reference: &Reference) -> Option<String> {
+        let (own, others) = (images.features.as_ref()?.size()[0], reference.features.as_ref()?.size()[0]);
+        let (smaller, size) = (own.min(others), self.subset_size);
+        (self.has(Metric::Kid) && size >= smaller).then(|| {
+            let spread = if own == others { "there is no spread" } else { "their spread is too small" };
+            format!(
+                "KID's subsets of {size} hold all {smaller} images of a set, so that {spread}: `subset_size` must be smaller"
+            )
+        })
     }
 }
 
