@@ -40,11 +40,6 @@ pub fn to_bytes(x: &Tensor) -> Tensor {
     ((x + 1.0) * 127.5).round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
 }
 
-/// x in data units as its picture holds it: clipped, and rounded to bytes.
-pub fn as_written(x: &Tensor) -> Tensor {
-    from_bytes(&to_bytes(x))
-}
-
 /// Data units −1 … 1 to the unit range 0 … 1, in which η and PSNR are given on the command line.
 pub fn to_unit(x: &Tensor) -> Tensor {
     (x + 1.0) / 2.0

@@ -12,7 +12,7 @@ use crate::{
         features::Features,
         metrics::{Lpips, Window, psnr, psnr_min_max, ssim},
     },
-    files::images,
+    files::{depth::Depth, images},
     models::card::{sha256, sha256_of},
 };
 
@@ -127,6 +127,8 @@ pub(crate) struct Metrics {
     pub min_max: bool,
     pub lpips: Option<PerceptualMetric>,
     pub features: Option<PerceptualMetric>,
+    /// Depth of the pictures that are measured.
+    pub depth: Depth,
 }
 
 impl Metrics {
@@ -145,7 +147,7 @@ impl Metrics {
             let first = truth.narrow(0, 0, 1);
             metric.distance(&first, &first)?;
         }
-        Ok(Self { min_max: request.min_max, lpips, features })
+        Ok(Self { min_max: request.min_max, lpips, features, depth: problem.depth })
     }
 
     /// Measures the figures of `x`, `[count, channels, height, width]`, averaged over the images: those of the pictures that
@@ -153,7 +155,7 @@ impl Metrics {
     fn figures(&self, x: &Tensor, truth: &Tensor) -> Result<ImageFigures, Error> {
         let truth = truth.unsqueeze(0).expand_as(x);
         let unclipped = x;
-        let x = &images::as_written(x);
+        let x = &self.depth.written(x);
         let unit = (images::to_unit(x), images::to_unit(&truth));
         // An image that is smaller than the window has no SSIM, but still has the other figures.
         let ssim = |window| average(similarity(&unit.0, &unit.1, window).unwrap_or_default());
