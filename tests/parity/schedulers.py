@@ -1,12 +1,12 @@
 """Ten steps by diffusers' own schedulers on one small network, which ../schedulers.rs compares with a folder's default walk.
 
-    python schedulers.py FOLDER [--write]
+    python schedulers.py FOLDER [--write] [--seed SEED] [--count COUNT]
 
 FOLDER is ../golden/zoo/schedulers: a UNet2DModel with random weights, and n.npy, the noise with which every walk begins
 in the network's own frame. Each case is a folder in it with scheduler_config.json and final.npy. Without --write the
 final states are compared with those that lie there, to 1e-5 of the largest; the status is 1 if any differs.
 
-walks.json holds COUNT configurations that were drawn at random over all classes, each with its keys at random, and
+walks.json holds a hundred configurations that were drawn at random over all classes, each with its keys at random, and
 walks.npy every fourth number of the state in which diffusers ends; learned.npy is the end of a walk with learned variance. Schedulers that draw noise are given the program's own
 (noise.py, seed 0). A configuration that diffusers refuses, or that it walks to infinity, is drawn again.
 
@@ -72,7 +72,6 @@ def walk(network, name, settings, noise):
     return scheduler, state.numpy()
 
 
-COUNT = 100
 CHAIN = dict(
     num_train_timesteps=[1000, 1000, 1000, 500],
     beta_schedule=["linear", "scaled_linear", "squaredcos_cap_v2"],
@@ -212,13 +211,13 @@ def random_walk(network, name, settings, steps, noise):
     return scheduler, state.numpy()
 
 
-def configurations(network, noise):
+def configurations(network, noise, seed, count):
     """Configuration, steps, frame and end of every random walk."""
-    chance = random.Random(21)
+    chance = random.Random(seed)
     names = itertools.cycle(CLASSES)
     # Classes with more settings are drawn more often.
     often = ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "EulerDiscreteScheduler", "SASolverScheduler"]
-    names = [name for name, _ in zip(names, range(COUNT - 16))] + often * 4
+    names = [name for name, _ in zip(names, range(count - 16))] + often * 4
     for name in names:
         while True:
             settings, steps = drawn(name, CLASSES[name], chance), chance.choice([10, 10, 10, 20])
@@ -251,6 +250,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--seed", type=int, default=21)
+    parser.add_argument("--count", type=int, default=100)
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     diffusers.logging.set_verbosity_error()
@@ -270,7 +271,7 @@ def main():
         error = float(abs(state - known).max() / abs(known).max())
         missed += error > 1e-5
         print(f"{case:14} {error:.1e}")
-    walks, states = zip(*configurations(network, noise))
+    walks, states = zip(*configurations(network, noise, given.seed, given.count))
     if given.write:
         (given.folder / "walks.json").write_text("[" + ",\n".join(json.dumps(each) for each in walks) + "]\n")
         np.save(given.folder / "walks.npy", np.stack(states))

@@ -135,7 +135,10 @@ pub(super) fn path(
 fn by_time(scheduler: &Config, family: Family, times: f64, notes: &mut Vec<String>) -> Result<FlowTimes, String> {
     let shift = shift(scheduler, "flow_shift", times, notes)?;
     let (ends, terminal) = match family {
-        Family::Unipc => (FlowEnds::First, terminal(scheduler)?),
+        Family::Unipc => {
+            notes.push("pure noise is taken as t = 0.9999, in diffusers' UniPC as 0.999999".to_owned());
+            (FlowEnds::First, terminal(scheduler)?)
+        }
         _ => (FlowEnds::Last, None),
     };
     Ok(FlowTimes { shift, repeats: 1, times: times as usize, ends, terminal, law: FlowLaw::Shifted })

@@ -208,7 +208,12 @@ fn clip(scheduler: &Config, family: Family, notes: &mut Vec<String>) -> Result<O
         Family::Heun | Family::Lcm => Some(false),
         _ => None,
     };
-    let thresholds = matches!(family, Family::Ddim | Family::Ddpm | Family::Lcm) || family.is_open();
+    let thresholds = match family {
+        Family::Ddim | Family::Ddpm | Family::Lcm => true,
+        // Of ε it thresholds nothing.
+        Family::Unipc => scheduler.flag("predict_x0", true)?,
+        _ => family.is_open(),
+    };
     let dynamic = if thresholds { thresholding(scheduler)? } else { None };
     let limit = match usual {
         Some(usual) if scheduler.flag("clip_sample", usual)? => Some(scheduler.number("clip_sample_range", 1.0)?),
@@ -233,7 +238,7 @@ fn inert(family: Family) -> &'static [&'static str] {
         Family::Multistep | Family::Singlestep | Family::Sa => &["variance_type"],
         Family::DpmSde => &["noise_sampler_seed"],
         Family::Euler => &["timestep_type", "sigma_min", "sigma_max"],
-        Family::Unipc => &["sigma_min", "sigma_max"],
+        Family::Unipc => &["sigma_min", "sigma_max", "thresholding"],
         Family::Deis => &["algorithm_type", "solver_type"],
         Family::Upwards => &["timestep_spacing", "steps_offset", "set_alpha_to_one"],
         _ => &[],
@@ -280,8 +285,12 @@ fn noted(
     marks: &Marks,
     notes: &mut Vec<String>,
 ) -> Result<(), String> {
+    let halves = matches!(family, Family::Kdpm2 | Family::Kdpm2Ancestral);
     match family {
         Family::Ddim | Family::Pndm => strides(family, marks, &config.beta, notes)?,
+        _ if halves && config.labels == Labels::Nearest => {
+            notes.push("levels half way are told the nearest whole time as well, in diffusers the fraction".to_owned());
+        }
         Family::Euler if chain::interpolates(scheduler, family)? && chain::law(scheduler, family)?.is_none() => {
             let done = "is not applied: `schedule` geometric has these levels";
             notes.push(format!("interpolation_type log_linear {done}"));
