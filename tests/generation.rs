@@ -308,8 +308,8 @@ fn a_row_is_drawn_measured_and_recorded() {
     assert_eq!(outcome(&place).1.len(), 1);
     let complaint = place.complaint(&[&RUN[..], &["--images", "5"]].concat());
     assert_eq!(complaint, "images: 5 are too few for the metrics of judge.safetensors: at least 10");
-    let complaint = place.complaint(&[&RUN[..], &["--images", "8"]].concat());
-    let wanted = "Heun: out/tiny/Heun: holds the images of another run (images was 40, is 8): choose another \
+    let complaint = place.complaint(&[&RUN[..], &["--images", "12"]].concat());
+    let wanted = "Heun: out/tiny/Heun: holds the images of another run (images was 40, is 12): choose another \
                   --out, or remove it";
     assert_eq!(complaint, wanted);
 }
