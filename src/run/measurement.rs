@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error,
-    files::{images, npz},
+    files::{depth::Depth, images, npz},
     inverse::operators::{AnyTask, Blur, Boundary, Inpaint, Operator},
 };
 
@@ -100,10 +100,13 @@ impl MeasurementFile {
         let Self { path, contents } = self;
         let at = |e: Error| Error::file(&path, e);
         let want = source.measured_shape(shape)?;
-        let (y, known) = match contents {
-            Contents::Picture => (picture(&path, &want)?, Some(Units::Unit)),
-            Contents::Array(y, known) => (fitted(&y, &want).map_err(at)?, known),
-            Contents::Archive(archive) => (archive.y, Some(Units::Data)),
+        let (y, known, depth) = match contents {
+            Contents::Picture => {
+                let (y, depth) = picture(&path, &want)?;
+                (y, Some(Units::Unit), depth)
+            }
+            Contents::Array(y, known) => (fitted(&y, &want).map_err(at)?, known, Depth::default()),
+            Contents::Archive(archive) => (archive.y, Some(Units::Data), Depth::default()),
         };
         let units = match (units, known) {
             (Some(units), Some(known)) if units != known => {
@@ -119,7 +122,7 @@ impl MeasurementFile {
             _ => y,
         };
         let names = if y.size()[0] == 1 { vec![stem(&path)] } else { Problem::numbers(y.size()[0]) };
-        Problem::measured(source, &y, noise, shape).map_err(at)?.noting(note).named(names)
+        Problem::measured(source, &y, noise, shape).map_err(at)?.depth(depth).noting(note).named(names)
     }
 }
 
@@ -195,11 +198,12 @@ fn array(y: Tensor) -> Contents {
     }
 }
 
-/// A picture in units 0 … 1, with the channels of the measurement.
-fn picture(path: &Path, want: &[i64]) -> Result<Tensor, Error> {
+/// A picture in units 0 … 1, with the channels of the measurement, and its depth.
+fn picture(path: &Path, want: &[i64]) -> Result<(Tensor, Depth), Error> {
     let channels = if want.len() == 4 && want[1] == 1 { 1 } else { 3 };
-    let pixels = images::read(path, channels)?.unsqueeze(0).to_kind(Kind::Float) / 255.0;
-    fitted(&pixels, want).map_err(|e| Error::file(path, e))
+    let (x, depth) = images::read_units(path, Some(channels))?;
+    let y = fitted(&images::to_unit(&x.unsqueeze(0)), want).map_err(|e| Error::file(path, e))?;
+    Ok((y, depth))
 }
 
 /// y in the shape of a measurement, `[1, …]`: dimensions of one entry before the others may be there or not.
