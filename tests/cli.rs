@@ -13,8 +13,7 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use tweedie::{
-    evaluation::metrics::psnr,
-    evaluation::metrics::{self, Lpips, Window},
+    evaluation::metrics::{self, Lpips, Window, psnr},
     files::{depth::Depth, images},
     models::{
         card::Model,
