@@ -422,7 +422,7 @@ fn the_times_of_guided_diffusion_are_those_of_its_own_function() {
     assert_eq!(times("3,2,1"), [0, 166, 333, 334, 666, 667]);
     assert_eq!(times("250").len(), 250);
     let walk = |settings: &[&str]| open(&path, &[&["num_head_channels=16"], settings].concat()).unwrap().card;
-    assert_eq!(walk(&["clip_denoised=True"]).clip, Some(1.0));
+    assert_eq!(walk(&["clip_denoised=True"]).clip, Some(tweedie::scores::denoiser::Clip::Limit(1.0)));
     let sampler = |settings: &[&str]| serde_json::to_value(walk(settings).sample.sampler).unwrap();
     assert_eq!(sampler(&["use_ddim=True"])["kind"], "ddim");
     assert_eq!(sampler(&["sigma_small=True"]), serde_json::json!({"kind": "ddpm", "variance": "posterior"}));

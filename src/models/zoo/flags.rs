@@ -15,6 +15,7 @@ use crate::{
         samplers::{Ddim, Ddpm, Variance},
         schedule::{AnyChain, AnySchedule, Cosine, LinearBeta, Spacing, Subsequence, Times},
     },
+    scores::denoiser::Clip,
 };
 
 /// Flags that say something of the network, its chain or its walk.
@@ -170,7 +171,7 @@ impl Flags {
     /// The walk of `sample`: its times, its steps, and whether it is clipped.
     fn walk(&self, card: &mut Card) -> Result<(), String> {
         if let Some(clips) = self.switch("clip_denoised")? {
-            card.clip = clips.then_some(1.0);
+            card.clip = clips.then_some(Clip::Limit(1.0));
         }
         match (self.switch("use_ddim")?, self.switch("sigma_small")?) {
             (Some(true), _) => card.sample.sampler = Ddim { eta: 0.0 }.into(),
