@@ -368,13 +368,86 @@ fn what_the_command_line_sets_must_be_in_the_card_and_make_sense() {
     let path = Path::new(ZOO).join("guided-diffusion/model.pt");
     let complaint = |setting: &str| open(&path, &["heads={width: 16}", setting]).unwrap_err().to_string();
     assert!(complaint("heads").contains("is not of the form key=value"));
-    let unknown = complaint("num_heads=4");
+    let unknown = complaint("num_hats=4");
     assert!(unknown.contains("the card has no such key") && unknown.contains("heads, in_channels"), "{unknown}");
     assert!(complaint("heads={width: 24}").contains("heads that divide the widths that attend"));
     assert!(complaint("block_out_channels=[32, 64]").contains("not"), "shapes that the file does not have");
     assert!(open(&path, &[]).unwrap_err().to_string().contains("set heads"), "64 channels do not divide 32");
     let model = open(&path, &["network.heads={count: 2}", "prediction=v", "image=[3, 64, 64]"]).unwrap();
     assert_eq!(model.card.image, [3, 64, 64]);
+}
+
+/// guided-diffusion's command line for its network of 64×64 says all that shapes cannot, in any order; what they can is
+/// compared. `space_timesteps` and `get_named_beta_schedule` of that package gave the numbers.
+#[test]
+fn the_flags_of_guided_diffusion_are_read_beside_the_cards_keys() {
+    let line = "attention_resolutions=16 class_cond=False diffusion_steps=1000 dropout=0.1 image_size=32 learn_sigma=True \
+                noise_schedule=cosine num_channels=32 num_head_channels=16 num_res_blocks=1 resblock_updown=True \
+                use_new_attention_order=False use_fp16=True use_scale_shift_norm=True channel_mult=1,1";
+    let line: Vec<&str> = line.split(' ').collect();
+    // Its own figures are of the linear chain.
+    let settings = [&line[..], &["noise_schedule=linear"]].concat();
+    let model = agrees("guided-diffusion", "model.pt", &settings);
+    assert!(model.assumed.contains("of no effect here: dropout, use_fp16"), "{}", model.assumed);
+    let path = Path::new(ZOO).join("guided-diffusion/model.pt");
+    let card = |settings: &[&str]| open(&path, &[&["num_head_channels=16"], settings].concat()).unwrap().card;
+    let AnyNetwork::Adm(config) = card(&["num_heads=2", "num_heads_upsample=-1"]).network else { panic!() };
+    assert_eq!(config.heads, tweedie::networks::Heads::Width(16), "num_head_channels goes before num_heads");
+    let AnyNetwork::Adm(config) = card(&["num_head_channels=-1", "num_heads=2"]).network else { panic!() };
+    assert_eq!(config.heads, tweedie::networks::Heads::Count(2));
+    assert_eq!(card(&["attention_resolutions=32"]).image, [3, 64, 64], "level 1 attends");
+    let long = ["diffusion_steps=4000", "noise_schedule=linear", "rescale_timesteps=True", "predict_xstart=True"];
+    let precondition = serde_json::to_value(card(&long).precondition).unwrap();
+    let wanted = serde_json::json!({"kind": "ddpm", "prediction": "sample", "label_times": 1000.0,
+        "beta": {"kind": "linear-beta", "first": 2.5e-5, "last": 0.005, "times": 4000}});
+    assert_eq!(precondition, wanted);
+    let cosine = serde_json::to_value(card(&["noise_schedule=cosine"]).precondition).unwrap();
+    assert!(cosine["beta"]["kind"] == "cosine" && cosine["beta"]["times"] == 1000, "{cosine}");
+}
+
+#[test]
+fn the_times_of_guided_diffusion_are_those_of_its_own_function() {
+    let path = Path::new(ZOO).join("guided-diffusion/model.pt");
+    let chain = tweedie::numbers::schedule::LinearBeta::default();
+    let chain = tweedie::numbers::schedule::Chain::times(&chain).unwrap();
+    let times = |respacing: &str| -> Vec<i64> {
+        let setting = format!("timestep_respacing={respacing}");
+        let card = open(&path, &["num_head_channels=16", &setting]).unwrap().card;
+        let sigmas = card.sample.sigmas(chain.range()).unwrap();
+        sigmas.iter().map(|sigma| chain.time(sigma).round() as i64).collect::<Vec<_>>().into_iter().rev().collect()
+    };
+    assert_eq!(times("5"), [0, 250, 500, 749, 999]);
+    assert_eq!(times("ddim4"), [0, 250, 500, 750]);
+    assert_eq!(times("ddim3"), [0, 334, 668]);
+    assert_eq!(times("3,2,1"), [0, 166, 333, 334, 666, 667]);
+    assert_eq!(times("250").len(), 250);
+    let walk = |settings: &[&str]| open(&path, &[&["num_head_channels=16"], settings].concat()).unwrap().card;
+    assert_eq!(walk(&["clip_denoised=True"]).clip, Some(tweedie::scores::denoiser::Clip::Limit(1.0)));
+    let sampler = |settings: &[&str]| serde_json::to_value(walk(settings).sample.sampler).unwrap();
+    assert_eq!(sampler(&["use_ddim=True"])["kind"], "ddim");
+    assert_eq!(sampler(&["sigma_small=True"]), serde_json::json!({"kind": "ddpm", "variance": "posterior"}));
+}
+
+#[test]
+fn flags_that_the_tensors_gainsay_are_refused() {
+    let path = Path::new(ZOO).join("guided-diffusion/model.pt");
+    let refused = |setting: &str| open(&path, &["num_head_channels=16", setting]).unwrap_err().to_string();
+    for (setting, told) in [
+        ("num_channels=128", "`set`: num_channels=128: by the tensors it is 32"),
+        ("channel_mult=1,2", "`set`: channel_mult=1,2: by the tensors it is 1,1"),
+        ("class_cond=True", "`set`: class_cond=true: by the tensors it is false"),
+        ("learn_sigma=False", "`set`: learn_sigma=false: by the tensors it is true"),
+        ("noise_schedule=cubic", "`set`: noise_schedule=cubic: linear or cosine is wanted"),
+        ("timestep_respacing=ddim600", "a number, ddimN or a list of numbers for 1000 times is wanted"),
+        ("timestep_respacing=2000", "a number, ddimN or a list of numbers for 1000 times is wanted"),
+        ("predict_xstart=perhaps", "`set`: predict_xstart=perhaps: True or False is wanted"),
+        ("num_heads=none", "`set`: num_heads=none: a positive number is wanted"),
+    ] {
+        let said = refused(setting);
+        assert!(said.contains(told), "{setting}: {said}");
+    }
+    let said = open(&path, &["image_size=32", "attention_resolutions=32"]).unwrap_err().to_string();
+    assert!(said.contains("attention_resolutions=32: by the tensors it is 16 of 32×32"), "{said}");
 }
 
 /// Weights that are used as they lie in a file are there as long as somebody holds them, and may be written to.

@@ -100,25 +100,34 @@ impl Card {
     /// The card with some of its values replaced, each given as `key=value`.
     ///
     /// A key is a path with dots, as in `network.class=207`; the name alone is enough for what is in the network, in the
-    /// preconditioning or at the top.
+    /// preconditioning or at the top. For networks of guided- and improved-diffusion, their programs' flags do as well, as
+    /// in `num_head_channels=64`.
     pub fn with(&self, settings: &[String]) -> Result<Self, Error> {
-        let wrong = |setting: &str, cause: String| Error::file(Path::new("`set`"), format!("{setting}: {cause}"));
+        Ok(self.with_note(settings)?.0)
+    }
+
+    /// The same, with a sentence on settings that have no effect.
+    fn with_note(&self, settings: &[String]) -> Result<(Self, String), Error> {
+        let wrong = |cause: String| Error::file(Path::new("`set`"), cause);
         let mut card = serde_json::to_value(self).map_err(|e| Error::file("card", e))?;
+        let mut flags = zoo::Flags::default();
         for setting in settings {
             let (key, value) =
-                setting.split_once('=').ok_or_else(|| wrong(setting, "is not of the form key=value".to_owned()))?;
+                setting.split_once('=').ok_or_else(|| wrong(format!("{setting}: is not of the form key=value")))?;
             let value: serde_json::Value = crate::files::yaml::parse(value, Path::new("`set`"))?;
             let path = format!("/{}", key.replace('.', "/"));
             let places = ["", "/network", "/precondition"].map(|place| format!("{place}{path}"));
-            let Some(place) = places.iter().find(|place| card.pointer(place).is_some()) else {
-                let known = known(&card).join(", ");
-                return Err(wrong(setting, format!("the card has no such key; it has {known}")));
-            };
-            if let Some(found) = card.pointer_mut(place) {
+            let place = places.iter().find(|place| card.pointer(place).is_some());
+            if let Some(found) = place.and_then(|place| card.pointer_mut(place)) {
                 *found = value;
+            } else if !flags.keep(&card["network"], key, &value) {
+                let known = known(&card).join(", ");
+                return Err(wrong(format!("{setting}: the card has no such key; it has {known}")));
             }
         }
-        serde_json::from_value(card).map_err(|e| wrong(&settings.join(" "), e.to_string()))
+        let mut card: Self = serde_json::from_value(card).map_err(|e| wrong(format!("{}: {e}", settings.join(" "))))?;
+        let note = flags.apply(&mut card).map_err(wrong)?;
+        Ok((card, note))
     }
 
     /// The card as YAML.
@@ -389,7 +398,8 @@ impl Model {
             if !settings.is_empty() && !assumed.is_empty() {
                 assumed += "; but `set` replaces this";
             }
-            let card = card.with(&settings)?;
+            let (card, note) = card.with_note(&settings)?;
+            let assumed = zoo::joined(&[&assumed, &note]);
             let weights = Weights::stored(tensors, device, kind);
             return Self::build(card, path.to_owned(), sources.into(), assumed, weights, None);
         }

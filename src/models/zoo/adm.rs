@@ -14,6 +14,8 @@ use crate::{
 
 /// Width of a head, in all published files but one.
 const HEAD: i64 = 64;
+/// Side of the images of a network that attends nowhere.
+const SIDE: i64 = 64;
 
 /// A state dict with `time_embed` and numbered blocks.
 pub fn recognise(file: &Contents) -> Option<Result<Recognised, String>> {
@@ -31,14 +33,10 @@ fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
                 .to_owned(),
         );
     }
-    let first = *config.attention_levels.first().ok_or("attends nowhere, so that the size of its images is unknown")?;
-    // Published networks attend at 32, 16 and 8 pixels, at 16 and 8, or at 16 alone.
-    let attends_at = if config.attention_levels.len() > 2 { 32 } else { 16 };
-    let side = attends_at << first;
+    let (side, why) = side(&config);
     let Chain { beta, label_times, about } = chain(&mut config);
     let assumed = format!(
-        "images of {side}×{side} in −1 … 1, because attention begins at level {first} and the published networks attend \
-         first at {attends_at}×{attends_at}; ε at {about}; heads: {}, {}",
+        "images of {side}×{side} in −1 … 1, because {why}; ε at {about}; heads: {}, {}",
         match config.heads {
             Heads::Count(count) => format!("{count} everywhere"),
             Heads::Width(width) => format!("{width} channels wide"),
@@ -56,6 +54,17 @@ fn read(name: &str, shapes: &Shapes) -> Result<Recognised, String> {
         DdpmConfig { beta, prediction: Prediction::Epsilon, label_times, labels: Labels::default() }.into();
     let names = shapes.keys().map(|name| (name.clone(), vec![(name.clone(), Change::Keep)])).collect();
     Ok(Recognised { card, assumed, names })
+}
+
+/// The side of the images, and why.
+fn side(config: &AdmConfig) -> (i64, String) {
+    let Some(&first) = config.attention_levels.first() else {
+        return (SIDE, "it attends nowhere (--set image_size=N says otherwise)".to_owned());
+    };
+    // Published networks attend at 32, 16 and 8 pixels, at 16 and 8, or at 16 alone.
+    let at = if config.attention_levels.len() > 2 { 32 } else { 16 };
+    let why = format!("attention begins at level {first} and the published networks attend first at {at}×{at}");
+    (at << first.min(16), why)
 }
 
 /// The chain of a published network.

@@ -4,14 +4,17 @@
 //! says of itself to a card, and to what our network calls the same tensors. Loading is total: what the card's network
 //! lacks, or what is left over, is an error that lists it all.
 
+mod flags;
 mod scheduler;
 mod tree;
 mod unpack;
 
 use std::{collections::BTreeMap, path::Path};
 
+pub(crate) use flags::Flags;
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
+pub(crate) use unpack::joined;
 pub use unpack::{Contents, WeightsChoice};
 
 use crate::{
@@ -197,7 +200,7 @@ pub fn open(
     let unused = if is_family { recognised.pass_over(&file) } else { String::new() };
     let tensors = recognised.tensors(&file, device, kind)?;
     let assumed = if card.is_some() { String::new() } else { recognised.assumed };
-    let assumed = unpack::joined(&[file.note(), &unused, &assumed]);
+    let assumed = joined(&[file.note(), &unused, &assumed]);
     Ok(Opened { card: card.unwrap_or(recognised.card), assumed, sources: file.into_sources(), tensors })
 }
 

@@ -327,7 +327,7 @@ fn apart<'a>(name: &'a str, parts: &[Part]) -> &'a str {
 }
 
 /// Notes, those without a word left out.
-pub(super) fn joined(notes: &[&str]) -> String {
+pub(crate) fn joined(notes: &[&str]) -> String {
     notes.iter().filter(|note| !note.is_empty()).copied().collect::<Vec<_>>().join("; ")
 }
 
