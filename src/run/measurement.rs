@@ -90,13 +90,13 @@ impl MeasurementFile {
 
     /// Creates the problem of restoring images of `shape` that `source` has measured with the noise η = `noise` for pixels
     /// 0 … 1; `units` are those of the file where it does not say.
-    pub fn problem<'a>(
+    pub fn problem(
         self,
-        source: OperatorSource<'a>,
+        source: OperatorSource<'_>,
         units: Option<Units>,
         noise: f64,
         shape: [i64; 3],
-    ) -> Result<Problem<'a>, Error> {
+    ) -> Result<Problem<'_>, Error> {
         let Self { path, contents } = self;
         let at = |e: Error| Error::file(&path, e);
         let want = source.measured_shape(shape)?;

@@ -163,12 +163,11 @@ impl<'a> Problem<'a> {
         let clean = source.first.apply(&truth);
         let seeds: Vec<u64> = (0..truth.size()[0] as u64).map(|i| seed + i).collect();
         let measurement = detector.measure(&clean, &seeds)?;
-        let eta = match detector {
-            Detector::Gaussian { eta } => eta,
-            _ => {
-                let seen = source.first.seen(shape, (clean.kind(), clean.device()))?;
-                seen.mean(&(&measurement - &clean).square())?.sqrt()
-            }
+        let eta = if let Detector::Gaussian { eta } = detector {
+            eta
+        } else {
+            let seen = source.first.seen(shape, (clean.kind(), clean.device()))?;
+            seen.mean(&(&measurement - &clean).square())?.sqrt()
         };
         if eta == 0.0 {
             let cause = "`detector`: adds no noise to these images, and without any no method is defined";

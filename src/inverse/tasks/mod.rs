@@ -33,7 +33,7 @@ pub fn decomposed() -> String {
         let (_, form) = map(info).split_once("svd")?;
         Some(format!("{}{}", info.name, form))
     };
-    AnyTask::LIST.entries.iter().filter_map(|info| entry(info)).collect::<Vec<_>>().join(", ")
+    AnyTask::LIST.entries.iter().filter_map(entry).collect::<Vec<_>>().join(", ")
 }
 
 /// Tasks of other packages whose names say less than is needed.
