@@ -1057,6 +1057,7 @@ fn every_listed_sampler_and_task_is_known() {
             "torchscript" => continue,
             "super-resolution" => "{kind: super-resolution, factor: 2}",
             "inpaint-mask" => "{kind: inpaint-mask, file: mask.png}",
+            "mri-mask" => "{kind: mri-mask, mask: mask.png}",
             "compose" => "{kind: compose, tasks: [inpaint-random, {kind: deblur-gaussian}]}",
             name => name,
         };

@@ -254,9 +254,8 @@ fn sinograms_of_other_packages_are_read_as_the_table_says() {
         let theirs = if ["astra", "ODL"].contains(&from) { theirs } else { theirs.tr() };
         let wide = (std::f64::consts::SQRT_2 * n as f64).ceil() as i64;
         let (settings, turned) = match from {
-            "astra" => (String::new(), false),
+            "astra" | "deepinv, circle=True" => (String::new(), false),
             "ODL" => (r#", "first": 10"#.to_owned(), true),
-            "deepinv, circle=True" => (String::new(), false),
             "deepinv, circle=False" => {
                 (format!(r#", "axis": {}"#, (n / 2) as f64 - if wide % 2 == 1 { 0.0 } else { 0.5 }), false)
             }

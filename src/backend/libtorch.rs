@@ -21,6 +21,12 @@ pub fn folder() -> PathBuf {
     beside.filter(|folder| folder.exists()).unwrap_or_else(|| PathBuf::from(env!("TWEEDIE_LIBTORCH")))
 }
 
+unsafe extern "C" {
+    /// Least severity that libtorch prints: 1 is a warning, 2 an error.
+    #[link_name = "FLAGS_caffe2_log_level"]
+    static mut LOG_LEVEL: libc::c_int;
+}
+
 /// Prepares the process; to be called first of all, while there is one thread.
 ///
 /// - libtorch_cuda is opened here: linkers drop it, and once libtorch has been asked for CUDA without it, CUDA stays
@@ -28,10 +34,13 @@ pub fn folder() -> PathBuf {
 /// - f32 means f32: unless `tf32` is asked for, cuDNN and cuBLAS must not round their inputs to TF32.
 /// - Memory stays with the process instead of going back and forth to the system at every operation; of tensors, large blocks
 ///   stay whole.
+/// - libtorch's warnings are for those who write programs with it, and are not printed.
 pub fn start(tf32: bool) {
     let (name, value) = if tf32 { ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1") } else { ("NVIDIA_TF32_OVERRIDE", "0") };
     // SAFETY: no other thread reads the environment yet.
     unsafe { env::set_var(name, value) };
+    // SAFETY: a plain number of libc10, which is linked, and no other thread reads it yet.
+    unsafe { LOG_LEVEL = 2 };
     // SAFETY: mallopt only sets numbers of glibc's allocator, and no other thread allocates yet.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
