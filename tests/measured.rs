@@ -325,3 +325,35 @@ fn angles_and_axis_are_checked() {
         .map(|angles| build(&format!(r#"{{"kind": "tomography", {angles}}}"#), [1, 8, 8]).apply(&x));
     assert!(f64::try_from((number - list).abs().max()).unwrap() < 1e-12);
 }
+
+/// A denoiser that looks at few pixels takes images of any size as it took them when their size was set by hand.
+#[test]
+fn images_of_any_size_are_restored_by_a_local_denoiser() {
+    let place = Place::new();
+    let network = fs::canonicalize("tests/golden/zoo/ffdnet-ipol-gray/model.pth").unwrap();
+    let network = network.to_str().unwrap();
+    let pixels = ((Tensor::arange(24 * 40, F32) * 0.37).sin() * 100.0 + 120.0).view([1, 24, 40]).to_kind(Kind::Uint8);
+    images::write_png(&place.path("photo.png"), &pixels).unwrap();
+    let run = |flags: &[&str], out: &str| {
+        let command = ["restore", network, "--steps", "3", "--samples", "2", "--out", out];
+        place.succeed(&[&command[..], flags].concat());
+        samples(&place, out)
+    };
+    for method in ["mmps", "dps"] {
+        let photo = ["--image", "photo.png", "--task", "inpaint-random", "--method", method];
+        let free = run(&photo, &format!("{method}-free"));
+        let set = run(&[&photo[..], &["--set", "image=[1, 24, 40]"]].concat(), &format!("{method}-set"));
+        assert!(free == set, "{method}");
+    }
+    // DPS' own chain begins at σ = 157, this network's range ends at 2 · 75/255.
+    let record: Value = serde_json::from_slice(&fs::read(place.path("dps-free/record.json")).unwrap()).unwrap();
+    assert_eq!(record["plan"]["schedule"]["kind"], "geometric", "{record}");
+    // A measurement is of images of its own size, or of larger ones.
+    let size = |out: &str| images::read_as_is(&place.path(&format!("{out}/photo-mean.png"))).unwrap().size();
+    run(&["--measurement", "photo.png", "--task", "identity"], "same");
+    assert_eq!(size("same"), [1, 24, 40]);
+    run(&["--measurement", "photo.png", "--task", "{kind: super-resolution, factor: 2}"], "larger");
+    assert_eq!(size("larger"), [1, 48, 80]);
+    let colours = Tensor::zeros([3, 24, 40], (Kind::Uint8, Device::Cpu));
+    images::write_png(&place.path("colours.png"), &colours).unwrap();
+}

@@ -128,7 +128,8 @@ impl RestoreArgs {
 impl ProblemFlags {
     fn measured<'a>(&self, path: &Path, model: &Model, session: &Session) -> Result<Problem<'a>> {
         let file = MeasurementFile::read(path)?;
-        let shape = file.shape().unwrap_or(model.card.image);
+        let build = |shape| self.source(None, shape, session).map_err(tweedie::Error::request);
+        let shape = file.image_shape(model.card.image, model.card.network.is_local(), build)?;
         let source = match file.source(session)? {
             Some(_) if self.task.is_some() || self.mask.is_some() || self.kernel.is_some() => {
                 bail!("{}: says itself how it was measured: leave --task, --mask and --kernel out", path.display());

@@ -92,6 +92,11 @@ pub enum AnyNetwork {
 }
 
 impl AnyNetwork {
+    /// Whether a pixel of its answer depends on few pixels around it alone, so that images of any size are all alike to it.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Ffdnet(_))
+    }
+
     /// The network, with its parameters taken from `weights`.
     pub fn build(&self, weights: &Weights) -> Result<Box<dyn Network>, Error> {
         match self {

@@ -75,6 +75,38 @@ impl MeasurementFile {
         self.archive().map(|archive| archive.shape)
     }
 
+    /// Returns the shape of the images behind the measurement, of a network of `shape`, or of any size if it is `local`: then the
+    /// one of which `source` makes the measurement, if the measurement is an image.
+    pub fn image_shape<'a>(
+        &self,
+        [channels, height, width]: [i64; 3],
+        local: bool,
+        source: impl Fn([i64; 3]) -> Result<OperatorSource<'a>, Error>,
+    ) -> Result<[i64; 3], Error> {
+        let own = [channels, height, width];
+        if let Some(shape) = self.shape() {
+            return Ok(shape);
+        }
+        let size = match &self.contents {
+            Contents::Picture if local => images::read(&self.path, 1)?.size(),
+            Contents::Array(y, _) if local && y.dim() >= 2 => y.size(),
+            _ => return Ok(own),
+        };
+        let &[.., rows, columns] = size.as_slice() else { return Ok(own) };
+        let seen = |[rows, columns]: [i64; 2]| -> Option<[i64; 2]> {
+            let shape = [channels, rows, columns];
+            match source(shape).ok()?.measured_shape(shape).ok()?[..] {
+                [_, _, rows, columns] => Some([rows, columns]),
+                _ => None,
+            }
+        };
+        // Of the size of the measurement itself, or so many times larger that a reduced picture is as large.
+        let same = [rows, columns];
+        let enlarged = (1..=16).map(|factor| [rows * factor, columns * factor]);
+        let fitting = enlarged.into_iter().find(|image| seen(*image) == Some(same));
+        Ok(fitting.map_or(own, |[rows, columns]| [channels, rows, columns]))
+    }
+
     fn archive(&self) -> Option<&Archive> {
         match &self.contents {
             Contents::Archive(archive) => Some(archive),

@@ -29,10 +29,9 @@ use crate::{
     Error,
     inverse::restoration::{self, AnyMethod, Effort, InverseProblem, Method, Mmps, Walk},
     models::card::Model,
-    networks::AnyNetwork,
     numbers::{
         plan::{AnySampler, Plan, ResolvedPlan},
-        schedule::{AnySchedule, List},
+        schedule::{AnySchedule, Geometric, List},
     },
     report::animation::FrameRecorder,
     scores::{
@@ -305,8 +304,19 @@ impl<'a> Restoration<'a> {
     /// Returns the plan without separately set schedule, steps and sampler: the given plan, or the method's, or the
     /// model's.
     pub fn default_plan(&self) -> Plan {
-        let given = self.plan.clone().or_else(|| self.chosen().plan());
+        let given = self.plan.clone().or_else(|| self.chosen().plan().map(|plan| self.within_range(plan)));
         given.unwrap_or_else(|| self.prior.model.card.restore.clone())
+    }
+
+    /// A method's own plan; for a denoiser of little noise as many geometric levels within its range, where those of the plan
+    /// begin beyond it.
+    fn within_range(&self, plan: Plan) -> Plan {
+        let (model, range) = (self.prior.model, self.prior.model.range());
+        let begins = plan.schedule.get().sigmas(plan.steps, range).map_or(0.0, |sigmas| sigmas.max());
+        if model.card.network.is_local() && begins > range.1 {
+            return Plan { schedule: Geometric::default().into(), ..plan };
+        }
+        plan
     }
 
     fn full_plan(&self) -> Plan {
@@ -535,7 +545,8 @@ impl Worker<'_> {
         let walks = Mutex::new(Walks::new());
         let prior_of = |seeds: &[u64]| {
             let images = seeds.iter().map(|seed| self.seeds.place(seed - self.shift).0 as u64);
-            large(prior, self.classes.rows(images).as_deref())
+            let [_, height, width] = self.engine.shape;
+            large(prior, self.classes.rows(images).as_deref(), [height, width])
         };
         let x = self.pool.lend(|likelihood| {
             let likelihood = RefCell::new(likelihood);
@@ -604,20 +615,30 @@ fn mean_image(prior: &Prior, class: Option<i64>, [channels, height, width]: [i64
     let blank = Tensor::zeros([1, channels, height, width], (Kind::Float, device));
     let noise = Seeded(vec![0]).like(&blank, 0, 0) * model.denoiser.precondition.start(sigma);
     let class = class.map(|class| [class]);
-    tch::no_grad(|| large(prior, class.as_ref().map(<[i64; 1]>::as_slice)).denoise(&noise, sigma))
+    tch::no_grad(|| large(prior, class.as_ref().map(<[i64; 1]>::as_slice), [height, width]).denoise(&noise, sigma))
 }
 
-/// Creates the denoiser for images at least as large as the network's.
-fn large<'a>(prior: &Prior<'a>, classes: Option<&[i64]>) -> Box<dyn Denoiser + 'a> {
-    let [_, height, width] = prior.model.card.image;
-    Box::new(Tiled::new(prior.denoiser(classes), [height, width]))
+/// Creates the denoiser for images of this height and width, at least as large as the network's; one that looks at few pixels
+/// around each takes a smaller or narrower image whole.
+fn large<'a>(prior: &Prior<'a>, classes: Option<&[i64]>, [height, width]: [i64; 2]) -> Box<dyn Denoiser + 'a> {
+    let [_, rows, columns] = prior.model.card.image;
+    let whole = height < rows || width < columns;
+    Box::new(Tiled::new(prior.denoiser(classes), if whole { [height, width] } else { [rows, columns] }))
 }
 
-/// Refuses images that are smaller than the model's, or have other channels.
+/// Refuses images that have other channels than the model's, or are smaller, unless the model takes any size.
 pub(crate) fn fits(size: [i64; 3], model: &Model) -> Result<(), Error> {
     let (name, [channels, height, width]) = (&model.card.name, model.card.image);
-    if size[0] == channels && size[1] >= height && size[2] >= width {
+    let local = model.card.network.is_local();
+    if size[0] == channels && (local || size[1] >= height && size[2] >= width) {
         return Ok(());
+    }
+    if local {
+        let (channels, s) = (size[0], if size[0] == 1 { "" } else { "s" });
+        let wanted = model.card.image[0];
+        return Err(Error::request(format!(
+            "has {channels} channel{s}, but {name} takes images of {wanted}, of any size"
+        )));
     }
     let size = size.map(|side| side.to_string()).join("×");
     Err(Error::request(format!(
@@ -643,7 +664,7 @@ fn noise_note(noise: f64) -> Option<String> {
 /// than 24 pixels around it anyway.
 fn tile_note([_, height, width]: [i64; 3], model: &Model) -> Option<String> {
     let [_, rows, columns] = model.card.image;
-    let local = matches!(model.card.network, AnyNetwork::Ffdnet(_));
+    let local = model.card.network.is_local();
     (!local && (height > 2 * rows || width > 2 * columns)).then(|| {
         format!(
             "the images are {width}×{height} pixels, and {} sees tiles of {columns}×{rows}, each without the others: it \

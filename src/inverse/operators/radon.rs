@@ -178,11 +178,11 @@ entry! {
     /// N × N pixels from
     ///
     /// ```text
-    /// astra          as they come: parallel, detectors of width 1
-    /// scikit-image   transposed, axis: N // 2
-    /// ODL            angles: n, first: 90/n (half a step); the picture comes out turned: rot90(x, -1)
-    /// deepinv        transposed, times the norm if normalize=True; circle=True: as that comes; circle=False:
-    ///                axis: N // 2 if ceil(sqrt(2) N) is odd, else N // 2 - 0.5
+    /// astra                  as they come: parallel, detectors of width 1
+    /// scikit-image           transposed, axis: N // 2
+    /// ODL                    angles: n, first: 90/n; the picture comes out turned: rot90(x, -1)
+    /// deepinv, circle=True   transposed, times the norm if normalize=True
+    /// deepinv, circle=False  the same; axis: N // 2, less 1/2 if ceil(sqrt(2) N) is even
     /// ```
     pub struct Tomography {
         /// Number of angles, spread evenly over 180°, or a list of them in degrees; if left out half as many as the image's

@@ -44,9 +44,8 @@ fn read(name: &str, shapes: &Shapes, config: FfdnetConfig) -> Recognised {
     card.sample = Plan { schedule: schedule.clone(), steps: 25, sampler: AnySampler::Ddim(Ddim { eta: 0.0 }) };
     card.restore = Plan { schedule, steps: 25, sampler: AnySampler::VeAncestral(VeAncestral::default()) };
     let assumed = format!(
-        "σ up to 75/255 for pixels of 0 … 1; images of {SIDE}×{SIDE}, where any size will do \
-         (--set 'image=[{}, height, width]')",
-        image[0]
+        "σ up to 75/255 for pixels of 0 … 1; images of any size, in tiles of {SIDE}×{SIDE} where \
+         they are larger"
     );
     let uses = |name: &String| {
         // A count of batches, for training.

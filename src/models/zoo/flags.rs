@@ -14,6 +14,7 @@ use crate::{
         precondition::{AnyPrecondition, DdpmConfig, Prediction},
         samplers::{Ddim, Ddpm, Variance},
         schedule::{AnyChain, AnySchedule, Cosine, LinearBeta, Spacing, Subsequence, Times},
+        solvers::DdpmLearned,
     },
     scores::denoiser::Clip,
 };
@@ -175,6 +176,8 @@ impl Flags {
         }
         match (self.switch("use_ddim")?, self.switch("sigma_small")?) {
             (Some(true), _) => card.sample.sampler = Ddim { eta: 0.0 }.into(),
+            // A network that has learned its variance samples with it, whatever is said of fixed ones.
+            (Some(false), _) | (None, Some(_)) if learned(card) => card.sample.sampler = DdpmLearned {}.into(),
             (Some(false), small) | (None, small @ Some(_)) => {
                 let variance = if small == Some(true) { Variance::Posterior } else { Variance::Beta };
                 card.sample.sampler = Ddpm { variance }.into();
@@ -283,6 +286,11 @@ fn sections(counts: &[usize], all: usize) -> Option<Vec<f64>> {
         start += size;
     }
     Some(times)
+}
+
+/// Whether the network says the variance of its steps.
+fn learned(card: &Card) -> bool {
+    matches!(&card.network, AnyNetwork::Adm(network) if network.out_channels == 2 * network.in_channels)
 }
 
 fn list(numbers: &[f64]) -> String {
