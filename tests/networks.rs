@@ -108,3 +108,14 @@ fn an_image_of_another_size_is_refused() {
     let message = model.network.check([1, 16, 18]).unwrap_err().to_string();
     assert_eq!(message, "the image has shape [1, 16, 18], but [3, height, width] in multiples of 4 is wanted");
 }
+
+#[test]
+fn what_a_card_says_wrongly_is_told_as_the_card_has_it() {
+    let told = |config: UNetConfig| config.check().unwrap_err().to_string();
+    let channels = told(UNetConfig { out_channels: Some(7), ..UNetConfig::default() });
+    assert!(channels.ends_with("but is 7"), "{channels}");
+    let heads = told(UNetConfig { attention_head_dim: Some(4096), ..UNetConfig::default() });
+    assert!(heads.contains("but is 4096 of [128, 256"), "{heads}");
+    let none = told(UNetConfig { block_out_channels: Vec::new(), ..UNetConfig::default() });
+    assert!(none.contains(r#""block_out_channels":[]"#) && !none.contains("UNetConfig"), "{none}");
+}

@@ -16,7 +16,8 @@ impl DenoiseArgs {
             let [black, white] = denoised.pixels;
             terminal.say(format_args!("pixels of {black} … {white}, as the program that trained it had them"));
         }
-        terminal.say(format_args!("{} images in {}", denoised.images, self.output.display()));
+        let images = if denoised.images == 1 { "image" } else { "images" };
+        terminal.say(format_args!("{} {images} in {}", denoised.images, self.output.display()));
         terminal.record(&denoised)
     }
 }

@@ -88,7 +88,7 @@ impl AdmConfig {
         let wrong = |want, value: String| Err(Error::parameter("network", want, value));
         let widths = &self.block_out_channels;
         if widths.is_empty() || self.in_channels < 1 || self.num_res_blocks < 1 || self.model_channels < 2 {
-            return wrong("a U-Net with channels, levels and blocks", format!("{self:?}"));
+            return wrong("a U-Net with channels, levels and blocks", super::shown(self));
         }
         if self.patch < 1 {
             return wrong("with a patch of at least 1 pixel", self.patch.to_string());
@@ -106,7 +106,7 @@ impl AdmConfig {
         {
             return wrong(
                 "with heads that divide the widths that attend (set heads, as in heads={width: 16})",
-                format!("{:?} of {widths:?}", self.heads),
+                format!("{} of {widths:?}", super::shown(&self.heads)),
             );
         }
         super::check_null(self.null_class, self.num_classes)

@@ -84,7 +84,7 @@ impl Ffdnet {
         let &FfdnetConfig { in_channels, width, layers, layout } = config;
         if in_channels < 1 || width < 1 || layers < 2 {
             let want = "of one or more channels, and two or more layers with a width of 1 or more";
-            return Err(Error::parameter("network", want, format!("{config:?}")));
+            return Err(Error::parameter("network", want, super::shown(config)));
         }
         let root = &weights.root();
         let layer = |i: usize| {

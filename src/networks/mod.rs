@@ -133,6 +133,11 @@ fn yes() -> bool {
     true
 }
 
+/// A value in messages, as a card has it.
+fn shown(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 /// Default of sizes.
 fn one<T: From<u8>>() -> T {
     T::from(1)

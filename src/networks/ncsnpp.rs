@@ -102,7 +102,7 @@ impl NcsnppConfig {
         let wrong = |want, value: String| Err(Error::parameter("network", want, value));
         let widths = &self.block_out_channels;
         if widths.is_empty() || self.in_channels < 1 || self.num_res_blocks < 1 {
-            return wrong("a U-Net with channels, levels and blocks", format!("{self:?}"));
+            return wrong("a U-Net with channels, levels and blocks", super::shown(self));
         }
         if widths.iter().chain([&self.model_channels]).any(|width| *width < 4) {
             return wrong("of widths of 4 or more", format!("{widths:?}"));
@@ -111,11 +111,11 @@ impl NcsnppConfig {
             return wrong("of an even number of features of time, 4 or more", self.embedding_features.to_string());
         }
         if self.attention_levels.iter().any(|level| *level >= widths.len()) {
-            return wrong("free of attention on levels that it lacks", format!("{:?}", self.attention_levels));
+            return wrong("free of attention on levels that it lacks", super::shown(&self.attention_levels));
         }
         let attend = || self.attention_levels.iter().copied().chain([widths.len() - 1]).map(|level| widths[level]);
         if self.attention_head_dim.is_some_and(|width| width < 1 || attend().any(|channels| channels % width != 0)) {
-            let value = format!("{:?} of {widths:?}", self.attention_head_dim);
+            let value = format!("{} of {widths:?}", super::shown(&self.attention_head_dim));
             return wrong("with heads that divide the widths that attend (set attention_head_dim)", value);
         }
         if self.diffusers_groups && self.attention_levels.iter().any(|level| widths[*level] % GROUPS != 0) {

@@ -50,7 +50,7 @@ impl RefineNetConfig {
         let fits = |stage: &RefineStage| stage.width > 1 && stage.refine_width > 1 && stage.dilation > 0;
         if self.stages.is_empty() || !self.stages.iter().all(fits) || self.in_channels < 1 {
             let want = "of stages with widths of 2 or more and dilations of 1 or more";
-            return Err(Error::parameter("network", want, format!("{self:?}")));
+            return Err(Error::parameter("network", want, super::shown(self)));
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ impl TorchScript {
     pub fn new(config: &TorchScriptConfig, module: Arc<CModule>, kind: Kind) -> Result<Self, Error> {
         if config.in_channels < 1 || config.stride < 1 {
             let want = "a program with at least one channel and a stride of at least 1";
-            return Err(Error::parameter("network", want, format!("{config:?}")));
+            return Err(Error::parameter("network", want, super::shown(config)));
         }
         super::check_null(config.null_class, config.num_classes)?;
         Ok(Self { config: config.clone(), module, kind })

@@ -180,7 +180,7 @@ impl UNetConfig {
         let wrong = |want, value: String| Err(Error::parameter("network", want, value));
         let widths = &self.block_out_channels;
         if widths.is_empty() || self.in_channels < 1 || self.layers_per_block < 1 {
-            return wrong("a U-Net with channels, levels and layers", format!("{self:?}"));
+            return wrong("a U-Net with channels, levels and layers", super::shown(self));
         }
         if self.norm_num_groups < 1 || widths.iter().any(|width| *width < 2 || width % self.norm_num_groups != 0) {
             return wrong("of widths that norm_num_groups divides", format!("{widths:?}"));
@@ -198,7 +198,7 @@ impl UNetConfig {
         if self.attn_norm_num_groups.is_some_and(|groups| groups < 1 || widths[widths.len() - 1] % groups != 0) {
             return wrong(
                 "with an attn_norm_num_groups that divides its last width",
-                format!("{:?}", self.attn_norm_num_groups),
+                super::shown(&self.attn_norm_num_groups),
             );
         }
         self.check_heads()?;
@@ -209,10 +209,7 @@ impl UNetConfig {
             return wrong("with a freq_shift below half its first width", self.freq_shift.to_string());
         }
         if self.out_channels.is_some_and(|out| out != 1 && out != self.in_channels && out != 2 * self.in_channels) {
-            return wrong(
-                "with one channel out, or as many or twice as many as in",
-                format!("{:?}", self.out_channels),
-            );
+            return wrong("with one channel out, or as many or twice as many as in", super::shown(&self.out_channels));
         }
         super::check_null(self.null_class, self.num_class_embeds)
     }
@@ -223,7 +220,7 @@ impl UNetConfig {
         let attend = self.attention_levels.iter().chain(self.levels_up()).copied();
         let mut attend = attend.chain(middle).map(|level| widths[level]);
         if self.attention_head_dim.is_some_and(|width| width < 1 || attend.any(|channels| channels < width)) {
-            let value = format!("{:?} of {widths:?}", self.attention_head_dim);
+            let value = format!("{} of {widths:?}", super::shown(&self.attention_head_dim));
             return Err(Error::parameter(
                 "network",
                 "with heads no wider than the levels that attend (set attention_head_dim)",
