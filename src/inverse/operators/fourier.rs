@@ -132,7 +132,7 @@ entry! {
     /// part of each channel and then its imaginary part. Its images are real, −1 … 1 (`units: 0-1` for 0 … 1).
     ///
     /// ```text
-    /// fastMRI, BART      as it comes: complex k-space of one coil, centred
+    /// fastMRI            as it comes: complex k-space of one coil, centred
     /// sigpy              sigpy.fft(x), as it comes
     /// numpy              fftshift(fft2(ifftshift(x), norm="ortho"))
     /// deepinv            MRI().A(x): [1, 2, height, width], real and imaginary part, as it comes
